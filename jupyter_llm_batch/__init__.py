@@ -1,0 +1,1 @@
+"""LLM batch jobs in notebooks."""

@@ -1,0 +1,129 @@
+"""Every error this package raises, by who must act.
+
+::
+
+    LLMBatchError
+    ├── UsageProblem        you: an option, a name, a template, the rows
+    │   ├── NotReady        you: wait, the answers are not there yet
+    │   └── NotFound        you: no such batch or row
+    ├── ProviderError       somebody between here and the provider
+    │   ├── Refused         you: the provider read the request and said no (nothing was created)
+    │   │   ├── KeyRefused  you: key or permission
+    │   │   └── Vanished    nobody: the object is not there (any more)
+    │   ├── Busy            wait: nothing was created, the same call may be repeated later
+    │   │   └── OutOfQuota  you or wait: quota, credit or spend limit is used up
+    │   └── Unclear         nobody yet: the call may or may not have taken effect, look it up
+    ├── Incomplete          wait: a download did not arrive whole
+    ├── StoreProblem        you: disk, permissions, a damaged journal
+    │   └── LeaseLost       nobody: another process drives this batch now
+    └── IllegalEvent        us: a defect in the lifecycle
+
+A message is one line that says what to do. It never contains a key: providers echo parts of keys
+in their 401 bodies, so every message that comes from outside goes through `redact`.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class LLMBatchError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class UsageProblem(LLMBatchError, ValueError):
+    """The input cannot be used as it is; the message says what to change."""
+
+
+class NotReady(LLMBatchError):
+    """The answers are not there yet."""
+
+
+class NotFound(UsageProblem, LookupError):
+    """No batch, row or file of that name."""
+
+
+class ProviderError(LLMBatchError):
+    """Something between here and the provider went wrong.
+
+    Parameters
+    ----------
+    message
+        One line for the user; it is redacted here.
+    status
+        HTTP status, when there was an answer.
+    code
+        The provider's own error code or type.
+    retry_after
+        Seconds that the provider asked us to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(redact(message))
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Refused(ProviderError):
+    """The provider read the request and refused it: nothing was created."""
+
+
+class KeyRefused(Refused):
+    """Key, organisation or permission: nothing was created."""
+
+
+class Vanished(Refused):
+    """The provider does not know the object (404): never existed, deleted, or past retention."""
+
+
+class Busy(ProviderError):
+    """Nothing was created and the same call may be repeated after a wait."""
+
+
+class OutOfQuota(Busy):
+    """Quota, credit or spend limit is used up; only time or the account's owner helps."""
+
+
+class Unclear(ProviderError):
+    """The call may have taken effect: timeout, connection lost after sending, 5xx."""
+
+
+class Incomplete(LLMBatchError):
+    """A download did not arrive whole; it is fetched again."""
+
+
+class StoreProblem(LLMBatchError):
+    """The local journal or its files cannot be used."""
+
+
+class LeaseLost(StoreProblem):
+    """Another process drives this batch now; this one must not write or create anything."""
+
+
+class IllegalEvent(LLMBatchError):
+    """An event that the lifecycle does not allow in this state."""
+
+
+_SECRETS = re.compile(
+    r"""(?ix)
+      \b(?:sk|pk|rk|sess|ak|sim)-[A-Za-z0-9_*.\-]{6,}      # OpenAI, Anthropic, the simulator
+    | \bAIza[A-Za-z0-9_*\-]{6,}                             # Google
+    | (?<=bearer\s)\S+
+    | (?<=[?&]key=)[^&\s"']+
+    | (?<=x-api-key:\s)\S+
+    | (?<=x-goog-api-key:\s)\S+
+    """
+)
+
+
+def redact(text: str) -> str:
+    """Return `text` with everything that looks like a key or a part of one replaced."""
+    return _SECRETS.sub("[key]", text)

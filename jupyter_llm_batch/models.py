@@ -1,0 +1,381 @@
+"""The nouns: frozen records and enums. Imports nothing of the package but `errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+#: What is asked in one request: a prompt, a list of messages, or (with ``raw``) a request body.
+Content: TypeAlias = "str | list[Any] | dict[str, Any]"
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    MISSING = "missing"
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; `lifecycle.TRANSITIONS` says what may follow."""
+
+    PLANNED = "planned"
+    UPLOADED = "uploaded"
+    SUBMITTING = "submitting"
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    DONE = "done"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Phase(StrEnum):
+    """What a provider's own state means for us; unknown states count as `ACTIVE`."""
+
+    ACTIVE = "active"
+    ENDED = "ended"  # completed, expired, cancelled: there may be results to collect
+    FAILED = "failed"  # refused as a whole: no row ran
+    LATER = "later"  # refused as a whole for lack of room (enqueued tokens): send again later
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """What all requests of a batch share.
+
+    Attributes
+    ----------
+    endpoint
+        ``"chat"``, ``"responses"``, ``"embeddings"`` or a provider's own path.
+    system
+        System prompt.
+    max_tokens
+        Upper bound of output tokens per answer.
+    params
+        Further request parameters, passed to the provider as they are.
+    raw
+        Contents are complete request bodies.
+    """
+
+    endpoint: str = "chat"
+    system: str | None = None
+    max_tokens: int | None = None
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    raw: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one request or a sum of them; `input` includes `cached`, `output` `reasoning`."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cached=self.cached + other.cached,
+            reasoning=self.reasoning + other.reasoning,
+        )
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one request, read from one raw line of a provider.
+
+    Attributes
+    ----------
+    custom_id
+        Ours; the only thing that ties a result to its request.
+    text
+        The answer's text, or None.
+    vector
+        The embedding, for embedding endpoints.
+    finish_reason
+        The provider's word for why the answer ended.
+    error
+        One line for the user when there is no answer.
+    code
+        The provider's error code or type.
+    billed
+        Whether the provider may have charged for this row.
+    transient
+        Not billed and worth sending again by itself (expired, server error, rate limit).
+    """
+
+    custom_id: str
+    outcome: Outcome
+    text: str | None = None
+    vector: list[float] | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    code: str | None = None
+    usage: Usage = Usage()
+    model: str | None = None
+    billed: bool = False
+    transient: bool = False
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says about the rows of a job; `total` is 0 before it has looked at them."""
+
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+class Remote(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its provider describes it.
+
+    Attributes
+    ----------
+    remote_id
+        The provider's id.
+    state
+        The provider's word, kept as it is.
+    phase
+        What that word means for us.
+    label
+        Our own mark, where the provider keeps one.
+    created_at, expires_at
+        Unix seconds.
+    parts
+        Results that can be fetched now: ``{"output": ref, "errors": ref}``.
+    poll_after
+        Seconds before which the provider does not want to be asked again.
+    keep_until
+        Unix seconds until which the provider keeps the results.
+    """
+
+    remote_id: str
+    state: str
+    phase: Phase
+    counts: Counts | None = None
+    label: str | None = None
+    created_at: float | None = None
+    expires_at: float | None = None
+    parts: dict[str, str] = msgspec.field(default_factory=dict)
+    error: str | None = None
+    poll_after: float | None = None
+    keep_until: float | None = None
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose batch it is, without the key: a job seen from another account looks vanished."""
+
+    base_url: str
+    organisation: str = ""
+    fingerprint: str = ""
+
+
+class ErrorKind(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that failed for the same reason, and what to do about it."""
+
+    kind: str
+    rows: int
+    example: str = ""
+    remedy: str = ""
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One answered row for the panel's details."""
+
+    row: int
+    prompt: str
+    answer: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a batch that a provider takes as one piece."""
+
+    id: str
+    batch_id: str
+    round: int
+    number: int
+    provider: str
+    model: str
+    endpoint: str
+    rows: int
+    bytes: int
+    payload: str
+    state: JobState = JobState.PLANNED
+    account: Account | None = None
+    upload_id: str | None = None
+    remote_id: str | None = None
+    remote_state: str | None = None
+    counts: Counts | None = None
+    created_at: float = 0.0
+    submitted_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+    keep_until: float | None = None
+    parts: dict[str, str] = msgspec.field(default_factory=dict)
+    attempts: int = 0
+    failures: int = 0
+    not_before: float = 0.0
+    cancel_sent: bool = False
+    error: str | None = None
+    usage: Usage = Usage()
+    cost: str | None = None
+    saved: str | None = None
+    tally: dict[str, int] = msgspec.field(default_factory=dict)
+    kinds: list[ErrorKind] = msgspec.field(default_factory=list)
+    samples: list[Sample] = msgspec.field(default_factory=list)
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of the input, which is the form of the answers.
+
+    Attributes
+    ----------
+    kind
+        ``"one"``, ``"list"``, ``"dict"``, ``"series"`` or ``"frame"``.
+    library
+        ``"pandas"``, ``"polars"`` or ``"pyarrow"`` for frames and series.
+    columns
+        Columns of the input frame, in order.
+    column
+        Name of the answer column (``--as``).
+    """
+
+    kind: str
+    library: str = ""
+    columns: list[str] = msgspec.field(default_factory=list)
+    column: str = "answer"
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one named cell submitted. Packed per-row data lives beside it in the store."""
+
+    id: str
+    notebook: str
+    name: str
+    version: int
+    created_at: float
+    rows: int
+    recipe: Recipe
+    models: list[str]
+    shape: Shape
+    plan_hash: str
+    simulated: bool = False
+    max_retries: int = 2
+    round: int = 0
+    cancel_requested: bool = False
+    finished_at: float | None = None
+    reused: int = 0
+    skipped: int = 0
+    draft: bool = False
+    notice: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name as people see it: ``sentiment``, later versions ``sentiment#2``."""
+        return self.name if self.version == 1 else f"{self.name}#{self.version}"
+
+
+class JobLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One job in a panel's details."""
+
+    id: str
+    model: str
+    rows: int
+    state: str
+    remote_id: str = ""
+    error: str = ""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a panel may know about a batch at one moment. Times in seconds, costs in USD.
+
+    Attributes
+    ----------
+    state
+        One of ``draft, preparing, submitting, running, collecting, paused, attention, done,
+        failed, cancelled``: it chooses the colour.
+    words
+        The same in words a person uses, with what is being waited for.
+    ok, failed, waiting
+        Rows; their sum is `rows`. `failed` is everything that ended without an answer.
+    progress
+        Rows that the provider says it has finished but that are not collected yet (part of
+        `waiting`); None when the provider does not tell.
+    outcomes
+        Rows by outcome, for instance ``{"ok": 9, "expired": 1}``.
+    safe_to_close
+        Every job was accepted: the computer may be switched off.
+    retryable
+        Rows that ``%llm_batch retry`` would send again.
+    line
+        The whole snapshot as one line of text.
+    """
+
+    batch_id: str
+    title: str
+    model: str
+    state: str
+    words: str
+    rows: int
+    ok: int = 0
+    failed: int = 0
+    waiting: int = 0
+    progress: int | None = None
+    outcomes: dict[str, int] = msgspec.field(default_factory=dict)
+    simulated: bool = False
+    safe_to_close: bool = False
+    finished: bool = False
+    cancelling: bool = False
+    retryable: int = 0
+    started_at: float = 0.0
+    elapsed: float = 0.0
+    remaining: float | None = None
+    cost: float | None = None
+    saved: float | None = None
+    keep_until: float | None = None
+    notice: str = ""
+    jobs: list[JobLine] = msgspec.field(default_factory=list)
+    errors: list[ErrorKind] = msgspec.field(default_factory=list)
+    samples: list[Sample] = msgspec.field(default_factory=list)
+    line: str = ""
+
+
+class Rows(Protocol):
+    """The input of a batch, read once; `frames.read` makes one of whatever the user has.
+
+    Attributes
+    ----------
+    shape
+        The form in which the answers go back.
+    fields
+        Field names when all rows are known to have the same ones (frames), else None.
+    """
+
+    shape: Shape
+    fields: Sequence[str] | None
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of the fields `names`, a tuple per row (frames only)."""
+        ...
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(key, item)`` per row; the key of a list item is its position."""
+        ...
+
+
+class Sink(Protocol):
+    """Anything bytes can be written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+Lines: TypeAlias = Iterable[bytes]

@@ -1,0 +1,1 @@
+"""The notebook's side: magics, completion, variables and the panel."""

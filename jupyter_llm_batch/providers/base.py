@@ -1,0 +1,133 @@
+"""What the rest of the package knows of a provider: `Adapter`, `Limits` and nothing else.
+
+An adapter turns contents into request lines and result lines into `Result` (both pure), and
+carries jobs over the wire. It holds no policy: when to poll, retry or give up is decided by the
+lifecycle and the poller. A create goes out exactly once per call, with the SDK's retries off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ..models import Account, Content, Job, Recipe, Remote, Result, Sink
+
+#: Encodes one request: ``(custom_id, content) -> one JSON line ending in a newline``.
+Encoder = Callable[[str, Content], bytes]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what a provider takes in one job, our margin included.
+
+    Attributes
+    ----------
+    requests
+        Rows per job.
+    bytes
+        Bytes per job.
+    line_bytes
+        Bytes of one row.
+    one_model
+        A job may hold only one model.
+    labelled
+        The provider keeps a label of ours on the job, so that a lost create can be found.
+    settle
+        Seconds after which a listing surely shows an accepted create.
+    """
+
+    requests: int
+    bytes: int
+    line_bytes: int
+    one_model: bool = True
+    labelled: bool = True
+    settle: float = 120.0
+
+
+class Adapter(Protocol):
+    """One provider under one account.
+
+    Constructed as ``Adapter(environ)`` where `environ` is a mapping like ``os.environ`` that
+    holds the SDK's own variables (keys, base URLs); the SDK is imported on first network use.
+    All network methods raise only `errors.ProviderError` and its subclasses or `Incomplete`.
+    """
+
+    name: str
+
+    def __init__(self, environ: Mapping[str, str]) -> None: ...
+
+    # -- pure ----------------------------------------------------------------------------------
+
+    def limits(self, endpoint: str) -> Limits:
+        """Return the limits of one job for `endpoint`."""
+        ...
+
+    def validate(self, recipe: Recipe, model: str) -> None:
+        """Raise `UsageProblem` for a recipe that this provider cannot take."""
+        ...
+
+    def encoder(self, recipe: Recipe, model: str) -> Encoder:
+        """Compile what all lines share, and return a function that makes one line."""
+        ...
+
+    def meaning(self, recipe: Recipe, model: str) -> bytes:
+        """Return the versioned record of what is meant, shared part; hashed with each content.
+
+        It holds provider, endpoint, model, system prompt and parameters under our own names,
+        and must never change between releases for the same meaning.
+        """
+        ...
+
+    def parse(self, line: bytes, endpoint: str) -> Result:
+        """Read one raw result line; shapes never seen before become ``failed``, never raise."""
+        ...
+
+    def prompt_of(self, line: bytes) -> str:
+        """Return the prompt text of one request line, for people to read."""
+        ...
+
+    # -- account -------------------------------------------------------------------------------
+
+    def check_key(self) -> None:
+        """Raise `UsageProblem` naming the missing variable and where to get a key."""
+        ...
+
+    def account(self, salt: bytes) -> Account:
+        """Return whose batches these are; the key only as a salted fingerprint."""
+        ...
+
+    # -- wire ----------------------------------------------------------------------------------
+
+    async def upload(self, job: Job, payload: Path) -> str | None:
+        """Bring the payload to the provider; None when `create` carries it itself."""
+        ...
+
+    async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:
+        """Create the remote job: one request, no SDK retries. `Unclear` if it may exist."""
+        ...
+
+    async def find(self, label: str, job: Job, since: float) -> Remote | None:
+        """Look for the job a lost `create` may have made; None when the listing has none."""
+        ...
+
+    async def retrieve(self, remote_id: str) -> Remote:
+        """Ask for one job."""
+        ...
+
+    def list(self, since: float) -> AsyncIterator[Remote]:
+        """Yield jobs created at or after `since` (Unix seconds), newest first, page by page."""
+        ...
+
+    async def cancel(self, remote_id: str) -> Remote | None:
+        """Ask the provider to cancel; what is done by then is still collected."""
+        ...
+
+    async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
+        """Stream one part of the results, verbatim, into `sink`; `Incomplete` if cut short."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
