@@ -1,1 +1,88 @@
-"""LLM batch jobs in notebooks."""
+"""LLM batch jobs in notebooks: half the price, nothing lost when the kernel restarts.
+
+In a notebook: ``%load_ext jupyter_llm_batch``, then ``%%llm_batch?`` explains the cell magic.
+From Python::
+
+    import jupyter_llm_batch as llm_batch
+
+    batch = llm_batch.submit("Translate: {{ text }}", over=df, name="german",
+                             model="openai:gpt-5-mini")
+    batch.wait().frame()
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import Client as Client
+    from .client import Settings as Settings
+    from .errors import LLMBatchError as LLMBatchError
+    from .errors import NotReady as NotReady
+    from .errors import UsageProblem as UsageProblem
+    from .handle import BatchHandle as BatchHandle
+    from .models import Outcome as Outcome
+    from .models import Result as Result
+    from .models import Snapshot as Snapshot
+    from .models import Usage as Usage
+    from .session import batches as batches
+    from .session import get as get
+    from .session import simulate as simulate
+    from .session import submit as submit
+
+#: Where each public name lives. Imported on first use, so that loading costs next to nothing.
+_HOMES = {
+    "BatchHandle": "handle",
+    "Client": "client",
+    "LLMBatchError": "errors",
+    "NotReady": "errors",
+    "Outcome": "models",
+    "Result": "models",
+    "Settings": "client",
+    "Snapshot": "models",
+    "Usage": "models",
+    "UsageProblem": "errors",
+    "batches": "session",
+    "get": "session",
+    "simulate": "session",
+    "submit": "session",
+}
+
+__all__ = [  # noqa: PLE0604 - computed once, from the table above
+    *sorted(_HOMES),
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+# Nothing of ours may print into somebody else's cell.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("jupyter-llm-batch")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Register the magics and go on with what is unfinished; nothing else."""
+    from .notebook.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take everything back; batches go on at their providers."""
+    from .notebook.extension import unload
+
+    unload(shell)

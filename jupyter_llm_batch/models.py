@@ -152,6 +152,8 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
         Seconds before which the provider does not want to be asked again.
     keep_until
         Unix seconds until which the provider keeps the results.
+    rest
+        What became of rows that no part mentions; None when they are simply *missing*.
     """
 
     remote_id: str
@@ -165,6 +167,34 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     poll_after: float | None = None
     keep_until: float | None = None
+    rest: Outcome | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what a provider takes in one job, our margin included.
+
+    Attributes
+    ----------
+    requests
+        Rows per job.
+    bytes
+        Bytes per job.
+    line_bytes
+        Bytes of one row.
+    one_model
+        A job may hold only one model.
+    labelled
+        The provider keeps a label of ours on the job, so that a lost create can be found.
+    settle
+        Seconds after which a listing surely shows an accepted create.
+    """
+
+    requests: int
+    bytes: int
+    line_bytes: int
+    one_model: bool = True
+    labelled: bool = True
+    settle: float = 120.0
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +247,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     keep_until: float | None = None
     parts: dict[str, str] = msgspec.field(default_factory=dict)
+    rest: Outcome | None = None
     attempts: int = 0
     failures: int = 0
     not_before: float = 0.0
@@ -271,6 +302,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
     reused: int = 0
     skipped: int = 0
+    sources: list[str] = msgspec.field(default_factory=list)
     draft: bool = False
     notice: str = ""
 
@@ -306,6 +338,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     progress
         Rows that the provider says it has finished but that are not collected yet (part of
         `waiting`); None when the provider does not tell.
+    progress_failed
+        Those of `progress` that the provider counts as failed.
     outcomes
         Rows by outcome, for instance ``{"ok": 9, "expired": 1}``.
     safe_to_close
@@ -326,6 +360,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     waiting: int = 0
     progress: int | None = None
+    progress_failed: int = 0
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
     simulated: bool = False
     safe_to_close: bool = False

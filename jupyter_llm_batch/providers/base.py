@@ -11,39 +11,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
+from ..models import Account, Content, Job, Limits, Recipe, Remote, Result, Sink
 
-from ..models import Account, Content, Job, Recipe, Remote, Result, Sink
+__all__ = ["Adapter", "Encoder", "Limits"]
 
 #: Encodes one request: ``(custom_id, content) -> one JSON line ending in a newline``.
 Encoder = Callable[[str, Content], bytes]
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what a provider takes in one job, our margin included.
-
-    Attributes
-    ----------
-    requests
-        Rows per job.
-    bytes
-        Bytes per job.
-    line_bytes
-        Bytes of one row.
-    one_model
-        A job may hold only one model.
-    labelled
-        The provider keeps a label of ours on the job, so that a lost create can be found.
-    settle
-        Seconds after which a listing surely shows an accepted create.
-    """
-
-    requests: int
-    bytes: int
-    line_bytes: int
-    one_model: bool = True
-    labelled: bool = True
-    settle: float = 120.0
 
 
 class Adapter(Protocol):

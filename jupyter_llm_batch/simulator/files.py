@@ -6,10 +6,11 @@ import os
 import secrets
 import string
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
+_BUFFER = 256 * 1024
 _BASE62 = string.ascii_letters + string.digits
 
 
@@ -19,9 +20,9 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def private_open(path: Path, mode: str) -> BinaryIO:
+def private_open(path: Path, mode: Literal["wb", "ab"]) -> BinaryIO:
     """Open a binary file for writing that only the user may read."""
-    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # type: ignore[return-value]
+    return open(path, mode, _BUFFER, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -91,7 +92,7 @@ class Files:
             return None
         return record
 
-    def list(self, provider: str, account: str, now: float) -> list[StoredFile]:
+    def listing(self, provider: str, account: str, now: float) -> list[StoredFile]:
         """Return an account's files, newest first."""
         mine = (self.get(provider, account, file_id, now) for file_id in self._records)
         return sorted(filter(None, mine), key=lambda file: file.created_at, reverse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .files import private_folder, private_open, write_whole
+from .files import private_folder, private_open
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -47,9 +47,9 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._folder = private_folder(folder)
 
-    def bill_batch(self, batch_id: str, entries: bytes) -> None:
-        """Book the rows of a batch that ended, as JSON lines."""
-        write_whole(self._folder / f"{batch_id}.jsonl", entries)
+    def bill_batch(self, batch_id: str, entries: Path) -> None:
+        """Book the rows of a batch that ended, by taking over a file of JSON lines."""
+        entries.replace(self._folder / f"{batch_id}.jsonl")
 
     def bill_realtime(self, entry: Entry) -> None:
         """Book one call."""

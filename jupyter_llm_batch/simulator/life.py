@@ -37,12 +37,6 @@ class Usage(msgspec.Struct):
     cached_tokens: int = 0
     output_tokens: int = 0
 
-    def add(self, other: Usage) -> None:
-        """Add the tokens of one more row."""
-        self.input_tokens += other.input_tokens
-        self.cached_tokens += other.cached_tokens
-        self.output_tokens += other.output_tokens
-
 
 class Batch(msgspec.Struct, kw_only=True):
     """One batch as the simulator keeps it, for any provider."""

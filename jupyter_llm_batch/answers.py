@@ -1,0 +1,143 @@
+"""Answers out, in the shape of the input, after a restart too; pandas is used only by its users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import snapshots
+from .cells import unpack
+from .models import Shape
+
+
+def restore(
+    shape: Shape,
+    snapshot: Path,
+    answers: Sequence[Any],
+    *,
+    errors: Sequence[str | None],
+    reasons: Sequence[str | None],
+    models: Sequence[str | None] | None = None,
+) -> Any:
+    """Return the answers in the shape of the input.
+
+    Parameters
+    ----------
+    shape
+        The form of the input.
+    snapshot
+        What the input's `snapshot` wrote.
+    answers
+        One per row, None where there is none.
+    errors, reasons
+        Columns ``error`` and ``finish_reason`` of a frame.
+    models
+        Column ``model`` of a frame, or ``answer_model`` where the input has a column ``model``.
+    """
+    if shape.kind == "one":
+        return answers[0]
+    if shape.kind == "list":
+        return list(answers)
+    if shape.kind == "dict":
+        keys = unpack(msgspec.json.decode(snapshot.read_bytes()))
+        return dict(zip(keys, answers, strict=True))
+    if shape.kind == "series":
+        return _series(shape, snapshot, answers)
+    added: dict[str, Sequence[Any]] = {
+        shape.column: answers,
+        "error": errors,
+        "finish_reason": reasons,
+    }
+    if models is not None:
+        taken = "model" in shape.columns or shape.column == "model"
+        added[f"{shape.column}_model" if taken else "model"] = models
+    return _APPEND[shape.library](snapshots.read(snapshot, shape.library), added)
+
+
+def _series(shape: Shape, snapshot: Path, answers: Sequence[Any]) -> Any:
+    if shape.library == "pandas":
+        series = _pandas_column(answers)
+        series.index = snapshots.read(snapshot, shape.library).index
+        return series.rename(shape.column)
+    if shape.library == "polars":
+        import polars as pl
+
+        return pl.Series(shape.column, _arrow_column(answers))
+    import pyarrow as pa
+
+    column = _arrow_column(answers)
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _append_pandas(frame: Any, added: Mapping[str, Sequence[Any]]) -> Any:
+    for name, values in added.items():
+        # An array goes in by position: a series would be aligned, and an index may repeat.
+        frame[name] = _pandas_column(values).array
+    return frame
+
+
+def _append_polars(frame: Any, added: Mapping[str, Sequence[Any]]) -> Any:
+    import polars as pl
+
+    return frame.hstack([pl.Series(name, _arrow_column(each)) for name, each in added.items()])
+
+
+def _append_pyarrow(table: Any, added: Mapping[str, Sequence[Any]]) -> Any:
+    for name, values in added.items():
+        table = table.append_column(name, _arrow_column(values))
+    return table
+
+
+_APPEND = {"pandas": _append_pandas, "polars": _append_polars, "pyarrow": _append_pyarrow}
+
+
+def _pandas_column(values: Sequence[Any]) -> Any:
+    """Return text as pandas keeps text, vectors as arrays, anything else as objects."""
+    import numpy as np
+    import pandas as pd
+
+    first = _first(values)
+    if isinstance(first, str):
+        text = pd.Series([""]).dtype  # object before pandas 3
+        return _from_text(values, lambda each: pd.Series(each, dtype=text))
+    if _is_vector(first):
+        values = [None if value is None else np.asarray(value) for value in values]
+    return pd.Series(list(values), dtype=object)
+
+
+def _arrow_column(values: Sequence[Any]) -> Any:
+    """Return text, vectors, or what the values have in common; where that is nothing, JSON text."""
+    import pyarrow as pa
+
+    first = _first(values)
+    if isinstance(first, str):
+        return _from_text(values, lambda each: pa.array(each, pa.string()))
+    if _is_vector(first):
+        return pa.array(values, pa.list_(pa.float64()))
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError):
+        encode = msgspec.json.Encoder().encode
+        return pa.array([None if value is None else encode(value).decode() for value in values])
+
+
+def _from_text(values: Sequence[str | None], make: Callable[[Sequence[str | None]], Any]) -> Any:
+    """Make a column of text; lone surrogates, which no column can hold, become question marks."""
+    try:
+        return make(values)
+    except UnicodeEncodeError:
+        clean = (value and value.encode("utf-8", "replace").decode() for value in values)
+        return make(list(clean))
+
+
+def _first(values: Sequence[Any]) -> Any:
+    return next((value for value in values if value is not None), "")
+
+
+def _is_vector(value: Any) -> bool:
+    return hasattr(value, "__array__") or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], float)
+    )

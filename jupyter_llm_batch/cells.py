@@ -1,0 +1,116 @@
+"""Python values as tagged JSON and back, with their types: dict keys, index labels, odd cells.
+
+Text, bools, numbers and None are plain JSON, lists are JSON arrays, everything else is an object
+of one key, which names the type. Subclasses come back as the type they extend (``np.str_`` as
+``str``), which compares and hashes the same. A type not listed here is refused, not approximated.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+#: type -> (tag, value to JSON, JSON to value)
+_SIMPLE: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    dt.datetime: ("datetime", dt.datetime.isoformat, dt.datetime.fromisoformat),
+    dt.date: ("date", dt.date.isoformat, dt.date.fromisoformat),
+    dt.time: ("time", dt.time.isoformat, dt.time.fromisoformat),
+    dt.timedelta: (
+        "timedelta",
+        lambda value: [value.days, value.seconds, value.microseconds],
+        lambda parts: dt.timedelta(*parts),
+    ),
+    Decimal: ("decimal", str, Decimal),
+    UUID: ("uuid", str, UUID),
+    bytes: (
+        "bytes",
+        lambda value: b64encode(value).decode("ascii"),
+        b64decode,
+    ),
+}
+_BUILD: dict[str, Callable[[Any], Any]] = {tag: build for tag, _, build in _SIMPLE.values()}
+
+
+def pack(value: Any) -> Any:
+    """Return `value` as something JSON can hold.
+
+    Raises
+    ------
+    TypeError
+        Its type is not known here.
+    """
+    kind = type(value)
+    if value is None or kind is str or kind is bool:
+        return value
+    if kind is int:  # what JSON readers take as an integer
+        return value if -(2**63) <= value < 2**63 else {"int": str(value)}
+    if kind is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if kind is list:
+        return [pack(each) for each in value]
+    if kind is dict:
+        return {"dict": [[pack(key), pack(each)] for key, each in value.items()]}
+    if kind in (tuple, set, frozenset):
+        return {kind.__name__: [pack(each) for each in value]}
+    if kind in _SIMPLE:
+        tag, dump, _ = _SIMPLE[kind]
+        return {tag: dump(value)}
+    return _pack_other(value, kind)
+
+
+def _pack_other(value: Any, kind: type) -> Any:
+    family = kind.__module__.partition(".")[0]
+    if family == "pandas":
+        if kind.__name__ in {"NAType", "NaTType"}:
+            return {"pandas": kind.__name__}
+        if kind.__name__ == "Timestamp":
+            zone = None if value.tzinfo is None else str(value.tzinfo)
+            return {"Timestamp": [value.isoformat(), zone, value.unit]}
+        if kind.__name__ == "Timedelta":
+            return {"Timedelta": [value.isoformat(), value.unit]}
+    elif family == "numpy" and getattr(value, "ndim", 1) == 0:
+        if value.dtype.kind not in "mM":  # nanoseconds would come out as bare integers
+            return pack(value.item())
+    elif isinstance(value, str):
+        return str.__str__(value)
+    elif isinstance(value, int):
+        return pack(int(value))
+    raise TypeError(f"{kind.__name__} is not kept")
+
+
+def unpack(data: Any) -> Any:
+    """Return what `pack` was given."""
+    kind = type(data)
+    if kind is list:
+        return [unpack(each) for each in data]
+    if kind is not dict:
+        return data
+    ((tag, body),) = data.items()
+    if tag in _BUILD:
+        return _BUILD[tag](body)
+    if tag == "int":
+        return int(body)
+    if tag == "float":
+        return float(body)
+    if tag == "dict":
+        return {unpack(key): unpack(each) for key, each in body}
+    if tag in {"tuple", "set", "frozenset"}:
+        return {"tuple": tuple, "set": set, "frozenset": frozenset}[tag](map(unpack, body))
+    return _unpack_pandas(tag, body)
+
+
+def _unpack_pandas(tag: str, body: Any) -> Any:
+    import pandas as pd
+
+    if tag == "pandas":
+        return {"NAType": pd.NA, "NaTType": pd.NaT}[body]
+    if tag == "Timedelta":
+        return pd.Timedelta(body[0]).as_unit(body[1])
+    text, zone, unit = body
+    stamp = pd.Timestamp(text)
+    return (stamp if zone is None else stamp.tz_convert(zone)).as_unit(unit)

@@ -1,0 +1,512 @@
+"""Batches without a notebook: submit, get, wait, results, cancel, retry. Imports no IPython."""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import concurrent.futures
+import contextlib
+import hashlib
+import keyword
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import drafts, lease, payloads, providers, submission
+from .background import Background
+from .errors import LLMBatchError, NotFound, UsageProblem
+from .handle import BatchHandle
+from .lifecycle import Policy
+from .models import Batch, Limits, Recipe, Snapshot
+from .poller import Poller
+from .providers.base import Adapter
+from .store import Store
+
+#: Marks an argument that was not given, where None means something.
+NOT_GIVEN: Any = msgspec.UNSET
+
+#: One background thread serves every client of the process.
+BACKGROUND = Background()
+
+#: Variables that choose account and server; when one changes, adapters are made anew.
+_ACCOUNT_VARIABLES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The defaults a user may set; ``%config LLMBatch`` in a notebook.
+
+    Attributes
+    ----------
+    model
+        ``provider:model`` used when a cell names none.
+    data_dir
+        Folder of journal and payloads; empty for ``llm_batch`` in Jupyter's data folder.
+    poll_seconds
+        Shortest interval between two looks at a running job.
+    max_tokens
+        Upper bound of output tokens per answer; None leaves it to the provider.
+    retry
+        Rounds of automatic retry for rows that the provider did not bill.
+    """
+
+    model: str = ""
+    data_dir: str = ""
+    poll_seconds: float = 30.0
+    max_tokens: int | None = None
+    retry: int = 2
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--dry-run`` shows: the first prompts and the split. Nothing was written or sent."""
+
+    name: str
+    model: str
+    rows: int
+    reused: int
+    skipped: int
+    jobs: list[tuple[int, int]]
+    bytes: int
+    prompts: list[str]
+    same_as: str = ""
+
+
+def default_folder() -> Path:
+    """Return the folder of the journal: ``llm_batch`` in Jupyter's data folder."""
+    from jupyter_core.paths import jupyter_data_dir
+
+    return Path(jupyter_data_dir()) / "llm_batch"
+
+
+def this_notebook() -> str:
+    """Return what tells one notebook from another: its session name, else the working folder."""
+    return os.environ.get("JPY_SESSION_NAME") or str(Path.cwd())
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageProblem` unless `name` can be a variable of the user's own."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise UsageProblem(f"{name!r} cannot be a batch's name: it must be a variable name")
+    if hasattr(builtins, name) or name.startswith("__"):
+        raise UsageProblem(f"{name!r} is a name of Python's own: choose another")
+
+
+class Client:
+    """Everything about the batches of one notebook in one journal.
+
+    Parameters
+    ----------
+    environ
+        Keys and base URLs, under the SDKs' own names; ``os.environ`` by default.
+    folder
+        The journal's folder; by default as `Settings.data_dir` says.
+    notebook
+        Whose batches these are; see `this_notebook`.
+    simulated
+        The server is a simulator; kept apart in a journal of its own and marked everywhere.
+    policy
+        How long to wait; by default as `Settings.poll_seconds` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        notebook: str | None = None,
+        settings: Settings | None = None,
+        simulated: bool = False,
+        policy: Policy | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.environ = os.environ if environ is None else environ
+        self.settings = settings or Settings()
+        self.notebook = notebook or this_notebook()
+        self.simulated = simulated
+        self.background = BACKGROUND
+        self._clock = clock
+        base = folder or Path(self.settings.data_dir or default_folder()).expanduser()
+        self.store = Store(base / "simulated" if simulated else base, clock)
+        self._policy = policy
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._adapters: dict[str, tuple[int, Adapter]] = {}
+        self._poller: Poller | None = None
+        self._running: concurrent.futures.Future[None] | None = None
+        self._lock = threading.Lock()
+        atexit.register(self.close)
+
+    # -- submitting --------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        text: str | None = None,
+        *,
+        name: str,
+        over: Any = NOT_GIVEN,
+        model: str = "",
+        system: str | None = None,
+        max_tokens: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        endpoint: str = "",
+        embed: bool = False,
+        raw: bool = False,
+        split: bool = False,
+        skip_null: bool = False,
+        column: str = "answer",
+        retry: int | None = None,
+        resubmit: bool = False,
+        namespace: Mapping[str, Any] | None = None,
+    ) -> BatchHandle:
+        """Plan a batch durably, start sending it in the background, and return at once.
+
+        The same prompts under the same name are never sent twice: an equal batch is attached to,
+        and of a changed one only the rows without a paid answer are sent.
+
+        Parameters
+        ----------
+        text
+            Jinja2 template of the prompt; None when `over` holds finished prompts.
+        name
+            Name of the batch, a Python identifier.
+        over
+            Rows: a frame, series, list, dict or iterable.
+        model
+            ``provider:model``, or a well-known model name; `Settings.model` by default.
+        system
+            System prompt.
+        max_tokens
+            Upper bound of output tokens per answer.
+        params
+            Further request parameters, passed on as they are.
+        endpoint
+            ``"chat"`` (default), ``"responses"``, ``"embeddings"`` or a provider's path.
+        embed
+            Short for ``endpoint="embeddings"``.
+        raw
+            The items of `over` are request bodies.
+        split
+            `text` holds several prompts divided by lines of ``---``.
+        skip_null
+            Leave out rows with an empty cell instead of refusing them.
+        column
+            Name of the answer column of a frame.
+        retry
+            Rounds of automatic retry for rows that were not billed.
+        resubmit
+            Pay again although this was submitted before.
+        namespace
+            Names that the template sees besides the row's fields.
+
+        Raises
+        ------
+        UsageProblem
+            Something must be changed first; nothing was sent.
+        """
+        check_name(name)
+        ask, adapter = self._ask(
+            text,
+            name=name,
+            over=over,
+            model=model,
+            system=system,
+            max_tokens=max_tokens,
+            params=params,
+            endpoint=endpoint,
+            embed=embed,
+            raw=raw,
+            split=split,
+            skip_null=skip_null,
+            column=column,
+            retry=retry,
+            namespace=namespace,
+        )
+        return self._start(ask, adapter, resubmit=resubmit)
+
+    def preview(self, text: str | None = None, *, name: str, **options: Any) -> Preview:
+        """Render and split like `submit`, but write and send nothing."""
+        options.pop("resubmit", None)
+        ask, adapter = self._ask(text, name=name, **options)
+        plan = self._plan(ask, adapter, dry=True)
+        return Preview(
+            name=name,
+            model=ask.model,
+            rows=plan.batch.rows,
+            reused=plan.batch.reused,
+            skipped=plan.batch.skipped,
+            jobs=[(job.rows, job.bytes) for job, _ in plan.jobs],
+            bytes=sum(job.bytes for job, _ in plan.jobs),
+            prompts=[adapter.prompt_of(line) for line in plan.first],
+            same_as=plan.same_as.title if plan.same_as else "",
+        )
+
+    def add(self, text: str | None = None, *, name: str, key: str, **options: Any) -> int:
+        """Collect a cell for a later `submit_draft`; the same `key` replaces its own part.
+
+        Returns
+        -------
+        int
+            How many cells are collected.
+        """
+        check_name(name)
+        options.pop("resubmit", None)
+        ask, _ = self._ask(text, name=name, **options)
+        return drafts.add(
+            self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
+            simulated=self.simulated,
+        )  # fmt: skip
+
+    def submit_draft(self, name: str, *, resubmit: bool = False) -> BatchHandle:
+        """Send what `add` collected under `name`."""
+        ask = drafts.ask(self.store, notebook=self.notebook, name=name)
+        adapter = self.adapter(ask.model.partition(":")[0])
+        adapter.check_key()
+        handle = self._start(ask, adapter, resubmit=resubmit)
+        drafts.drop(self.store, notebook=self.notebook, name=name)
+        return handle
+
+    def _ask(
+        self,
+        text: str | None,
+        *,
+        name: str,
+        over: Any = NOT_GIVEN,
+        model: str = "",
+        system: str | None = None,
+        max_tokens: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        endpoint: str = "",
+        embed: bool = False,
+        raw: bool = False,
+        split: bool = False,
+        skip_null: bool = False,
+        column: str = "answer",
+        retry: int | None = None,
+        namespace: Mapping[str, Any] | None = None,
+    ) -> tuple[submission.Ask, Adapter]:
+        model = model or self.settings.model
+        if not model:
+            raise UsageProblem(
+                "no model: add --model PROVIDER:MODEL, or set a default with "
+                "%config LLMBatch.model = 'PROVIDER:MODEL'"
+            )
+        model = providers.qualify(model)
+        if embed and endpoint not in {"", "embeddings"}:
+            raise UsageProblem(f"--embed is --endpoint embeddings, not {endpoint}")
+        endpoint = "embeddings" if embed else endpoint or "chat"
+        if max_tokens is None and endpoint != "embeddings" and not raw:
+            max_tokens = self.settings.max_tokens
+        adapter = self.adapter(model.partition(":")[0])
+        adapter.check_key()
+        contents, rows, shape = submission.read_contents(
+            text=text,
+            over=None if over is NOT_GIVEN else over,
+            has_over=over is not NOT_GIVEN,
+            split=split,
+            raw=raw,
+            skip_null=skip_null,
+            column=column,
+            namespace=namespace or {},
+        )
+        recipe = Recipe(
+            endpoint=endpoint,
+            system=system,
+            max_tokens=max_tokens,
+            params=dict(params or {}),
+            raw=raw,
+        )
+        ask = submission.Ask(
+            name=name,
+            contents=contents,
+            rows=rows,
+            shape=shape,
+            recipe=recipe,
+            model=model,
+            retries=self.settings.retry if retry is None else retry,
+        )
+        return ask, adapter
+
+    def _plan(
+        self, ask: submission.Ask, adapter: Adapter, *, dry: bool = False, resubmit: bool = False
+    ) -> submission.Plan:
+        versions = self._versions(ask.name)
+        return submission.plan(
+            self.store,
+            ask,
+            adapter,
+            notebook=self.notebook,
+            now=self._clock(),
+            simulated=self.simulated,
+            earlier=submission.Earlier(self.store, [] if resubmit else versions),
+            versions=[] if resubmit else versions,
+            dry=dry,
+        )
+
+    def _start(self, ask: submission.Ask, adapter: Adapter, *, resubmit: bool) -> BatchHandle:
+        plan = self._plan(ask, adapter, resubmit=resubmit)
+        if plan.same_as is not None:
+            return self._attach(plan.same_as, ask)
+        older = [each for each in self._versions(ask.name) if each.finished_at is None]
+        batch, held = self.store.add_batch(plan.batch, plan.jobs, plan.packs, lease.me())
+        assert held is not None
+        # The same object is the loop's from here on.
+        self.background.soon(self.poller().adopt_lease, held)
+        handle = BatchHandle(self, batch.id)
+        sent = batch.rows - batch.reused - batch.skipped
+        if batch.reused:
+            handle.notice = (
+                f"{batch.reused:,} answers of earlier runs are used again, {sent:,} rows are new"
+            )
+        elif older and not resubmit:
+            handle.notice = (
+                f"a new version; {older[-1].title} is still under way and goes on: "
+                f"`%llm_batch cancel {older[-1].title}` stops it"
+            )
+        return handle
+
+    def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
+        """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""
+        if ask.rows is not None:
+            # The same requests, but perhaps other columns, another index or another --as.
+            submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
+        shaped = msgspec.structs.replace(batch, shape=ask.shape)
+        if shaped.shape != batch.shape:
+            self.store.replace_record(shaped)
+        handle = BatchHandle(self, batch.id, attached=True)
+        at = time.strftime("%H:%M", time.localtime(batch.created_at))
+        day = time.strftime("%d %b ", time.localtime(batch.created_at))
+        today = time.strftime("%d %b ", time.localtime(self._clock()))
+        when = at if day == today else day + at
+        handle.notice = f"attached to the batch of {when}, no new cost; --resubmit pays again"
+        if batch.finished_at is None:
+            self.background.soon(self.poller().follow, batch.id)
+        elif handle.snapshot().retryable:
+            handle.notice += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
+        return handle
+
+    def _versions(self, name: str) -> list[Batch]:
+        found = self.store.batches(notebook=self.notebook, name=name)
+        return [batch for batch in found if not batch.draft]
+
+    # -- finding -----------------------------------------------------------------------------------
+
+    def get(self, name: str) -> BatchHandle:
+        """Return the latest batch called `name`, or ``name#2`` for its second version.
+
+        Raises
+        ------
+        NotFound
+            There is none in this notebook.
+        """
+        base, _, version = name.partition("#")
+        found = self._versions(base)
+        if version:
+            found = [batch for batch in found if str(batch.version) == version]
+        if not found:
+            known = sorted({batch.name for batch in self.store.batches(notebook=self.notebook)})
+            hint = f"; there are {', '.join(known)}" if known else "; there is none yet"
+            if any(batch.draft for batch in self.store.batches(notebook=self.notebook, name=base)):
+                hint = f"; it is only collected: `%llm_batch submit {base}` sends it"
+            raise NotFound(f"no batch {name!r} in this notebook{hint}")
+        return BatchHandle(self, found[-1].id)
+
+    def batches(self, *, everywhere: bool = False) -> list[BatchHandle]:
+        """Return the batches of this notebook (or of all notebooks), oldest first."""
+        found = self.store.batches(notebook=None if everywhere else self.notebook)
+        return [BatchHandle(self, batch.id) for batch in found if not batch.draft]
+
+    def resume(self) -> list[BatchHandle]:
+        """Go on with what is unfinished in this notebook, and return it."""
+        unfinished = self.store.batches(notebook=self.notebook, unfinished=True)
+        if unfinished:
+            self.poller()
+        return [BatchHandle(self, batch.id) for batch in unfinished]
+
+    def forget(self, handle: BatchHandle) -> None:
+        """Delete a batch's local data; what the provider has is not touched.
+
+        Raises
+        ------
+        UsageProblem
+            It is still under way, or a later batch uses its answers.
+        """
+        batch = handle.record
+        if batch.finished_at is None:
+            raise UsageProblem(f"{batch.title} is still under way: cancel it first")
+        users = [each.title for each in self.store.dependents(batch.id)]
+        if users:
+            raise UsageProblem(
+                f"{', '.join(users)} use answers of {batch.title}: forget them first"
+            )
+        self.store.forget(batch.id)
+        payloads.remove(self.store.folder_of(batch.id))
+
+    # -- the background ----------------------------------------------------------------------------
+
+    def listen(self, listener: Callable[[Snapshot], None]) -> None:
+        """Have `listener` called, on the background thread, with every new snapshot."""
+        self._listeners.append(listener)
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        for listener in self._listeners:
+            listener(snapshot)
+
+    def adapter(self, name: str) -> Adapter:
+        """Return the adapter of a provider under the present keys and base URLs."""
+        present = hash(
+            tuple(
+                (key, value)
+                for key, value in self.environ.items()
+                if key.startswith(_ACCOUNT_VARIABLES)
+            )
+        )
+        known = self._adapters.get(name)
+        if known is None or known[0] != present:
+            known = (present, providers.make(name, dict(self.environ)))
+            self._adapters[name] = known
+        return known[1]
+
+    def poller(self) -> Poller:
+        """Return the poller, starting it when it is needed for the first time."""
+        with self._lock:
+            if self._poller is None:
+                policy = self._policy or Policy(poll=self.settings.poll_seconds)
+                self._poller = Poller(
+                    self.store,
+                    self.adapter,
+                    policy=policy,
+                    clock=self._clock,
+                    notebook=self.notebook,
+                    listen=self._tell,
+                    breathe=self.background.breathe,
+                )
+                self._running = self.background.call(self._poller.run())
+            return self._poller
+
+    def limits(self, model: str, endpoint: str = "chat") -> Limits:
+        """Return how much one job of a model takes."""
+        return self.adapter(providers.qualify(model).partition(":")[0]).limits(endpoint)
+
+    def close(self) -> None:
+        """Stop driving; batches go on at the provider and are taken up again later."""
+        atexit.unregister(self.close)
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            with contextlib.suppress(LLMBatchError, concurrent.futures.TimeoutError, RuntimeError):
+                self.background.call(poller.stop()).result(5.0)
+            if self._running is not None:
+                with contextlib.suppress(Exception):
+                    self._running.result(2.0)
+        for _, adapter in self._adapters.values():
+            with contextlib.suppress(Exception):
+                self.background.call(adapter.close()).result(2.0)
+        self._adapters.clear()
+        self.store.close()
+
+
+def cell_key(*parts: str) -> str:
+    """Return a key for a collected cell where the front end gives no cell id."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()

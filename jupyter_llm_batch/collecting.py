@@ -1,0 +1,143 @@
+"""Reconciliation: the rows a job asked for against the lines that came back. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from .lifecycle import WAITING, outcome_of, result_code, row_code
+from .models import ErrorKind, Job, Outcome, Result, Sample, Usage
+from .planning import row_of
+from .pricing import LINEAR, Cost, cost
+
+#: How many answers a job keeps for the panel's details.
+SAMPLES = 3
+
+_REMEDIES = {
+    "expired": "not billed; `%llm_batch retry` sends them again",
+    "cancelled": "not billed; `%llm_batch retry` sends them again",
+    "missing": "the provider gave no line for them and may have billed them; `%llm_batch retry` "
+    "asks again",
+    "refused": "the model or a filter declined; reword the prompt",
+}
+
+
+class Reconciler:
+    """Takes the result lines of one job and gives each of its rows exactly one outcome.
+
+    Lines of unknown rows, and further lines of a row that already has its outcome, are counted in
+    `strange` and change nothing.
+
+    Parameters
+    ----------
+    job
+        The job that was sent.
+    rows
+        The rows it asked for.
+    user_cancelled
+        The user, not the provider, asked for the end.
+    """
+
+    def __init__(self, job: Job, rows: Iterable[int], *, user_cancelled: bool) -> None:
+        self._job = job
+        self._user_cancelled = user_cancelled
+        self.codes: dict[int, int] = dict.fromkeys(rows, WAITING)
+        self.usage: dict[str, Usage] = {}
+        self.long: list[tuple[str, Usage]] = []
+        self.samples: list[tuple[int, str]] = []
+        self.strange = 0
+        self.seen = 0
+        # by outcome and code: how many rows, the first of them and what it said
+        self._kinds: dict[tuple[str, str], tuple[int, int, str]] = {}
+
+    def take(self, result: Result) -> None:
+        """Count one line."""
+        row = row_of(result.custom_id, self._job.batch_id)
+        if row is None or self.codes.get(row) != WAITING:
+            self.strange += 1
+            return
+        self.seen += 1
+        self.codes[row] = result_code(result, user_cancelled=self._user_cancelled)
+        usage = result.usage
+        if usage.input or usage.output:
+            model = result.model or self._job.model
+            if usage.input > LINEAR:
+                self.long.append((model, usage))
+            else:
+                before = self.usage.get(model)
+                self.usage[model] = usage if before is None else before + usage
+        if result.outcome is Outcome.OK:
+            if len(self.samples) < SAMPLES and result.text:
+                self.samples.append((row, result.text))
+        else:
+            self._count(row, result.outcome, result.code or "", result.error or "")
+
+    def close(self, rest: Outcome | None, reason: str = "") -> None:
+        """Give every row that no line mentioned its outcome: `rest`, or *missing*."""
+        outcome = rest or Outcome.MISSING
+        code = row_code(
+            outcome,
+            billed=outcome is Outcome.MISSING,
+            transient=outcome is Outcome.EXPIRED
+            or (outcome is Outcome.CANCELLED and not self._user_cancelled),
+        )
+        for row, known in self.codes.items():
+            if known == WAITING:
+                self.codes[row] = code
+                self._count(row, outcome, "", reason)
+
+    def fail(self, outcome: Outcome, reason: str) -> None:
+        """Give all rows the same outcome, unbilled: the job as a whole never ran."""
+        code = row_code(outcome)
+        for row in self.codes:
+            self.codes[row] = code
+            self._count(row, outcome, "", reason)
+
+    def _count(self, row: int, outcome: Outcome, code: str, message: str) -> None:
+        key = (outcome.value, code)
+        rows, first, example = self._kinds.get(key, (0, row, message[:300]))
+        self._kinds[key] = (rows + 1, first, example)
+
+    def tally(self) -> dict[str, int]:
+        """Return rows by outcome."""
+        counts: dict[str, int] = {}
+        for code in self.codes.values():
+            name = str(outcome_of(code) or "waiting")
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def total_usage(self) -> Usage:
+        """Return the tokens of all rows."""
+        return sum((usage for _, usage in self.long), sum(self.usage.values(), Usage()))
+
+    def total_cost(self) -> Cost | None:
+        """Return what the rows cost, None when a price is unknown."""
+        total = Cost(batch=Decimal(0), realtime=Decimal(0))
+        for model in {*self.usage, *(model for model, _ in self.long)}:
+            long = [usage for owner, usage in self.long if owner == model]
+            part = cost(self._job.provider, model, self.usage.get(model, Usage()), long)
+            if part is None:
+                return None
+            total = Cost(batch=total.batch + part.batch, realtime=total.realtime + part.realtime)
+        return total
+
+    def kinds(self) -> list[ErrorKind]:
+        """Return the rows without an answer by reason, most frequent first."""
+        return [
+            ErrorKind(
+                kind=f"{outcome}: {code}" if code else outcome,
+                rows=rows,
+                example=f"row {row}: {message}" if message else f"row {row}",
+                remedy=_REMEDIES.get(outcome, "see `%llm_batch errors`"),
+            )
+            for (outcome, code), (rows, row, message) in sorted(
+                self._kinds.items(), key=lambda item: -item[1][0]
+            )
+        ]
+
+    def sample_rows(self, prompts: dict[int, str]) -> list[Sample]:
+        """Return a few answers with their prompts."""
+        return [
+            Sample(row=row, prompt=prompts.get(row, "")[:300], answer=answer[:300])
+            for row, answer in self.samples
+        ]

@@ -1,0 +1,412 @@
+"""One step of one job: the call to the provider, and its outcome in the journal.
+
+Each method does what `lifecycle.next_action` named, once, and records what came of it. A step that
+fails for a passing reason says when to try again; nothing here loops or sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from . import payloads
+from .collecting import Reconciler
+from .errors import (
+    Busy,
+    Incomplete,
+    KeyRefused,
+    LLMBatchError,
+    ProviderError,
+    Refused,
+    Unclear,
+    Vanished,
+)
+from .lifecycle import Action, Event, Policy
+from .models import Account, Batch, Job, Outcome, Phase, Remote
+from .providers.base import Adapter
+from .store import Lease, Store
+
+#: A job that is younger than this and not found may just not be visible yet (seconds).
+YOUNG = 600.0
+
+#: How often an incomplete download is fetched again before rows count as missing.
+FETCHES = 4
+
+#: Lines decoded between two pauses that let a running cell go on.
+SLICE = 200
+
+
+class Driver:
+    """Carries jobs over the wire for whoever holds their batch's lease.
+
+    Parameters
+    ----------
+    breathe
+        Awaited between slices of decoding; sleeps longer while a cell runs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        clock: Callable[[], float],
+        breathe: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._breathe = breathe
+
+    async def step(
+        self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
+    ) -> None:
+        """Do `action` for `job`."""
+        match action:
+            case Action.UPLOAD:
+                await self._upload(held, job, adapter, who)
+            case Action.SUBMIT:
+                await self._submit(held, job, adapter, who)
+            case Action.DECLARE_LOST:
+                self._store.apply(held, job, Event.LOST, detail="found while submitting")
+            case Action.LOOK_UP:
+                await self._look_up(held, job, adapter)
+            case Action.CANCEL:
+                await self._cancel(held, job, adapter)
+            case Action.POLL:
+                await self._poll(held, job, adapter)
+            case Action.COLLECT:
+                await self._collect(held, batch, job, adapter)
+            case Action.WITHDRAW:
+                self._withdraw(held, job)
+
+    def payload(self, job: Job) -> Path:
+        """Return where the request lines of a job lie."""
+        return self._store.folder_of(job.batch_id) / job.payload
+
+    def part(self, job: Job, name: str) -> Path:
+        """Return where one part of a job's results lies."""
+        return self._store.folder_of(job.batch_id) / f"{Path(job.payload).stem}.{name}.jsonl"
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    async def _upload(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
+        if job.upload_id is not None and job.account == who:
+            self._store.apply(held, job, Event.UPLOADED, detail="already there")
+            return
+        try:
+            upload_id = await adapter.upload(job, self.payload(job))
+        except (KeyRefused, Busy, Unclear, Incomplete) as error:
+            # An upload buys nothing: it may be repeated whatever became of it.
+            self.again(held, job, error)
+        except Refused as error:
+            self._reject(held, job, error)
+        else:
+            self._store.apply(
+                held,
+                job,
+                Event.UPLOADED,
+                upload_id=upload_id,
+                account=who,
+                failures=0,
+                error=None,
+                not_before=0.0,
+            )
+
+    async def _submit(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
+        # The intent is durable before the call, and the fence is checked with it.
+        job = self._store.apply(
+            held,
+            job,
+            Event.INTENT,
+            attempts=job.attempts + 1,
+            submitted_at=self._clock(),
+            account=who,
+        )
+        try:
+            remote = await adapter.create(job, self.payload(job), job.upload_id, _label(job))
+        except Vanished as error:
+            # The upload is gone, or the model: upload again, but not for ever.
+            if job.upload_id is None or job.failures >= FETCHES:
+                self._reject(held, job, error)
+            else:
+                self._not_created(held, job, error, upload_id=None)
+        except (KeyRefused, Busy) as error:
+            self._not_created(held, job, error)
+        except Refused as error:
+            self._reject(held, job, error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job may exist
+            self._store.apply(
+                held, job, Event.LOST, detail=str(error), error=str(error), not_before=0.0
+            )
+        else:
+            self._accepted(held, job, Event.ACCEPTED, remote)
+
+    async def _look_up(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        limits = adapter.limits(job.endpoint)
+        sent = job.submitted_at or job.created_at
+        try:
+            remote = await adapter.find(_label(job), job, sent)
+        except (ProviderError, Incomplete) as error:
+            self.again(held, job, error)
+            return
+        settle = limits.settle if self._policy.settle is None else self._policy.settle
+        if remote is not None:
+            self._accepted(held, job, Event.FOUND, remote)
+        elif limits.labelled and self._clock() - sent >= settle:
+            self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None)
+        else:
+            self._store.note(
+                held, job, not_before=self._clock() + min(self._policy.poll, max(settle / 4, 0.05))
+            )
+
+    def _accepted(self, held: Lease, job: Job, event: Event, remote: Remote) -> None:
+        self._store.apply(
+            held,
+            job,
+            event,
+            detail=remote.remote_id,
+            remote_id=remote.remote_id,
+            remote_state=remote.state,
+            counts=remote.counts,
+            expires_at=remote.expires_at,
+            keep_until=remote.keep_until,
+            cancel_sent=False,
+            failures=0,
+            error=None,
+            not_before=self._clock() + self._policy.poll_wait(0.0, remote.poll_after),
+        )
+
+    def _not_created(self, held: Lease, job: Job, error: ProviderError, **changes: Any) -> None:
+        self._store.apply(
+            held,
+            job,
+            Event.NOT_CREATED,
+            detail=str(error),
+            **self._waiting(job, error),
+            **changes,
+        )
+
+    # -- while it runs -----------------------------------------------------------------------------
+
+    async def _poll(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        assert job.remote_id is not None
+        try:
+            remote = await adapter.retrieve(job.remote_id)
+        except Vanished as error:
+            if self._clock() - (job.submitted_at or 0.0) < YOUNG:
+                self.again(held, job, error)
+            else:
+                self._vanish(held, job, error)
+        except (ProviderError, Incomplete) as error:
+            self.again(held, job, error)
+        else:
+            self.saw(held, job, remote)
+
+    def saw(self, held: Lease, job: Job, remote: Remote) -> None:
+        """Record what the provider says about a running job."""
+        now = self._clock()
+        seen: dict[str, Any] = {
+            "remote_state": remote.state,
+            "counts": remote.counts or job.counts,
+            "expires_at": remote.expires_at or job.expires_at,
+            "keep_until": remote.keep_until or job.keep_until,
+            "failures": 0,
+            "error": remote.error,
+        }
+        match remote.phase:
+            case Phase.ENDED:
+                self._store.apply(
+                    held,
+                    job,
+                    Event.ENDED,
+                    detail=remote.state,
+                    parts=remote.parts,
+                    rest=remote.rest,
+                    ended_at=now,
+                    not_before=0.0,
+                    **seen,
+                )
+            case Phase.FAILED:
+                self._fail(held, job, Event.INVALID, remote.error or remote.state, **seen)
+            case Phase.LATER:
+                self._store.apply(
+                    held,
+                    job,
+                    Event.NO_ROOM,
+                    detail=remote.error or remote.state,
+                    remote_id=None,
+                    not_before=now + self._policy.room_wait(),
+                    **seen,
+                )
+            case Phase.ACTIVE:
+                age = now - (job.submitted_at or now)
+                wait = self._policy.poll_wait(age, remote.poll_after)
+                self._store.note(held, job, not_before=now + wait, **seen)
+
+    async def _cancel(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        assert job.remote_id is not None
+        try:
+            await adapter.cancel(job.remote_id)
+        except (KeyRefused, Busy, Unclear) as error:
+            self.again(held, job, error)
+            return
+        except Refused:
+            pass  # too late to cancel, or gone: the next poll says which
+        self._store.note(held, job, cancel_sent=True, failures=0, not_before=0.0)
+
+    def _withdraw(self, held: Lease, job: Job) -> None:
+        self._settle(held, job, Event.WITHDRAWN, Outcome.CANCELLED, "cancelled before it was sent")
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def _collect(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
+        assert job.remote_id is not None
+        gone: Vanished | None = None
+        for name, ref in job.parts.items():
+            path = self.part(job, name)
+            if path.exists():
+                continue  # complete, since files get their name only when they are whole
+            try:
+                with payloads.writing(path) as writer:
+                    await adapter.fetch(job.remote_id, name, ref, writer)
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return
+        try:
+            reconciler = await self._reconcile(batch, job, adapter)
+        except Incomplete as error:
+            self._fetch_again(held, job, error)
+            return
+        counts = job.counts
+        short = counts is not None and reconciler.seen < counts.done + counts.failed
+        if short and gone is None and job.parts and job.failures < FETCHES:
+            self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
+            return
+        reconciler.close(None if short else job.rest, str(gone or ""))
+        event = Event.COLLECTED if gone is None else Event.VANISHED
+        self._record(held, job, event, reconciler, adapter)
+
+    async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
+        rows = self._store.job_rows(job.id)
+        reconciler = Reconciler(job, rows, user_cancelled=batch.cancel_requested)
+        for name in job.parts:
+            path = self.part(job, name)
+            if not path.exists():
+                continue
+            payloads.check_whole(path)
+            for number, line in enumerate(payloads.lines(path)):
+                if number % SLICE == SLICE - 1:
+                    await self._breathe()
+                reconciler.take(adapter.parse(line, job.endpoint))
+        return reconciler
+
+    def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
+        for name in job.parts:
+            path = self.part(job, name)
+            if path.exists():  # kept, since what is in it was paid for
+                path.replace(path.with_suffix(f".incomplete{job.failures}"))
+        self.again(held, job, error)
+
+    def _vanish(self, held: Lease, job: Job, error: Vanished) -> None:
+        self._settle(held, job, Event.VANISHED, None, str(error))
+
+    def _reject(self, held: Lease, job: Job, error: Refused) -> None:
+        self._fail(held, job, Event.REJECTED, str(error))
+
+    def _fail(self, held: Lease, job: Job, event: Event, reason: str, **changes: Any) -> None:
+        self._settle(held, job, event, Outcome.FAILED, reason, **{**changes, "error": reason})
+
+    def _settle(
+        self,
+        held: Lease,
+        job: Job,
+        event: Event,
+        outcome: Outcome | None,
+        reason: str,
+        **changes: Any,
+    ) -> None:
+        """End a job whose rows all have the same outcome (None: missing)."""
+        reconciler = Reconciler(job, self._store.job_rows(job.id), user_cancelled=True)
+        if outcome is None:
+            reconciler.close(None, reason)
+        else:
+            reconciler.fail(outcome, reason)
+        changes.setdefault("error", reason)
+        self._record(held, job, event, reconciler, None, **changes)
+
+    def _record(
+        self,
+        held: Lease,
+        job: Job,
+        event: Event,
+        reconciler: Reconciler,
+        adapter: Adapter | None,
+        **changes: Any,
+    ) -> None:
+        """Write the job's end and its rows' outcomes in one transaction."""
+        outcomes = bytearray(self._store.pack(job.batch_id, "outcomes"))
+        owners = bytearray(self._store.pack(job.batch_id, "owners"))
+        for row, code in reconciler.codes.items():
+            outcomes[row] = code
+            struct.pack_into("<I", owners, 4 * row, job.number)
+        cost = reconciler.total_cost()
+        detail = f"{reconciler.seen} rows"
+        if reconciler.strange:
+            detail += f", {reconciler.strange} lines of unknown or repeated rows"
+        self._store.apply(
+            held,
+            job,
+            event,
+            detail=detail,
+            packs={"outcomes": bytes(outcomes), "owners": bytes(owners)},
+            tally=reconciler.tally(),
+            usage=reconciler.total_usage(),
+            cost=str(cost.batch) if cost else None,
+            saved=str(cost.saved) if cost else None,
+            kinds=reconciler.kinds(),
+            samples=reconciler.sample_rows(self._prompts(job, reconciler, adapter)),
+            **changes,
+        )
+
+    def _prompts(self, job: Job, reconciler: Reconciler, adapter: Adapter | None) -> dict[int, str]:
+        wanted = {row for row, _ in reconciler.samples}
+        if adapter is None or not wanted:
+            return {}
+        found: dict[int, str] = {}
+        rows = iter(self._store.job_rows(job.id))
+        for row, line in zip(rows, payloads.lines(self.payload(job)), strict=False):
+            if row in wanted:
+                found[row] = adapter.prompt_of(line)
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    # -- waits -------------------------------------------------------------------------------------
+
+    def _waiting(self, job: Job, error: LLMBatchError) -> dict[str, Any]:
+        failures = job.failures + 1
+        asked = error.retry_after if isinstance(error, ProviderError) else None
+        return {
+            "failures": failures,
+            "error": str(error),
+            "not_before": self._clock() + self._policy.retry_wait(failures, asked),
+        }
+
+    def again(self, held: Lease, job: Job, error: LLMBatchError) -> None:
+        """Record a step that failed for a passing reason, and when to repeat it."""
+        self._store.note(held, job, **self._waiting(job, error))
+
+
+def _label(job: Job) -> str:
+    """Return the mark under which this attempt to create can be found again."""
+    return f"{job.id}-a{job.attempts}"
+
+
+async def no_pause() -> None:
+    """Let other tasks of the loop run, nothing more."""
+    await asyncio.sleep(0)

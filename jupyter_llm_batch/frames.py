@@ -1,0 +1,296 @@
+"""Rows in: whatever the user has is read once, and its answers come back in the same shape.
+
+Values are handed out as Python objects, in slices, so that a large frame is never held a second
+time. What the output needs of the input is kept on disk (`snapshots`) until `restore` is asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from itertools import count, repeat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import snapshots
+from .answers import restore
+from .cells import pack
+from .errors import UsageProblem
+from .models import Shape
+
+__all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
+
+#: Columns of every answered frame; only the answers' own column can be named.
+FIXED = ("error", "finish_reason")
+
+_SLICE = 1024  # rows held as Python objects at a time
+
+
+class Items:
+    """Rows of a list, a dict or a series; see `models.Rows`."""
+
+    fields: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        shape: Shape,
+        size: int,
+        pairs: Callable[[], Iterator[tuple[Any, Any]]],
+        save: Callable[[Path], object] = Path.touch,
+    ) -> None:
+        self.shape = shape
+        self._size = size
+        self._pairs = pairs
+        self._save = save
+
+    def __len__(self) -> int:
+        return self._size
+
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Refuse: items need not have the same fields."""
+        raise NotImplementedError(names)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(key, item)`` per row."""
+        return self._pairs()
+
+    def names(self) -> list[str]:
+        """Return the field names of the first item, as a template sees them."""
+        return _names_of(next(self._pairs())[1])
+
+    def snapshot(self, path: Path) -> None:
+        """Write to `path` what `restore` needs."""
+        self._save(path)
+
+
+class Stream(Items):
+    """Rows of an iterator: they can be read once, and `len` is how many were read so far."""
+
+    def __init__(self, source: Iterator[Any]) -> None:
+        super().__init__(Shape(kind="list"), 0, self._once)
+        self._source = source
+        self._started = False
+        try:
+            self._first = next(source)
+        except StopIteration:
+            raise UsageProblem(
+                "the rows are an iterator with nothing left in it: make it anew, or use a list"
+            ) from None
+
+    def names(self) -> list[str]:
+        """Return the field names of the first item, as a template sees them."""
+        return _names_of(self._first)
+
+    def _once(self) -> Iterator[tuple[int, Any]]:
+        if self._started:
+            raise UsageProblem("the rows are an iterator and were read already: use a list")
+        self._started = True
+        self._size = 1
+        yield 0, self._first
+        for item in self._source:
+            self._size += 1
+            yield self._size - 1, item
+
+
+class Frame:
+    """Rows of a pandas or polars DataFrame or a pyarrow Table; see `models.Rows`."""
+
+    def __init__(self, shape: Shape, native: Any) -> None:
+        self.shape = shape
+        self.fields: Sequence[str] | None = shape.columns
+        self._native = native
+        self._positions = {name: i for i, name in enumerate(shape.columns)}
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of the fields `names`, a tuple per row."""
+        if not names:
+            yield from repeat((), len(self))
+            return
+        for start in range(0, len(self), _SLICE):
+            cells = {name: self._cells(self._positions[name], start) for name in set(names)}
+            yield from zip(*(cells[name] for name in names), strict=True)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Yield ``(index, {field: value})`` per row; the position where there is no index."""
+        names = self.shape.columns
+        pandas = self.shape.library == "pandas"
+        keys = _values(self._native.index) if pandas else count()
+        for key, values in zip(keys, self.columns(names), strict=False):
+            yield key, dict(zip(names, values, strict=True))
+
+    def names(self) -> list[str]:
+        """Return the field names, as a template sees them."""
+        return list(self.shape.columns)
+
+    def snapshot(self, path: Path) -> None:
+        """Write the whole input to `path`: it comes back beside the answers."""
+        snapshots.write(path, self.shape.library, self._native)
+
+    def _cells(self, position: int, start: int) -> Any:
+        """Return one slice of a column as Python objects."""
+        if self.shape.library == "pandas":
+            return self._native.iloc[start : start + _SLICE, position].tolist()
+        if self.shape.library == "polars":
+            return self._native.to_series(position).slice(start, _SLICE).to_list()
+        return self._native.column(position).slice(start, _SLICE).to_pylist()
+
+
+def _names_of(item: Any) -> list[str]:
+    kind = type(item)
+    if isinstance(item, Mapping):
+        found: Any = item
+    elif isinstance(item, tuple):
+        found = getattr(kind, "_fields", ())
+    else:
+        found = getattr(kind, "model_fields", getattr(kind, "__dataclass_fields__", ()))
+    return [name for name in found if isinstance(name, str)]
+
+
+def _values(series: Any) -> Iterator[Any]:
+    """Yield the values of a series or an index as Python objects."""
+    for start in range(0, len(series), _SLICE):
+        piece = series[start : start + _SLICE]
+        yield from piece.to_pylist() if hasattr(piece, "to_pylist") else piece.to_list()
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read(value: Any, *, column: str = "answer") -> Items | Frame:
+    """Return the rows of `value`, whatever it is.
+
+    Parameters
+    ----------
+    value
+        A pandas or polars DataFrame or Series, a pyarrow Table, a dict, or any ordered iterable.
+        Nothing is copied; an iterator can be read once.
+    column
+        Name of the answer column, for frames and series.
+
+    Raises
+    ------
+    UsageProblem
+        When it gives no rows, or its columns cannot be told apart from the answers'.
+    """
+    if isinstance(value, str):
+        raise UsageProblem("--over needs rows, and this is a single text: put it in a list, [text]")
+    if isinstance(value, Mapping):
+        return _read_dict(value)
+    if not isinstance(value, list | tuple | range):
+        known = _read_known(value, column)
+        if known is not None:
+            return known
+    return _read_list(value)
+
+
+def _read_dict(value: Mapping[Any, Any]) -> Items:
+    _refuse_empty(value)
+    try:
+        keys = msgspec.json.encode([pack(key) for key in value])
+    except (TypeError, UnicodeEncodeError) as exc:
+        raise UsageProblem(
+            f"the keys of the dict cannot be kept ({exc}): use text, numbers, dates or tuples"
+        ) from exc
+    return Items(
+        Shape(kind="dict"),
+        len(value),
+        lambda: iter(value.items()),
+        lambda path: path.write_bytes(keys),
+    )
+
+
+def _read_known(value: Any, column: str) -> Items | Frame | None:
+    """Read what narwhals knows as a frame or a series."""
+    import narwhals as nw
+
+    try:
+        known = nw.from_native(value, allow_series=True, pass_through=True)
+    except nw.exceptions.DuplicateError:
+        return _read_frame(value, "pandas", column)  # which has better words for it
+    if isinstance(known, nw.LazyFrame):
+        raise UsageProblem(
+            f"--over got a lazy frame ({type(value).__name__}): collect it first, "
+            "with .collect() (polars) or .arrow() (DuckDB)"
+        )
+    if not isinstance(known, nw.DataFrame | nw.Series):
+        return None
+    native: Any = known.to_native()
+    library = known.implementation.value
+    if library not in {"pandas", "polars", "pyarrow"}:
+        raise UsageProblem(
+            f"--over takes frames of pandas, polars and pyarrow: convert this one ({library})"
+        )
+    if isinstance(known, nw.DataFrame):
+        return _read_frame(native, library, column)
+    return _read_series(native, library, column)
+
+
+def _read_series(native: Any, library: str, column: str) -> Items:
+    _refuse_empty(native)
+    shape = Shape(kind="series", library=library, column=column)
+    if library != "pandas":
+        return Items(shape, len(native), lambda: enumerate(_values(native)))
+    index = native.index
+    return Items(
+        shape,
+        len(native),
+        lambda: zip(_values(index), _values(native.array), strict=True),
+        lambda path: snapshots.write(path, library, native.to_frame("").iloc[:, :0]),
+    )
+
+
+def _read_frame(native: Any, library: str, column: str) -> Frame:
+    labels = native.column_names if library == "pyarrow" else list(native.columns)
+    if any(isinstance(label, tuple) for label in labels):
+        raise UsageProblem(
+            "the frame's columns have several levels, flatten them: "
+            "df.columns = ['_'.join(map(str, c)) for c in df.columns]"
+        )
+    names = [str(label) for label in labels]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise UsageProblem(f"columns occur more than once: {', '.join(repeated)}; rename them")
+    if not names:
+        raise UsageProblem("the frame has no columns")
+    _refuse_empty(native)
+    if column in FIXED:
+        raise UsageProblem(f"the answers cannot be called {column!r}: choose another --as NAME")
+    if column in names:
+        raise UsageProblem(
+            f"the frame has a column {column!r} already: give the answers another name, --as NAME"
+        )
+    for name in FIXED:
+        if name in names:
+            raise UsageProblem(
+                f"the frame has a column {name!r}, where the answers have one too: "
+                "rename it, or leave it out with --over df[[...]]"
+            )
+    return Frame(Shape(kind="frame", library=library, columns=names, column=column), native)
+
+
+def _read_list(value: Any) -> Items:
+    kind = type(value)
+    if hasattr(kind, "model_fields") or is_dataclass(kind):
+        raise UsageProblem("--over needs rows, and this is a single one: put it in a list, [row]")
+    if isinstance(value, set | frozenset):
+        raise UsageProblem("a set has no order for the answers to come back in: use sorted(...)")
+    if getattr(value, "ndim", 1) != 1:
+        raise UsageProblem(f"--over needs one dimension, and this array has {value.ndim}")
+    if isinstance(value, bytes | bytearray) or not hasattr(kind, "__iter__"):
+        raise UsageProblem(f"--over needs rows (a frame, list or dict), not a {kind.__name__}")
+    if not hasattr(kind, "__len__"):
+        return Stream(iter(value))
+    values = value.to_pylist() if hasattr(kind, "to_pylist") else value  # pyarrow's arrays
+    _refuse_empty(values)
+    return Items(Shape(kind="list"), len(values), lambda: enumerate(values))
+
+
+def _refuse_empty(value: Any) -> None:
+    if len(value) == 0:
+        raise UsageProblem("--over has no rows")

@@ -1,0 +1,170 @@
+"""A batch in the user's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import export, results
+from .errors import NotFound, NotReady, UsageProblem
+from .models import Batch, Result, Snapshot
+
+if TYPE_CHECKING:
+    from .client import Client
+
+#: `await batch` looks this often, so that an interrupt of the cell is seen at once (seconds).
+AWAKE = 0.2
+
+
+class BatchHandle:
+    """A batch: where it is, and its answers.
+
+    Made by `submit`, `get` and `batches`; holds no state but the batch's id.
+    """
+
+    def __init__(self, client: Client, batch_id: str, *, attached: bool = False) -> None:
+        self._client = client
+        self.id = batch_id
+        self.attached = attached
+        self.notice = ""
+
+    @property
+    def record(self) -> Batch:
+        """The batch as the journal has it now."""
+        batch = self._client.store.batch(self.id)
+        if batch is None:
+            raise NotFound("this batch was forgotten")
+        return batch
+
+    @property
+    def name(self) -> str:
+        """Name as people see it, with the version where there are several."""
+        return self.record.title
+
+    @property
+    def done(self) -> bool:
+        """Whether every row has its outcome."""
+        return self.record.finished_at is not None
+
+    def snapshot(self) -> Snapshot:
+        """Return state, counts and cost at this moment."""
+        return self._client.poller().snapshot(self.record)
+
+    def __repr__(self) -> str:
+        return self.snapshot().line
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> BatchHandle:
+        """Block until every row has its outcome; interrupting stops the waiting only.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits as long as it takes.
+
+        Raises
+        ------
+        NotReady
+            The time is over and the batch is not.
+        """
+        poller = self._client.poller()
+        future = self._client.background.call(poller.finished(self.id))
+        try:
+            future.result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise NotReady(f"not done after {timeout:g} s: {self!r}") from None
+        finally:
+            future.cancel()
+        return self
+
+    def __await__(self) -> Generator[Any, None, BatchHandle]:
+        return self._until_done().__await__()
+
+    async def _until_done(self) -> BatchHandle:
+        poller = self._client.poller()
+        future = self._client.background.call(poller.finished(self.id))
+        try:
+            while not future.done():  # noqa: ASYNC110 - waking often lets an interrupt through
+                await asyncio.sleep(AWAKE)
+        finally:
+            future.cancel()
+        return self
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def results(self, *, partial: bool = False) -> list[Result | None]:
+        """Return the result of every row in the order of the input.
+
+        Parameters
+        ----------
+        partial
+            Give what is there so far, None for the rest.
+
+        Raises
+        ------
+        NotReady
+            The batch is under way and `partial` is false.
+        """
+        batch = self.record
+        if batch.finished_at is None and not partial:
+            raise NotReady(
+                f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
+                "partial=True gives what is there"
+            )
+        return results.read(self._client.store, batch)
+
+    def answers(self, *, partial: bool = False) -> Any:
+        """Return the answers in the shape of the input; see `results` for `partial`."""
+        return results.value(self._client.store, self.record, self.results(partial=partial))
+
+    def frame(self, *, partial: bool = False) -> Any:
+        """Return a frame: the input's with its answers, or one row per answer.
+
+        Input that was no frame gives a pandas frame where pandas is installed, else a pyarrow
+        Table, with the columns row, outcome, answer, error, finish_reason, model and tokens.
+        """
+        found = self.results(partial=partial)
+        batch = self.record
+        if batch.shape.kind == "frame":
+            return results.value(self._client.store, batch, found)
+        return export.table(results.as_records(batch, found), prefer_pandas=True)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path."""
+        batch = self.record
+        records = results.as_records(batch, self.results(partial=True))
+        return export.write(records, Path(path).expanduser())
+
+    # -- acting ------------------------------------------------------------------------------------
+
+    def cancel(self) -> BatchHandle:
+        """Ask the provider to cancel; rows that are done by then are still collected."""
+        batch = self.record
+        if batch.finished_at is None:
+            for each in [batch.id, *batch.sources]:
+                self._client.store.request_cancel(each)
+            poller = self._client.poller()
+            self._client.background.soon(poller.follow, self.id)
+        return self
+
+    def retry(self) -> int:
+        """Send the rows of an ended batch that have no answer again; return how many.
+
+        Raises
+        ------
+        UsageProblem
+            The batch is still under way, or driven by another process.
+        """
+        if not self.done:
+            raise UsageProblem(f"{self.name} is still under way: wait, or cancel it first")
+        return self._client.background.call(self._client.poller().retry(self.id)).result()
+
+    def refresh(self) -> BatchHandle:
+        """Ask the provider now instead of at the next look."""
+        poller = self._client.poller()
+        self._client.background.call(poller.refresh(self.id)).result()
+        return self

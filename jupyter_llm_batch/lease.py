@@ -1,0 +1,64 @@
+"""Who drives a batch: an identity that can be checked for life, and the record of a lease."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from functools import cache
+
+import msgspec
+import psutil
+
+#: Seconds without a heartbeat after which a lease of a process that cannot be checked is void.
+STALE = 45.0
+
+#: Seconds between two heartbeats.
+BEAT = 10.0
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """A process, so described that a later process with the same number is told apart."""
+
+    host: str
+    boot: str
+    pid: int
+    started: float
+    nonce: str = ""
+
+    def is_dead(self) -> bool:
+        """Whether the process has surely ended; False where that cannot be known from here."""
+        here = me()
+        if self.host != here.host:
+            return False
+        if self.boot != here.boot:
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            another = abs(process.create_time() - self.started) > 1
+            return bool(another or process.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+@cache
+def _of(pid: int) -> Owner:
+    return Owner(
+        host=socket.gethostname(),
+        boot=_boot_id(),
+        pid=pid,
+        started=psutil.Process(pid).create_time(),
+    )
+
+
+def me() -> Owner:
+    """Return the identity of this process (asked anew after a fork)."""
+    return _of(os.getpid())
+
+
+def _boot_id() -> str:
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:  # noqa: PTH123
+        return file.read().strip()
+    return str(round(psutil.boot_time() / 60))  # elsewhere the boot time wobbles by a second

@@ -1,0 +1,214 @@
+"""The life of a job: every transition, what to do next, and how long to wait. No I/O here.
+
+Two rules. Every transition stands in `TRANSITIONS`; an event that is not there raises and changes
+nothing. And a request that may have been accepted is never sent again: SUBMITTING leads to RUNNING
+(accepted), back (surely not created), to FAILED (refused), or to UNKNOWN, which only a look-up or
+the user can leave.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+
+import msgspec
+
+from .errors import IllegalEvent
+from .models import Job, JobState, Outcome, Result
+
+S = JobState
+
+
+class Event(StrEnum):
+    """What can happen to a job."""
+
+    UPLOADED = "uploaded"  # the payload is at the provider (or needs no upload)
+    INTENT = "intent"  # about to create; committed before the call
+    ACCEPTED = "accepted"  # the provider answered with its id
+    NOT_CREATED = "not-created"  # surely nothing was created; again later
+    REJECTED = "rejected"  # refused for good; nothing was created
+    LOST = "lost"  # the outcome of the create is not known
+    FOUND = "found"  # the look-up has it
+    ABSENT = "absent"  # the look-up, after settling, has it not
+    ENDED = "ended"  # the provider is through with it, wholly or in part
+    INVALID = "invalid"  # the provider refused the whole job after accepting it
+    NO_ROOM = "no-room"  # refused for lack of enqueued-token room; again later
+    VANISHED = "vanished"  # 404: deleted or past retention
+    COLLECTED = "collected"  # every row has its outcome
+    WITHDRAWN = "withdrawn"  # cancelled before it was sent
+
+
+TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (S.PLANNED, Event.UPLOADED): S.UPLOADED,
+    (S.PLANNED, Event.REJECTED): S.FAILED,
+    (S.PLANNED, Event.WITHDRAWN): S.DONE,
+    (S.UPLOADED, Event.INTENT): S.SUBMITTING,
+    (S.UPLOADED, Event.WITHDRAWN): S.DONE,
+    (S.SUBMITTING, Event.ACCEPTED): S.RUNNING,
+    (S.SUBMITTING, Event.NOT_CREATED): S.PLANNED,
+    (S.SUBMITTING, Event.REJECTED): S.FAILED,
+    (S.SUBMITTING, Event.LOST): S.UNKNOWN,
+    (S.UNKNOWN, Event.FOUND): S.RUNNING,
+    (S.UNKNOWN, Event.ABSENT): S.PLANNED,
+    (S.RUNNING, Event.ENDED): S.COLLECTING,
+    (S.RUNNING, Event.INVALID): S.FAILED,
+    (S.RUNNING, Event.NO_ROOM): S.PLANNED,
+    (S.RUNNING, Event.VANISHED): S.GONE,
+    (S.COLLECTING, Event.COLLECTED): S.DONE,
+    (S.COLLECTING, Event.VANISHED): S.GONE,
+}
+
+TERMINAL = frozenset({S.DONE, S.FAILED, S.GONE})
+
+#: States in which the provider has (or may have) the job; the computer may be switched off.
+ACCEPTED = frozenset({S.RUNNING, S.COLLECTING, *TERMINAL})
+
+
+def advance(state: JobState, event: Event) -> JobState:
+    """Return the state after `event`.
+
+    Raises
+    ------
+    IllegalEvent
+        The event is not allowed in this state.
+    """
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalEvent(f"{event!r} cannot happen to a job that is {state!r}") from None
+
+
+class Action(StrEnum):
+    """What the poller does with a job next."""
+
+    UPLOAD = "upload"
+    SUBMIT = "submit"
+    DECLARE_LOST = "declare-lost"
+    LOOK_UP = "look-up"
+    CANCEL = "cancel"
+    POLL = "poll"
+    COLLECT = "collect"
+    WITHDRAW = "withdraw"
+
+
+def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
+    """Return what to do with `job` and from when on (Unix seconds); None when it is at its end.
+
+    A job *found* in SUBMITTING has no call under way any more: whoever made it is dead.
+    """
+    match job.state:
+        case S.PLANNED | S.UPLOADED if cancel:
+            return Action.WITHDRAW, 0.0
+        case S.PLANNED:
+            return Action.UPLOAD, job.not_before
+        case S.UPLOADED:
+            return Action.SUBMIT, job.not_before
+        case S.SUBMITTING:
+            return Action.DECLARE_LOST, 0.0
+        case S.UNKNOWN:
+            return Action.LOOK_UP, job.not_before
+        case S.RUNNING if cancel and not job.cancel_sent:
+            # A refused cancel waits like everything else; a first one goes out at once.
+            return Action.CANCEL, job.not_before if job.failures else 0.0
+        case S.RUNNING:
+            return Action.POLL, job.not_before
+        case S.COLLECTING:
+            return Action.COLLECT, job.not_before
+    return None
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait, in seconds.
+
+    Attributes
+    ----------
+    poll
+        Shortest interval between two looks at a job.
+    poll_longest
+        Longest interval; a job is looked at about twenty times on its way to its present age.
+    retry, retry_longest
+        First and longest wait after a call that failed for a passing reason.
+    room
+        Wait after a job was refused for lack of enqueued-token room.
+    settle
+        Overrides the provider's settling time (None: as the provider's limits say).
+    jitter
+        Random share by which every wait is shortened or lengthened.
+    """
+
+    poll: float = 30.0
+    poll_longest: float = 300.0
+    retry: float = 5.0
+    retry_longest: float = 900.0
+    room: float = 300.0
+    settle: float | None = None
+    jitter: float = 0.2
+
+    def poll_wait(self, age: float, floor: float | None = None) -> float:
+        """Return the seconds until a job of `age` seconds is looked at again."""
+        wait = self._jittered(min(max(self.poll, age / 20), max(self.poll, self.poll_longest)))
+        return max(wait, self.poll, floor or 0.0)
+
+    def retry_wait(self, failures: int, asked: float | None = None) -> float:
+        """Return the seconds until a call that failed `failures` times in a row is repeated."""
+        wait = min(self.retry * 2 ** min(failures - 1, 20), self.retry_longest)
+        return max(self._jittered(wait), asked or 0.0)
+
+    def room_wait(self) -> float:
+        """Return the seconds until a job refused for lack of room is sent again."""
+        return self._jittered(self.room)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (1 + self.jitter * random.uniform(-1, 1))  # noqa: S311 - spreads load
+
+
+# -- outcomes of rows, one byte each ---------------------------------------------------------------
+
+WAITING, SKIPPED = 0, 15
+_KINDS = {outcome: number for number, outcome in enumerate(Outcome, start=1)}
+_OUTCOMES = {number: outcome for outcome, number in _KINDS.items()}
+_BILLED, _TRANSIENT = 0x10, 0x20
+
+
+def row_code(outcome: Outcome, *, billed: bool = False, transient: bool = False) -> int:
+    """Pack the outcome of a row into a byte."""
+    return _KINDS[outcome] | (_BILLED if billed else 0) | (_TRANSIENT if transient else 0)
+
+
+def result_code(result: Result, *, user_cancelled: bool) -> int:
+    """Pack a result; a row that the provider cancelled by itself is worth sending again."""
+    transient = result.transient or (result.outcome is Outcome.CANCELLED and not user_cancelled)
+    return row_code(result.outcome, billed=result.billed, transient=transient)
+
+
+def outcome_of(code: int) -> Outcome | None:
+    """Return the outcome in a row's byte; None when there is none yet, or the row was skipped."""
+    return _OUTCOMES.get(code & 0x0F)
+
+
+def may_be_billed(code: int) -> bool:
+    """Whether the provider may have charged for the row."""
+    return bool(code & _BILLED)
+
+
+def tally(codes: bytes) -> dict[str, int]:
+    """Count rows by outcome; ``waiting`` and ``skipped`` included, zeros left out."""
+    counts: dict[str, int] = {}
+    for code in set(codes):
+        kind = code & 0x0F
+        name = "waiting" if kind == WAITING else "skipped" if kind == SKIPPED else _OUTCOMES[kind]
+        counts[str(name)] = counts.get(str(name), 0) + codes.count(code)
+    return counts
+
+
+def rows_to_repeat(codes: bytes) -> list[int]:
+    """Return the rows that are sent again by themselves: ended, unbilled, for a passing reason."""
+    wanted = {code for code in set(codes) if code & _TRANSIENT and not code & _BILLED}
+    return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
+
+
+def rows_without_answer(codes: bytes) -> list[int]:
+    """Return the rows that ended without an answer, whatever the reason."""
+    ok = _KINDS[Outcome.OK]
+    wanted = {code for code in set(codes) if (code & 0x0F) not in (ok, WAITING, SKIPPED)}
+    return [row for row, code in enumerate(codes) if code in wanted] if wanted else []

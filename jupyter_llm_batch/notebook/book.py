@@ -1,0 +1,227 @@
+"""One notebook's side of the batches: its variables, its panels, its client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from .. import session
+from ..client import Client, default_folder, this_notebook
+from ..errors import LLMBatchError, UsageProblem
+from ..handle import BatchHandle
+from ..models import Snapshot
+from .config import LLMBatch
+from .namespace import Binder, Placeholder, kernel_scheduler
+from .panels import Panels
+
+
+class Book:
+    """What the magics act on.
+
+    Parameters
+    ----------
+    shell
+        The running IPython.
+    """
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.config = LLMBatch(parent=shell)
+        self.binder = Binder(shell.user_ns, kernel_scheduler())
+        self.panels = Panels(shell, self._pressed)
+        self._client: Client | None = None
+        self._awaited: set[str] = set()
+
+    # -- the client --------------------------------------------------------------------------------
+
+    @property
+    def client(self) -> Client:
+        """The client in use, made on first need."""
+        if self._client is None:
+            self.use(Client(notebook=self.notebook, settings=self.config.settings()))
+        assert self._client is not None
+        # %config takes effect with the next cell.
+        self._client.settings = self.config.settings()
+        return self._client
+
+    @property
+    def notebook(self) -> str:
+        """What tells this notebook from others."""
+        vscode = self.shell.user_ns.get("__vsc_ipynb_file__")
+        return str(vscode) if vscode else this_notebook()
+
+    def use(self, client: Client) -> None:
+        """Work with `client` from now on; go on with what it has unfinished."""
+        self._client = session.use(client)
+        client.listen(self.listen)
+        for handle in client.resume():
+            with contextlib.suppress(LLMBatchError):
+                self._expect(handle)
+                self.panels.show(handle.snapshot())
+
+    def resume(self) -> None:
+        """Go on with unfinished batches, if there ever was one on this machine."""
+        folder = self.config.settings().data_dir or default_folder()
+        if (Path(folder).expanduser() / "journal.sqlite").exists():
+            _ = self.client
+
+    def simulate(self, *, seconds: float) -> Client:
+        """Switch to the embedded simulator."""
+        client = session.simulate(
+            settings=self.config.settings(), notebook=self.notebook, seconds=seconds
+        )
+        self.use(client)
+        return client
+
+    def close(self) -> None:
+        """Stop driving; batches go on at their providers."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    # -- batches -----------------------------------------------------------------------------------
+
+    def submit(
+        self, name: str, text: str | None, options: dict[str, Any], over: str
+    ) -> BatchHandle:
+        """Submit from a cell: placeholder, panel, and the batch under way."""
+        self.check_name(name, over)
+        handle = self.client.submit(text, name=name, namespace=self.shell.user_ns, **options)
+        return self.started(handle)
+
+    def started(self, handle: BatchHandle) -> BatchHandle:
+        """Show a batch that was submitted or attached to, and bind what is there."""
+        self.panels.notices[handle.id] = handle.notice
+        if handle.done:
+            self.bind(handle)
+            self.panels.show(handle.snapshot())
+        else:
+            self._expect(handle)
+            self.panels.show(handle.snapshot())
+        return handle
+
+    def check_name(self, name: str, over: str = "") -> None:
+        """Raise `UsageProblem` unless the answers may be bound to `name`."""
+        if over and over.strip() == name:
+            raise UsageProblem(
+                f"{name!r} is the input's own name: give the batch another, its answers go there"
+            )
+        self.binder.check_free(name)
+
+    def wait(self, handle: BatchHandle) -> None:
+        """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
+        handle.wait()
+        self.bind(handle)
+
+    def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
+        """Bind the answers now, in the cell that asks for them.
+
+        Raises
+        ------
+        UsageProblem
+            The variable holds something of the user's.
+        """
+        name = handle.record.name
+        self._awaited.discard(handle.id)
+        if not self.binder.bind_now(name, handle.answers(partial=partial)):
+            raise UsageProblem(
+                f"the variable {name!r} holds something of yours and was left alone: "
+                f"`del {name}` and run this again, or take the answers with "
+                f"jupyter_llm_batch.get({handle.name!r}).answers()"
+            )
+
+    def _expect(self, handle: BatchHandle) -> None:
+        """Put the placeholder in place and remember to bind the answers."""
+        name = handle.record.name
+        self._awaited.add(handle.id)
+        if name not in self.shell.user_ns or self.binder.is_ours(name):
+            self.binder.reserve(name, Placeholder(name, handle.__repr__))
+
+    # -- told by the background --------------------------------------------------------------------
+
+    def listen(self, snapshot: Snapshot) -> None:
+        """Draw a snapshot; bind the answers of a batch that ended. Called on the loop."""
+        if snapshot.finished and snapshot.batch_id in self._awaited:
+            self._awaited.discard(snapshot.batch_id)
+            asyncio.get_running_loop().create_task(self._bind_later(snapshot))
+        else:
+            self.panels.listen(snapshot)
+
+    async def _bind_later(self, snapshot: Snapshot) -> None:
+        client = self._client
+        if client is None:
+            return
+        handle = BatchHandle(client, snapshot.batch_id)
+        try:
+            value = await asyncio.to_thread(handle.answers)
+        except (LLMBatchError, OSError) as error:
+            self.panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
+        else:
+            self._offer(handle, value)
+        self.panels.listen(snapshot)
+
+    def _offer(self, handle: BatchHandle, value: Any) -> None:
+        """Have the answers bound at the next chance, unless the name is not this batch's."""
+        batch = handle.record
+        if self.client.get(batch.name).id != handle.id:
+            self._left_alone(handle, f"a later version has the name {batch.name}")
+            return
+        if batch.name in self.shell.user_ns and not self.binder.is_ours(batch.name):
+            self._left_alone(handle, "your variable was left alone")
+        self.binder.bind_soon(batch.name, value)
+
+    def _left_alone(self, handle: BatchHandle, why: str) -> None:
+        self.panels.notices[handle.id] = (
+            f"{why}; `%llm_batch results {handle.name}` binds the answers"
+        )
+
+    # -- told by the user --------------------------------------------------------------------------
+
+    def cell_begins(self, _info: object = None) -> None:
+        """Bind what is ready; from here on the namespace is the cell's."""
+        self.binder.cell_begins()
+        if self._client is not None:
+            self._client.background.user_is_busy = True
+
+    def cell_ended(self, _result: object = None) -> None:
+        """Bind what became ready during the cell."""
+        if self._client is not None:
+            self._client.background.user_is_busy = False
+        self.binder.cell_ended()
+
+    def retry(self, handle: BatchHandle) -> int:
+        """Send rows without an answer again, and expect new answers."""
+        count = handle.retry()
+        if count:
+            self._awaited.add(handle.id)
+        return count
+
+    def _pressed(self, batch_id: str, action: str) -> None:
+        """Hand a button over to the background; never raises, never waits."""
+        client = self._client
+        if client is None:
+            return
+        with contextlib.suppress(LLMBatchError, RuntimeError):
+            handle = BatchHandle(client, batch_id)
+            if action == "cancel":
+                handle.cancel()
+            elif action == "retry":
+                self._awaited.add(batch_id)
+                client.background.call(client.poller().retry(batch_id))
+            elif action == "refresh":
+                client.background.call(client.poller().refresh(batch_id))
+
+
+def dashboard(handles: Iterable[BatchHandle]) -> list[tuple[str, Snapshot]]:
+    """Return when each batch was submitted and how it stands."""
+    rows = []
+    for handle in handles:
+        at = time.strftime("%d %b %H:%M", time.localtime(handle.record.created_at))
+        rows.append((at, handle.snapshot()))
+    return rows

@@ -1,0 +1,96 @@
+"""Tab after ``%llm_batch`` and ``%%llm_batch``: subcommands, options, names, models, variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+
+from .. import providers
+from ..errors import LLMBatchError
+from .options import Parser, add_submit_options, cell_parser
+
+if TYPE_CHECKING:
+    from .magics import LLMBatchMagics
+
+_LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
+
+#: Subcommands whose first argument is a batch.
+_NAMED = {
+    "status", "wait", "submit", "results", "show", "errors", "retry", "cancel", "forget", "export",
+}  # fmt: skip
+
+#: Options whose value is a variable of the notebook.
+_VARIABLES = {"--over", "--system-from"}
+
+
+def make_matcher(magics: LLMBatchMagics) -> Any:
+    """Return a matcher for IPython's completer."""
+
+    @context_matcher()
+    def llm_batch_matcher(context: CompletionContext) -> dict[str, Any]:
+        found = _LINE.match(context.line_with_cursor[: context.cursor_position])
+        before = context.full_text.splitlines()[: context.cursor_line]
+        if found is None or any(line.strip() for line in before):
+            return {"completions": [], "suppress": False}
+        typed = (found["rest"] or "").split(" ")
+        fragment, done = typed[-1], [word for word in typed[:-1] if word]
+        options = _candidates(magics, found["magic"], done, fragment)
+        return {
+            "completions": [
+                SimpleCompletion(text=word, type="magic")
+                for word in options
+                if word.startswith(fragment)
+            ],
+            "matched_fragment": fragment,
+            "suppress": bool(found["rest"]),
+        }
+
+    return llm_batch_matcher
+
+
+def _candidates(
+    magics: LLMBatchMagics, magic: str, done: list[str], fragment: str
+) -> Iterable[str]:
+    last = done[-1] if done else ""
+    if last in {"-m", "--model"}:
+        return models()
+    if last in _VARIABLES:
+        return sorted(name for name in magics.book.shell.user_ns if not name.startswith("_"))
+    if last == "--endpoint":
+        return ["chat", "responses", "embeddings"]
+    if magic == "%%":
+        return cell_parser().options() if done or fragment.startswith("-") else _names(magics)
+    if not done:
+        return [*magics.commands, "--all"]
+    if done[0] in _NAMED and len(done) == 1:
+        return _names(magics)
+    if done[0] == "run":
+        parser = Parser("")
+        add_submit_options(parser)
+        return [*parser.options(), "--raw"]
+    return {"results": ["--partial"], "submit": ["--resubmit", "--wait"]}.get(done[0], [])
+
+
+def _names(magics: LLMBatchMagics) -> list[str]:
+    try:
+        return sorted({handle.name for handle in magics.book.client.batches()})
+    except (LLMBatchError, OSError):
+        return []
+
+
+@cache
+def models() -> list[str]:
+    """Return the models of the price data that our providers offer."""
+    from genai_prices import data_snapshot
+
+    found = data_snapshot.get_snapshot().providers
+    return sorted(
+        f"{provider.id}:{model.id}"
+        for provider in found
+        if provider.id in providers.names()
+        for model in provider.models
+    )

@@ -1,0 +1,34 @@
+"""``%config LLMBatch``: the defaults, which may also stand in an IPython profile."""
+
+from __future__ import annotations
+
+from traitlets import Float, Integer, Unicode
+from traitlets.config import Configurable
+
+from ..client import Settings
+
+
+class LLMBatch(Configurable):
+    """Defaults of jupyter_llm_batch. Data folder and intervals take effect with the next load."""
+
+    model = Unicode("", help="PROVIDER:MODEL used when a cell names none").tag(config=True)
+    data_dir = Unicode(
+        "", help="folder of journal and payloads; default: Jupyter's data folder"
+    ).tag(config=True)
+    poll_seconds = Float(30.0, min=1.0, help="shortest interval between two looks at a job").tag(
+        config=True
+    )
+    max_tokens = Integer(0, min=0, help="most output tokens per answer; 0: the provider's").tag(
+        config=True
+    )
+    retry = Integer(2, min=0, help="rounds of automatic retry for rows not billed").tag(config=True)
+
+    def settings(self) -> Settings:
+        """Return the present values."""
+        return Settings(
+            model=self.model,
+            data_dir=self.data_dir,
+            poll_seconds=self.poll_seconds,
+            max_tokens=self.max_tokens or None,
+            retry=self.retry,
+        )

@@ -1,0 +1,54 @@
+"""``%llm_batch doctor``: what is there, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from .. import payloads, providers
+from ..errors import LLMBatchError, UsageProblem
+from .show import grid
+
+if TYPE_CHECKING:
+    from .book import Book
+
+_PACKAGES = ("jupyter-llm-batch", "openai", "anthropic", "google-genai", "ipywidgets", "anywidget")
+
+
+def report(book: Book) -> None:
+    """Display the state of everything a batch needs; keys are never shown."""
+    client = book.client
+    rows: list[list[str]] = []
+    for name in providers.names():
+        try:
+            adapter = client.adapter(name)
+            adapter.check_key()
+            account = adapter.account(client.store.salt())
+            rows.append([f"{name} key", "present", f"server {account.base_url}"])
+        except UsageProblem as problem:
+            rows.append([f"{name} key", "missing", str(problem)])
+        except LLMBatchError as problem:
+            rows.append([f"{name} key", "?", str(problem)])
+    for package in _PACKAGES:
+        try:
+            rows.append([package, version(package), ""])
+        except PackageNotFoundError:
+            rows.append([package, "missing", f"pip install {package}"])
+    rows.append(["python", sys.version.split()[0], ""])
+    size = payloads.size_of(client.store.folder)
+    rows.append(["journal", f"{size / 1e6:,.1f} MB", str(client.store.folder)])
+    rows.append(["notebook", client.notebook, "batches are found under this name"])
+    rows.append(["server", "simulated" if client.simulated else "real providers", ""])
+    rows.append(["front end", _front_end(book), ""])
+    writable = os.access(client.store.folder, os.W_OK)
+    if not writable:
+        rows.append(["journal", "read-only", "%config LLMBatch.data_dir = '...' chooses another"])
+    grid(["what", "state", "remark"], rows)
+
+
+def _front_end(book: Book) -> str:
+    if getattr(book.shell, "kernel", None) is None:
+        return "terminal: panels are lines of text"
+    return "Colab" if "google.colab" in sys.modules else "notebook: live panels"

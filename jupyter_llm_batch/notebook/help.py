@@ -1,0 +1,88 @@
+"""The texts of ``%%llm_batch?`` and ``%llm_batch?``."""
+
+from __future__ import annotations
+
+CELL_HELP = """\
+Send a cell's prompts as a batch: half the price, answers within 24 hours.
+
+    %%llm_batch NAME [--over ROWS] [-m PROVIDER:MODEL] [options]
+    prompt, a Jinja2 template: {{ column }} is the row's field
+
+The cell returns at once; the answers land in the variable NAME when they are there, in the shape
+of the input. Running the same cell again never pays again.
+
+Examples
+--------
+    %%llm_batch sentiment --model openai:gpt-5-mini --over reviews
+    Is this review positive, negative or mixed? One word.
+
+    {{ text }}
+
+`reviews` is a DataFrame with a column `text`; `sentiment` will be the same DataFrame with the
+column `answer` (and `error`, `finish_reason`).
+
+    %%llm_batch haiku -m openai:gpt-5-mini --over ["spring", "autumn"]
+    A haiku about {{ item }}.
+
+    %%llm_batch ideas -m openai:gpt-5-mini --split --wait
+    Three names for a cat.
+    ---
+    Three names for a dog.
+
+Rows
+----
+DataFrame (pandas, polars, pyarrow): columns are the template's variables.
+list, tuple, Series, generator: {{ item }}; a dict's values, with {{ key }}.
+list of dicts, dataclasses, pydantic models: their fields.
+Any variable of the notebook is visible too; {{ row.x }} is always the row's field x.
+
+Options
+-------
+-m, --model PROVIDER:MODEL  the model; %config LLMBatch.model sets a default
+--over EXPR                 rows: a variable or any Python expression
+--as NAME                   name of the answer column (answer)
+--system TEXT               system prompt; --system-from VAR takes it from a variable
+--max-tokens N              most output tokens per answer
+--param KEY=VALUE           any request parameter; the value is JSON, or else a string
+--endpoint NAME             chat (default), responses, embeddings, or a provider's path
+--embed                     embeddings instead of answers: vectors come back
+--skip-null                 leave out rows with an empty cell
+--split                     the cell holds several prompts, divided by lines of ---
+--add                       collect only; the same NAME in other cells adds to it,
+                            `%llm_batch submit NAME` sends
+--dry-run                   show the first prompts and the split, send nothing
+--wait                      block until the answers are there (Run All, papermill)
+--retry N                   rounds of automatic retry for rows that were not billed (2)
+--resubmit                  pay again although this was submitted before
+
+Without a key: `%llm_batch simulator` first. More: `%llm_batch?`
+"""
+
+LINE_HELP = """\
+Look after batches.
+
+    %llm_batch                        every batch of this notebook, live (--all: of this user)
+    %llm_batch run NAME --over ITEMS  a batch of ready prompts or message lists, without a
+                                      template; --raw: the items are request bodies; further
+                                      options as for %%llm_batch
+    %llm_batch status NAME            its panel, again
+    %llm_batch wait NAME              block until done; interrupting stops only the waiting
+    %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected
+    %llm_batch results NAME           bind the answers now (--partial: what is there so far)
+    %llm_batch show NAME ROW          the exact prompt, the raw answer, the tokens
+    %llm_batch errors NAME            rows without an answer, why, and what to do
+    %llm_batch retry NAME             send rows without an answer again
+    %llm_batch cancel NAME            cancel at the provider; what is done is still collected
+    %llm_batch history                past and present batches (--all: of this user)
+    %llm_batch forget NAME            delete local data (or --older-than 30d)
+    %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet
+    %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
+    %llm_batch simulator              simulated providers on this machine: no key, no cost
+                                      (--seconds N: how long a batch takes)
+    %llm_batch help                   this text
+
+NAME is the latest version of a batch; `NAME#1` names its first. How to submit: `%%llm_batch?`
+
+Defaults: `%config LLMBatch` shows and sets them, for example
+%config LLMBatch.model = 'openai:gpt-5-mini'. Keys are the SDKs' own variables: OPENAI_API_KEY.
+"""

@@ -1,0 +1,209 @@
+"""The magic's line: into words, into options, into one clear line when it is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+from typing import Any, NoReturn
+
+from ..errors import UsageProblem
+
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def words(line: str) -> list[str]:
+    """Split a line at blanks outside quotes and brackets.
+
+    Quotes around a whole word are taken off (``--system "Be brief"``), quotes inside it stay, so
+    that ``--over df[["id", "text"]]`` is one word and the expression that the user wrote.
+    """
+    found: list[str] = []
+    word, quote, depth = "", "", 0
+    for position, char in enumerate(line):
+        if quote:
+            word += char
+            if char == quote and not (word[-2:-1] == "\\" and word[-3:-2] != "\\"):
+                quote = ""
+        elif char.isspace() and not depth:
+            if word:
+                found.append(_unquoted(word))
+            word = ""
+        else:
+            if char in "\"'" and (not word or not word[-1].isalnum() or _closes(line, position)):
+                quote = char
+            depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
+            word += char
+    if quote:
+        raise UsageProblem(f"a quote is not closed in: {word}")
+    if depth:
+        raise UsageProblem(f"a bracket is not closed in: {word}")
+    if word:
+        found.append(_unquoted(word))
+    return found
+
+
+def _closes(line: str, position: int) -> bool:
+    """Whether the quote has a partner before the next blank: in ``f'…'``, not in ``it's``."""
+    rest = line[position + 1 :].split(maxsplit=1)
+    return bool(rest) and line[position] in rest[0]
+
+
+def _unquoted(word: str) -> str:
+    if len(word) >= 2 and word[0] == word[-1] and word[0] in "\"'":
+        inner = word[1:-1]
+        if word[0] not in inner.replace("\\\\", "").replace("\\" + word[0], ""):
+            try:
+                return str(ast.literal_eval(word))
+            except (SyntaxError, ValueError):
+                return inner
+    return word
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse that raises one line instead of ending the process."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog=prog, add_help=False, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong as one line with the next step."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            word = unknown.split()[0]
+            near = difflib.get_close_matches(word, self.options(), n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise UsageProblem(
+                f"{self.prog}: unknown {word!r}{hint} `{self.prog}?` lists the options"
+            )
+        raise UsageProblem(f"{self.prog}: {message}; `{self.prog}?` explains")
+
+    def options(self) -> list[str]:
+        """Return every option string."""
+        return [string for action in self._actions for string in action.option_strings]
+
+    def parse(self, line_words: list[str]) -> argparse.Namespace:
+        """Parse words; raises `UsageProblem`."""
+        return self.parse_args(line_words)
+
+
+def cell_parser() -> Parser:
+    """Return the parser of ``%%llm_batch``."""
+    parser = Parser("%%llm_batch")
+    parser.add_argument("name", help="name of the batch, and of the variable for its answers")
+    add_submit_options(parser)
+    parser.add_argument(
+        "--split", action="store_true", help="several prompts, divided by --- lines"
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="collect only; `%%llm_batch submit` sends"
+    )
+    return parser
+
+
+def add_submit_options(parser: Parser) -> None:
+    """Add what a cell and ``%llm_batch run`` have in common."""
+    add = parser.add_argument
+    add("-m", "--model", default="", metavar="PROVIDER:MODEL", help="the model")
+    add("--over", metavar="EXPR", help="rows: a variable or any Python expression")
+    add("--system", metavar="TEXT", help="system prompt")
+    add("--system-from", metavar="VAR", help="variable that holds the system prompt")
+    add("--as", dest="column", default="answer", metavar="NAME", help="name of the answer column")
+    add("--max-tokens", type=_positive, metavar="N", help="most output tokens per answer")
+    add(
+        "--param",
+        action="append",
+        default=[],
+        type=_param,
+        metavar="KEY=VALUE",
+        help="request parameter; the value is JSON, or else a string",
+    )
+    add("--endpoint", default="", metavar="NAME", help="chat, responses, embeddings, or a path")
+    add("--embed", action="store_true", help="embeddings instead of answers")
+    add("--skip-null", action="store_true", help="leave out rows with an empty cell")
+    add("--retry", type=_count, metavar="N", help="rounds of retry for rows not billed (default 2)")
+    add("--dry-run", action="store_true", help="show prompts and split, send nothing")
+    add("--wait", action="store_true", help="block until the answers are there")
+    add("--resubmit", action="store_true", help="pay again although this was submitted before")
+
+
+def _positive(text: str) -> int:
+    value = _count(text)
+    if not value:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return value
+
+
+def _param(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    value = _unquoted(value)
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
+    """Return the value of a user's expression.
+
+    Raises
+    ------
+    UsageProblem
+        It cannot be evaluated; the message names the nearest variable.
+    """
+    try:
+        return eval(expression, namespace)  # noqa: S307 - the user's own code in their own kernel
+    except NameError as error:
+        known = [name for name in namespace if not name.startswith("_")]
+        near = difflib.get_close_matches(error.name or "", known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UsageProblem(f"{option} {expression}: {error}{hint}") from None
+    except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
+        said = " ".join(str(error).split())
+        raise UsageProblem(f"{option} {expression}: {type(error).__name__}: {said}") from None
+
+
+def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None:
+    """Return the system prompt that the options name."""
+    if args.system_from is None:
+        return args.system  # type: ignore[no-any-return]  # argparse knows no types
+    if args.system is not None:
+        raise UsageProblem("give --system or --system-from, not both")
+    value = evaluate(args.system_from, namespace, "--system-from")
+    if not isinstance(value, str):
+        raise UsageProblem(
+            f"--system-from {args.system_from} is a {type(value).__name__}, not text"
+        )
+    return value
+
+
+def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `Client.submit` that a line names."""
+    options: dict[str, Any] = {
+        "model": args.model,
+        "system": system_of(args, namespace),
+        "max_tokens": args.max_tokens,
+        "params": dict(args.param),
+        "endpoint": args.endpoint,
+        "embed": args.embed,
+        "skip_null": args.skip_null,
+        "column": args.column,
+        "retry": args.retry,
+        "resubmit": args.resubmit,
+    }
+    if args.over is not None:
+        options["over"] = evaluate(args.over, namespace, "--over")
+    return options

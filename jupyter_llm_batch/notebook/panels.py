@@ -1,0 +1,57 @@
+"""The displayed panels: every view of a batch is drawn from the snapshots of the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import msgspec
+from IPython.core.interactiveshell import InteractiveShell
+
+from ..models import Snapshot
+from .display import PanelView
+
+
+class Panels:
+    """Views by batch. `listen` runs on the background loop, `show` in the user's cell."""
+
+    def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
+        self._shell = shell
+        self._on_action = on_action
+        self._views: dict[str, list[PanelView]] = {}
+        self.notices: dict[str, str] = {}
+
+    def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
+        """Display a batch in the current cell, live until it is over."""
+        view = PanelView(self._shell, self._on_action)
+        view.show(self._noted(snapshot), buttons=buttons)
+        if not snapshot.finished or buttons:
+            self._views.setdefault(snapshot.batch_id, []).append(view)
+
+    def listen(self, snapshot: Snapshot) -> None:
+        """Draw a new snapshot in every view of its batch."""
+        views = self._views.get(snapshot.batch_id, [])
+        snapshot = self._noted(snapshot)
+        for view in [*views]:
+            # A front end that went away must not stop the batches.
+            with contextlib.suppress(Exception):
+                if snapshot.finished:
+                    view.finish(snapshot)
+                else:
+                    self._draw(view.update(snapshot, time.monotonic()), view)
+        if snapshot.finished:
+            self._views.pop(snapshot.batch_id, None)
+
+    def _draw(self, wait: float, view: PanelView) -> None:
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self._flush, view)
+
+    def _flush(self, view: PanelView) -> None:
+        with contextlib.suppress(Exception):
+            self._draw(view.flush(time.monotonic()), view)
+
+    def _noted(self, snapshot: Snapshot) -> Snapshot:
+        notice = self.notices.get(snapshot.batch_id, "")
+        return msgspec.structs.replace(snapshot, notice=notice) if notice else snapshot

@@ -1,0 +1,169 @@
+"""What the line magic prints: tables, one row, errors, a preview. Text and HTML side by side."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import msgspec
+from IPython.display import display
+
+from .. import results
+from ..client import Client, Preview
+from ..errors import UsageProblem
+from ..handle import BatchHandle
+from ..lifecycle import may_be_billed, rows_without_answer
+from ..progress import count, duration, money
+
+#: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
+SIMULATED_MODEL = "openai:gpt-5-mini"
+
+_UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def days(text: str) -> float:
+    """Return the seconds of ``30d``, ``12h`` or ``2w``."""
+    found = re.fullmatch(r"(\d+)([hdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 30d, 12h or 2w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def older_than(client: Client, seconds: float) -> list[BatchHandle]:
+    """Return the ended batches of this notebook that are older, the latest first."""
+    limit = time.time() - seconds
+    found = [
+        handle for handle in client.batches() if (handle.record.finished_at or float("inf")) < limit
+    ]
+    return found[::-1]
+
+
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
+    """Display a table, as HTML where there is a front end and as text elsewhere."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [head, *rows]
+    ]
+    cell = "style='text-align:left;padding:3px 14px 3px 0;vertical-align:top'"
+    html = "".join(
+        f"<tr>{''.join(f'<{tag} {cell}>{escape(each)}</{tag}>' for each in row)}</tr>"
+        for tag, row in [("th", head), *(("td", row) for row in rows)]
+    )
+    display(
+        {
+            "text/plain": "\n".join([*lines, *([note] if note else [])]),
+            "text/html": f"<table>{html}</table>{f'<p>{escape(note)}</p>' if note else ''}",
+        },
+        raw=True,
+    )
+
+
+def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
+    """Display batches, one a line, the latest first."""
+    rows = []
+    for handle in [*handles][::-1]:
+        batch, snapshot = handle.record, handle.snapshot()
+        at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
+        row = [
+            at,
+            snapshot.title + (" (simulated)" if snapshot.simulated else ""),
+            snapshot.model,
+            snapshot.words,
+            count(snapshot.rows),
+            count(snapshot.ok),
+            count(snapshot.failed),
+            money(snapshot.cost) if snapshot.cost is not None else "",
+            money(snapshot.saved) if snapshot.saved is not None else "",
+            duration(snapshot.elapsed),
+        ]
+        rows.append([batch.notebook, *row] if everywhere else row)
+    head = [
+        "submitted", "name", "model", "state", "rows", "ok", "failed", "cost", "saved", "took",
+    ]  # fmt: skip
+    grid(["notebook", *head] if everywhere else head, rows)
+
+
+def row(client: Client, handle: BatchHandle, number: int) -> None:
+    """Print the exact prompt of a row, its raw answer and its tokens."""
+    batch = handle.record
+    line, job = results.request_line(client.store, batch, number)
+    result = handle.results(partial=True)[number]
+    print(f"row {number} of {handle.name}, {job.provider}:{job.model}")
+    print(f"\n--- prompt ---\n{results.prompt_text(job, line)}")
+    if result is None:
+        print("\n--- no answer yet ---")
+        return
+    print(
+        f"\n--- {result.outcome} ({result.finish_reason or result.code or 'no reason given'}) ---"
+    )
+    print(result.text if result.text is not None else result.error or "")
+    usage = result.usage
+    print(
+        f"\n--- tokens: {usage.input} in ({usage.cached} cached), "
+        f"{usage.output} out ({usage.reasoning} reasoning) ---"
+    )
+    raw = results.result_line(client.store, batch, number)
+    print(f"\n--- request ---\n{_pretty(line)}")
+    if raw:
+        print(f"\n--- response ---\n{_pretty(raw)}")
+
+
+def _pretty(line: bytes) -> str:
+    try:
+        text = msgspec.json.format(line, indent=2).decode()
+    except msgspec.DecodeError:
+        text = line.decode(errors="replace")
+    return text if len(text) < 20_000 else f"{text[:20_000]}\n… {len(text):,} characters in all"
+
+
+def errors(handle: BatchHandle) -> None:
+    """Display rows without an answer by reason, and what to do about each kind."""
+    snapshot = handle.snapshot()
+    if not snapshot.errors:
+        print(f"no errors: {snapshot.line}")
+        return
+    grid(
+        ["reason", "rows", "for example", "what to do"],
+        [
+            [kind.kind, count(kind.rows), kind.example[:160], kind.remedy]
+            for kind in snapshot.errors
+        ],
+        f"{handle.name}: {count(snapshot.failed)} of {count(snapshot.rows)} rows have no answer.",
+    )
+
+
+def before_retry(client: Client, handle: BatchHandle) -> None:
+    """Say what a retry sends, and which of it may have been billed."""
+    if not handle.done:
+        raise UsageProblem(f"{handle.name} is still under way: wait, or cancel it first")
+    outcomes = client.store.pack(handle.id, "outcomes")
+    rows = rows_without_answer(outcomes)
+    if not rows:
+        print(f"nothing to retry: every row of {handle.name} has its answer")
+        return
+    billed = sum(may_be_billed(outcomes[row]) for row in rows)
+    words = f"{handle.name}: {count(len(rows))} rows without an answer are sent again"
+    if billed:
+        words += f"; {count(billed)} of them may have been billed and are paid again"
+    print(words)
+
+
+def preview(plan: Preview) -> None:
+    """Print what ``--dry-run`` found: prompts, split, size. Nothing was sent."""
+    if plan.same_as:
+        print(f"the same as {plan.same_as}: running the cell attaches to it, at no new cost")
+    for number, prompt in enumerate(plan.prompts):
+        print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{prompt[:2000]}\n")
+    jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
+    sent = sum(rows for rows, _ in plan.jobs)
+    print(f"{plan.name}: {plan.model}, {sent:,} requests in {len(plan.jobs)} jobs: {jobs}")
+    if plan.reused:
+        print(f"{plan.reused:,} answers of earlier runs would be used again")
+    if plan.skipped:
+        print(f"{plan.skipped:,} rows are left out (--skip-null)")
+    print("nothing was sent; run the cell without --dry-run to submit")

@@ -1,0 +1,130 @@
+"""Requests and limits to jobs: where a job ends and the next begins. No I/O here."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Iterable, Iterator
+
+from .errors import UsageProblem
+from .models import Job, Limits
+
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def new_batch_id() -> str:
+    """Return a fresh id, short enough that every custom_id stays within 64 characters."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def custom_id(batch_id: str, row: int) -> str:
+    """Return the id under which row `row` goes to the provider and comes back."""
+    return f"{batch_id}-{row}"
+
+
+def row_of(custom_id: str, batch_id: str) -> int | None:
+    """Return the row that a custom_id names, or None when it is not one of this batch."""
+    head, _, row = custom_id.rpartition("-")
+    return int(row) if head == batch_id and row.isascii() and row.isdigit() else None
+
+
+class Ranges:
+    """Row numbers in the order of a payload's lines, kept as [start, stop) pairs."""
+
+    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
+        self.pairs: list[tuple[int, int]] = [*pairs]
+
+    def add(self, row: int) -> None:
+        """Append `row`."""
+        if self.pairs and self.pairs[-1][1] == row:
+            self.pairs[-1] = (self.pairs[-1][0], row + 1)
+        else:
+            self.pairs.append((row, row + 1))
+
+    def __iter__(self) -> Iterator[int]:
+        for start, stop in self.pairs:
+            yield from range(start, stop)
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.pairs)
+
+
+class Draft:
+    """A job while rows are still added to it."""
+
+    def __init__(self, number: int, provider: str, model: str, limits: Limits) -> None:
+        self.number = number
+        self.provider = provider
+        self.model = model
+        self.limits = limits
+        self.rows = Ranges()
+        self.count = 0
+        self.bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether one more row of `size` bytes fits."""
+        return self.count < self.limits.requests and self.bytes + size <= self.limits.bytes
+
+    def add(self, row: int, size: int) -> None:
+        """Take `row`."""
+        self.rows.add(row)
+        self.count += 1
+        self.bytes += size
+
+    def job(self, batch_id: str, round_: int, endpoint: str, payload: str, now: float) -> Job:
+        """Return the finished record."""
+        return Job(
+            id=f"{batch_id}-r{round_}-j{self.number}",
+            batch_id=batch_id,
+            round=round_,
+            number=self.number,
+            provider=self.provider,
+            model=self.model,
+            endpoint=endpoint,
+            rows=self.count,
+            bytes=self.bytes,
+            payload=payload,
+            created_at=now,
+        )
+
+
+class Splitter:
+    """Assigns rows to jobs, in order, one open job per lane.
+
+    A lane is what may share a job: one provider, and one model where the provider wants that.
+
+    Parameters
+    ----------
+    first
+        Number of the first job; numbers rise over all rounds of a batch.
+    """
+
+    def __init__(self, first: int = 1) -> None:
+        self.drafts: list[Draft] = []
+        self._open: dict[tuple[str, str], Draft] = {}
+        self._next = first
+
+    def place(self, row: int, provider: str, model: str, size: int, limits: Limits) -> Draft:
+        """Return the job that takes `row` of `size` bytes.
+
+        Raises
+        ------
+        UsageProblem
+            The row alone is larger than the provider takes.
+        """
+        if size > min(limits.line_bytes, limits.bytes):
+            raise UsageProblem(
+                f"row {row} is {size:,} bytes as a request, more than {provider} takes "
+                f"({min(limits.line_bytes, limits.bytes):,}): shorten or split its text"
+            )
+        lane = (provider, model if limits.one_model else "")
+        draft = self._open.get(lane)
+        if draft is None or not draft.has_room(size):
+            draft = Draft(self._next, provider, model, limits)
+            self._next += 1
+            self._open[lane] = draft
+            self.drafts.append(draft)
+        draft.add(row, size)
+        if draft.model != model:
+            draft.model = "mixed"
+        return draft

@@ -1,0 +1,424 @@
+"""Carries every unfinished batch through its life: asks what is due, has it done, waits.
+
+One task on the background loop. It holds the leases, starts at most one step per job at a time,
+asks for many running jobs with one listing, opens retry rounds, and tells listeners what changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from . import lease, progress, rounds, sources
+from .driving import Driver, no_pause
+from .errors import Busy, LeaseLost, LLMBatchError, ProviderError, UsageProblem
+from .lifecycle import (
+    WAITING,
+    Action,
+    Policy,
+    next_action,
+    rows_to_repeat,
+    rows_without_answer,
+    tally,
+)
+from .models import Account, Batch, Job, JobState, Limits, Snapshot
+from .providers.base import Adapter
+from .store import Lease, Store, is_over
+
+#: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
+LONGEST_SLEEP = 5.0
+
+#: From this many running jobs of a provider on, one listing is asked instead of each job.
+LISTING_FROM = 2
+
+_log = logging.getLogger(__name__)
+
+Listener = Callable[[Snapshot], None]
+
+
+class Poller:
+    """Drives the unfinished batches of one notebook.
+
+    Parameters
+    ----------
+    adapters
+        Returns the adapter of a provider under the present keys; `UsageProblem` without a key.
+    notebook
+        Whose batches are driven; others are driven after `follow`.
+    listen
+        Called on the background thread with every new snapshot; must return at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        adapters: Callable[[str], Adapter],
+        *,
+        policy: Policy,
+        clock: Callable[[], float],
+        notebook: str,
+        listen: Listener,
+        breathe: Callable[[], Awaitable[None]] = no_pause,
+    ) -> None:
+        self._store = store
+        self._adapters = adapters
+        self.policy = policy
+        self._clock = clock
+        self._notebook = notebook
+        self._listen = listen
+        self._driver = Driver(store, policy, clock, breathe)
+        self._salt = store.salt()
+        self._leases: dict[str, Lease] = {}
+        self._beats: dict[str, float] = {}
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._polling: set[str] = set()
+        self._followed: set[str] = set()
+        self._waiters: dict[str, asyncio.Event] = {}
+        self._woken = asyncio.Event()
+        self._creates: dict[str, asyncio.Lock] = {}
+        self._stopping = False
+
+    # -- asked from outside, on the loop -----------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look at everything now."""
+        self._woken.set()
+
+    def adopt_lease(self, held: Lease) -> None:
+        """Take over a lease that was given with the batch's birth."""
+        self._leases[held.batch_id] = held
+        self._beats[held.batch_id] = self._clock()
+        self.wake()
+
+    def follow(self, batch_id: str) -> None:
+        """Drive this batch too, whatever notebook it is of."""
+        self._followed.add(batch_id)
+        self.wake()
+
+    async def finished(self, batch_id: str) -> None:
+        """Return when every row of the batch has its outcome."""
+        batch = self._store.batch(batch_id)
+        if batch is None or batch.finished_at is not None:
+            return
+        self.follow(batch_id)
+        await self._waiters.setdefault(batch_id, asyncio.Event()).wait()
+
+    async def refresh(self, batch_id: str) -> None:
+        """Ask the provider about the batch's running jobs now, wherever that is allowed."""
+        held = self._leases.get(batch_id)
+        if held is not None:
+            for job in self._store.jobs(batch_id):
+                if job.state is JobState.RUNNING and job.id not in self._steps:
+                    self._store.note(held, job, not_before=0.0)
+        self.follow(batch_id)
+        self._publish_id(batch_id)
+
+    async def retry(self, batch_id: str) -> int:
+        """Send the rows of an ended batch that have no answer again; return how many."""
+        batch = self._store.batch(batch_id)
+        if batch is None:
+            return 0
+        if batch.finished_at is None:
+            raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
+        held = self._store.acquire(batch_id, lease.me())
+        if held is None:
+            raise UsageProblem(f"{batch.title} is driven by another process: retry it there")
+        rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
+        count = await asyncio.to_thread(self._start_round, held, batch, rows)
+        if count:
+            self._waiters.pop(batch_id, None)
+            self.adopt_lease(held)
+            self.follow(batch_id)
+        else:
+            self._store.release(held)
+        return count
+
+    async def stop(self) -> None:
+        """End politely: calls under way get a moment, leases are given back, batches go on."""
+        self._stopping = True
+        self.wake()
+        if self._steps:
+            await asyncio.wait(self._steps.values(), timeout=3.0)
+        for task in self._steps.values():
+            task.cancel()
+        for held in self._leases.values():
+            with contextlib.suppress(LLMBatchError):
+                self._store.release(held)
+        self._leases.clear()
+
+    # -- the loop ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drive until `stop`."""
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                wake_at = self._look_around()
+            except Exception:  # noqa: BLE001 - a locked or full disk passes; the loop must outlive it
+                _log.exception("could not look at the journal")
+                wake_at = self._clock() + LONGEST_SLEEP
+            pause = min(max(wake_at - self._clock(), 0.01), LONGEST_SLEEP)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause)
+
+    def _look_around(self) -> float:
+        """Start everything that is due; return when the next thing will be (Unix seconds)."""
+        now = self._clock()
+        wake_at = now + LONGEST_SLEEP
+        polls: dict[str, list[tuple[Lease, Batch, Job]]] = {}
+        for batch in self._unfinished():
+            held = self._hold(batch)
+            if held is None:
+                self._publish(batch)  # somebody else drives it: watch
+                continue
+            try:
+                jobs = self._store.jobs(batch.id)
+                if is_over(jobs) and not self._busy(jobs):
+                    self._close_round(held, batch)
+                    continue
+                for job in jobs:
+                    due = self._start(held, batch, job, polls)
+                    wake_at = min(wake_at, due)
+            except LeaseLost:
+                self._lose(batch.id)
+        for provider, entries in polls.items():
+            self._start_polls(provider, entries)
+        return wake_at
+
+    def _unfinished(self) -> Iterable[Batch]:
+        seen = set()
+        for batch in self._store.batches(notebook=self._notebook, unfinished=True):
+            seen.add(batch.id)
+            yield batch
+        for batch_id in [*self._followed]:
+            batch_or_none = self._store.batch(batch_id)
+            if batch_or_none is None or batch_or_none.finished_at is not None:
+                self._followed.discard(batch_id)
+                self._wake_waiters(batch_id)
+                if batch_or_none is not None and batch_id not in self._leases:
+                    self._publish(batch_or_none)
+            elif batch_id not in seen and not batch_or_none.draft:
+                yield batch_or_none
+
+    def _hold(self, batch: Batch) -> Lease | None:
+        held = self._leases.get(batch.id)
+        now = self._clock()
+        if held is None:
+            held = self._store.acquire(batch.id, lease.me())
+            if held is not None:
+                self._leases[batch.id] = held
+                self._beats[batch.id] = now
+                self._publish(batch)
+            return held
+        if now - self._beats[batch.id] >= lease.BEAT:
+            try:
+                self._store.renew(held)
+            except LeaseLost:
+                self._lose(batch.id)
+                return None
+            self._beats[batch.id] = now
+        return held
+
+    def _lose(self, batch_id: str) -> None:
+        self._leases.pop(batch_id, None)
+        self._beats.pop(batch_id, None)
+        self._followed.add(batch_id)
+
+    def _busy(self, jobs: Iterable[Job]) -> bool:
+        return any(job.id in self._steps for job in jobs)
+
+    def _start(
+        self,
+        held: Lease,
+        batch: Batch,
+        job: Job,
+        polls: dict[str, list[tuple[Lease, Batch, Job]]],
+    ) -> float:
+        """Start what is due for `job`; return when something will be."""
+        todo = next_action(job, cancel=batch.cancel_requested)
+        far = self._clock() + LONGEST_SLEEP
+        if todo is None or job.id in self._steps:
+            return far
+        action, due = todo
+        # Jobs that are due soon are asked about together with those that are due now.
+        early = self.policy.poll / 2 if action is Action.POLL else 0.0
+        if due - early > self._clock() or self._pause(job):
+            return due if due > self._clock() else far
+        if action is Action.POLL:
+            polls.setdefault(job.provider, []).append((held, batch, job))
+            if due > self._clock():
+                return due
+        else:
+            self._launch(job.id, batch.id, self._step(action, held, batch, job))
+        return far
+
+    def _start_polls(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
+        if all(job.not_before > self._clock() for _, _, job in entries):
+            return  # nobody is due yet, only soon
+        if len(entries) < LISTING_FROM:
+            held, batch, job = entries[0]
+            self._launch(job.id, batch.id, self._step(Action.POLL, held, batch, job))
+            return
+        task = asyncio.get_running_loop().create_task(self._poll_many(provider, entries))
+        for _, _, job in entries:
+            self._steps[job.id] = task
+        batch_ids = {batch.id for _, batch, _ in entries}
+        task.add_done_callback(lambda _: self._ended([job.id for _, _, job in entries], batch_ids))
+
+    def _launch(self, job_id: str, batch_id: str, step: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(step)
+        self._steps[job_id] = task
+        task.add_done_callback(lambda _: self._ended([job_id], {batch_id}))
+
+    def _ended(self, job_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            self._steps.pop(job_id, None)
+        for batch_id in batch_ids:
+            self._publish_id(batch_id)
+        self.wake()
+
+    async def _step(self, action: Action, held: Lease, batch: Batch, job: Job) -> None:
+        try:
+            adapter = self._adapters(job.provider)
+            who = adapter.account(self._salt)
+            if action is Action.SUBMIT and not adapter.limits(job.endpoint).labelled:
+                # Without a label a lost create is found by time and count: one at a time.
+                async with self._creates.setdefault(job.provider, asyncio.Lock()):
+                    await self._driver.step(action, held, batch, job, adapter, who)
+            else:
+                await self._driver.step(action, held, batch, job, adapter, who)
+        except LeaseLost:
+            self._lose(batch.id)
+        except Exception as error:  # noqa: BLE001 - shown on the panel, and tried again later
+            self._stumble(held, job, error)
+
+    def _stumble(self, held: Lease, job: Job, error: Exception) -> None:
+        """Something local failed (disk full, a file missing): say so and try again later."""
+        _log.debug("step of %s failed", job.id, exc_info=error)
+        with contextlib.suppress(LLMBatchError, OSError):
+            current = next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
+            self._store.note(
+                held,
+                current,
+                error=str(error),
+                failures=current.failures + 1,
+                not_before=self._clock() + self.policy.retry_wait(current.failures + 1),
+            )
+
+    async def _poll_many(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
+        """Ask for many jobs with one listing; those it does not show are asked for singly."""
+        left = {job.remote_id: (held, batch, job) for held, batch, job in entries}
+        since = min(job.submitted_at or job.created_at for _, _, job in entries) - 600
+        try:
+            async for remote in self._adapters(provider).list(since):
+                entry = left.pop(remote.remote_id, None)
+                if entry is not None:
+                    with contextlib.suppress(LeaseLost):
+                        self._driver.saw(entry[0], entry[2], remote)
+                if not left:
+                    break
+        except (ProviderError, UsageProblem) as error:
+            busy = error if isinstance(error, ProviderError) else Busy(str(error))
+            for held, batch, job in left.values():
+                with contextlib.suppress(LeaseLost):
+                    self._driver.again(held, job, busy)
+                    self._publish(batch)
+            return
+        for held, batch, job in left.values():
+            await self._step(Action.POLL, held, batch, job)
+
+    # -- the end of a round ------------------------------------------------------------------------
+
+    def _close_round(self, held: Lease, batch: Batch) -> None:
+        outcomes = self._store.pack(batch.id, "outcomes")
+        if batch.sources and WAITING in outcomes:
+            outcomes = self._inherit(held, batch, outcomes)
+            if WAITING in outcomes:
+                self._publish(batch)
+                return  # earlier batches of this name still work on these rows
+        if batch.round < batch.max_retries and not batch.cancel_requested:
+            again = rows_to_repeat(outcomes)
+            if again and self._start_round(held, batch, again):
+                self.wake()
+                return
+        self._store.finish(held)
+        self._store.release(held)
+        self._leases.pop(batch.id, None)
+        self._followed.discard(batch.id)
+        self._publish_id(batch.id)
+        self._wake_waiters(batch.id)
+
+    def _wake_waiters(self, batch_id: str) -> None:
+        if waiter := self._waiters.pop(batch_id, None):
+            waiter.set()
+
+    def _inherit(self, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
+        """Copy the outcomes that earlier batches have reached meanwhile."""
+        known = {source: self._store.pack(source, "outcomes") for source in batch.sources}
+        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
+        changed = bytearray(outcomes)
+        for row, (source, there) in taken.items():
+            if changed[row] == WAITING and known[source]:
+                changed[row] = known[source][there]
+        if bytes(changed) != outcomes:
+            self._store.put_packs(held, {"outcomes": bytes(changed)})
+        return bytes(changed)
+
+    def _start_round(self, held: Lease, batch: Batch, rows: list[int]) -> int:
+        def limits_of(job: Job) -> Limits:
+            return self._adapters(job.provider).limits(job.endpoint)
+
+        return rounds.start(self._store, held, batch, rows, limits_of, self._clock())
+
+    # -- what others see ---------------------------------------------------------------------------
+
+    def _pause(self, job: Job) -> str:
+        """Return why a job must not be touched now: no key, or another account's."""
+        try:
+            adapter = self._adapters(job.provider)
+            who: Account = adapter.account(self._salt)
+        except UsageProblem as problem:
+            return str(problem)
+        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED}
+        if sent and job.account is not None and job.account != who:
+            return (
+                f"sent with another {job.provider} account or base URL "
+                f"({job.account.base_url}): set that key again to go on"
+            )
+        return ""
+
+    def snapshot(self, batch: Batch) -> Snapshot:
+        """Return what a panel may know about `batch` now."""
+        jobs = self._store.jobs(batch.id)
+        outcomes = self._store.pack(batch.id, "outcomes")
+        pauses = [
+            reason
+            for job in jobs
+            if next_action(job, cancel=False) and (reason := self._pause(job))
+        ]
+        costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
+        saved = [job.saved for job in jobs if job.saved is not None]
+        known = costs and all(cost is not None for cost in costs)
+        return progress.snapshot(
+            batch,
+            jobs,
+            self._clock(),
+            outcomes=tally(outcomes),
+            retryable=len(rows_without_answer(outcomes)),
+            history=self._store.durations(jobs[0].provider) if jobs else (),
+            paused=pauses[0] if pauses else "",
+            cost=sum(float(cost) for cost in costs if cost) if known else None,
+            saved=sum(float(each) for each in saved) if known else None,
+            errors=[kind for job in jobs for kind in job.kinds],
+            samples=[sample for job in jobs for sample in job.samples][:5],
+        )
+
+    def _publish(self, batch: Batch) -> None:
+        self._listen(self.snapshot(batch))
+
+    def _publish_id(self, batch_id: str) -> None:
+        batch = self._store.batch(batch_id)
+        if batch is not None:
+            self._publish(batch)

@@ -1,0 +1,312 @@
+"""What the journal knows about a batch, as one `Snapshot` in words that a person uses.
+
+`snapshot` is the only place that decides what a batch's state is called. It is pure: the clock
+and everything that was read from the store come in as arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from .models import Batch, ErrorKind, Job, JobLine, JobState, Outcome, Sample, Snapshot
+
+_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
+
+_TERMINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.GONE})
+_AT_PROVIDER = frozenset({JobState.RUNNING, JobState.COLLECTING})
+_ACCEPTED = _TERMINAL | _AT_PROVIDER
+
+#: States in which a provider has a job but has not begun with it, without their prefixes.
+_NOT_STARTED = frozenset({"validating", "pending", "queued"})
+
+#: Below this share of finished rows an extrapolation is a guess, and none is shown.
+_ENOUGH = 0.05
+
+
+def snapshot(
+    batch: Batch,
+    jobs: Sequence[Job],
+    now: float,
+    *,
+    outcomes: Mapping[str, int],
+    retryable: int = 0,
+    history: Sequence[float] = (),
+    paused: str = "",
+    cost: float | None = None,
+    saved: float | None = None,
+    errors: Iterable[ErrorKind] = (),
+    samples: Iterable[Sample] = (),
+) -> Snapshot:
+    """Describe a batch at one moment.
+
+    Parameters
+    ----------
+    batch, jobs
+        The batch and its jobs of all rounds, as journaled.
+    now
+        Unix seconds.
+    outcomes
+        Rows by `Outcome` value, and perhaps ``"skipped"``; all others are waiting.
+    retryable
+        Rows that a retry would send again.
+    history
+        Durations in seconds of earlier batches of this provider.
+    paused
+        Why the batch does not move on, in the words shown to the user; empty if it does.
+    cost, saved
+        USD, when known.
+    errors, samples
+        For the panel's details.
+    """
+    rows = batch.rows - outcomes.get("skipped", batch.skipped)
+    ok = outcomes.get(Outcome.OK, 0)
+    failed = sum(outcomes.get(outcome, 0) for outcome in Outcome if outcome is not Outcome.OK)
+    waiting = rows - ok - failed
+    progress, progress_failed = _at_provider(jobs, waiting)
+    finished = batch.finished_at is not None
+    state, words = _describe(batch, jobs, now, outcomes, paused)
+    end = now if batch.finished_at is None else batch.finished_at
+    elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
+    known = [job.keep_until for job in jobs if job.keep_until is not None]
+    moving = not finished and state not in ("draft", "paused", "attention")
+    shot = Snapshot(
+        batch_id=batch.id,
+        title=batch.title,
+        model=_models(batch.models),
+        state=state,
+        words=words,
+        rows=rows,
+        ok=ok,
+        failed=failed,
+        waiting=waiting,
+        progress=progress,
+        progress_failed=progress_failed,
+        outcomes={name: n for name, n in outcomes.items() if n and name != "waiting"},
+        simulated=batch.simulated,
+        safe_to_close=_safe_to_close(batch, jobs),
+        finished=finished,
+        cancelling=batch.cancel_requested and not finished,
+        retryable=retryable,
+        started_at=batch.created_at,
+        elapsed=elapsed,
+        remaining=_remaining(jobs, now, elapsed, history) if moving else None,
+        cost=cost,
+        saved=saved,
+        keep_until=min(known, default=None),
+        notice=batch.notice,
+        jobs=[_job_line(job) for job in jobs],
+        errors=list(errors),
+        samples=list(samples),
+    )
+    return _with_line(shot)
+
+
+def provider_name(provider: str) -> str:
+    """Return the name under which people know a provider."""
+    return _NAMES.get(provider, provider)
+
+
+def count(number: int) -> str:
+    """Return a number of rows for people: ``12,345``."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: ``45 s``, ``2 min``, ``2 h 05 min``, ``1 d 3 h``."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+
+
+def money(usd: float) -> str:
+    """Return an amount for people: ``$0.0123``, ``$12.34``; tiny ones as ``< $0.0001``."""
+    if usd < 0:
+        return f"-{money(-usd)}"
+    if 0 < usd < 0.0001:
+        return "< $0.0001"
+    return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+
+
+def _models(models: Sequence[str]) -> str:
+    return " + ".join(models) if len(models) < 3 else f"{len(models)} models"
+
+
+def _where(jobs: Iterable[Job]) -> str:
+    names = list(dict.fromkeys(provider_name(job.provider) for job in jobs))
+    return " and ".join(names)
+
+
+def _describe(
+    batch: Batch,
+    jobs: Sequence[Job],
+    now: float,
+    outcomes: Mapping[str, int],
+    paused: str,
+) -> tuple[str, str]:
+    """Return state and words."""
+    if batch.draft:
+        return "draft", f"not sent yet: %llm_batch submit {batch.title}"
+    if batch.finished_at is not None:
+        return _ending(batch, jobs, outcomes)
+    if paused:
+        return "paused", f"paused: {paused}"
+    if any(job.state is JobState.UNKNOWN for job in jobs):
+        remedy = f"%llm_batch resolve {batch.title}"
+        return "attention", f"needs you: the outcome of a submission is unknown, {remedy}"
+    state, words = _motion(jobs, now)
+    if batch.cancel_requested:
+        where = _where(job for job in jobs if job.state in _AT_PROVIDER)
+        return state, f"cancelling, waiting for {where}" if where else "cancelling"
+    return state, f"{words}, retry {batch.round}" if batch.round else words
+
+
+def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> tuple[str, str]:
+    answered = outcomes.get(Outcome.OK, 0)
+    if batch.cancel_requested and (outcomes.get(Outcome.CANCELLED, 0) or not answered):
+        return "cancelled", "cancelled"
+    if answered or not any(outcomes.get(outcome, 0) for outcome in Outcome):
+        return "done", "done"
+    reason = next((job.error for job in reversed(jobs) if job.error), "no row was answered")
+    return "failed", f"failed: {reason}"
+
+
+def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
+    """Return state and words of a batch that is under way."""
+    if not jobs:
+        return "preparing", "preparing"
+    accepted = [job for job in jobs if job.state in _ACCEPTED]
+    at_provider = [job for job in jobs if job.state in _AT_PROVIDER]
+    waiting = [job for job in jobs if job.state is JobState.PLANNED and job.not_before > now]
+    held = len(waiting) == len(jobs) - len(accepted)
+    if len(accepted) < len(jobs) and not (held and at_provider):
+        return "submitting", _sending(jobs, accepted, waiting if held else [], now)
+    running = [job for job in at_provider if job.state is JobState.RUNNING]
+    if not running:
+        return "collecting", "collecting answers"
+    started = [job for job in running if not _not_started(job)]
+    words = (
+        f"running at {_where(running)}" if started else f"waiting for {_where(running)} to start"
+    )
+    if waiting:
+        words += f", {count(len(waiting))} of {count(len(jobs))} jobs wait for room"
+    return "running", words
+
+
+def _sending(
+    jobs: Sequence[Job], accepted: Sequence[Job], waiting: Sequence[Job], now: float
+) -> str:
+    if waiting:
+        first = min(waiting, key=lambda job: job.not_before)
+        words = f"trying again in {duration(first.not_before - now)}"
+        return f"{words}: {first.error}" if first.error else words
+    uploading = any(job.state is JobState.PLANNED for job in jobs)
+    words = "uploading" if uploading else "submitting"
+    if len(jobs) == 1:
+        return words
+    return f"{words}, {count(len(accepted))} of {count(len(jobs))} jobs accepted"
+
+
+def _not_started(job: Job) -> bool:
+    if job.remote_state is None:
+        return True
+    word = job.remote_state.lower().removeprefix("job_state_").removeprefix("batch_state_")
+    return word in _NOT_STARTED
+
+
+def _safe_to_close(batch: Batch, jobs: Sequence[Job]) -> bool:
+    if batch.draft:
+        return False
+    if not jobs:
+        return batch.finished_at is not None
+    return all(job.state in _ACCEPTED for job in jobs)
+
+
+def _at_provider(jobs: Iterable[Job], waiting: int) -> tuple[int | None, int]:
+    """Return the rows that the provider has finished and we have not collected, and the failed."""
+    done, failed, known = 0, 0, False
+    for job in jobs:
+        if job.state in _AT_PROVIDER and job.counts is not None and job.counts.total:
+            known = True
+            done += max(0, job.counts.done + job.counts.failed - sum(job.tally.values()))
+            failed += job.counts.failed
+    progress = min(done, waiting)
+    return (progress, min(failed, progress)) if known else (None, 0)
+
+
+def _remaining(
+    jobs: Sequence[Job], now: float, elapsed: float, history: Sequence[float]
+) -> float | None:
+    """Return the seconds left: by this batch's own pace, else by earlier batches, else None."""
+    under_way = [job for job in jobs if job.state not in _TERMINAL]
+    paces = [_pace(job, now) for job in under_way]
+    known = [pace for pace in paces if pace is not None]
+    if known and len(known) == len(paces):
+        left = max(known)
+    elif history:
+        left = median(history) - elapsed
+    else:
+        return None
+    return left if left > 0 and math.isfinite(left) else None
+
+
+def _pace(job: Job, now: float) -> float | None:
+    """Return the seconds that one job needs from now on if it goes on as it did."""
+    if job.state is JobState.COLLECTING:
+        return 0.0
+    if job.counts is None or not job.counts.total or job.submitted_at is None:
+        return None
+    share = (job.counts.done + job.counts.failed) / job.counts.total
+    if share < _ENOUGH:
+        return None
+    return (now - job.submitted_at) * (1 - share) / share
+
+
+def _job_line(job: Job) -> JobLine:
+    state: str = job.state.value
+    return JobLine(
+        id=job.id,
+        model=f"{job.provider}:{job.model}",
+        rows=job.rows,
+        state=f"{state} ({job.remote_state})" if job.remote_state else state,
+        remote_id=job.remote_id or "",
+        error=job.error or "",
+    )
+
+
+def _with_line(shot: Snapshot) -> Snapshot:
+    parts = [shot.title, shot.model]
+    if shot.simulated:
+        parts.append("simulated")
+    parts += [shot.words, tally(shot)]
+    if shot.state != "draft":
+        left = "" if shot.remaining is None else f", about {duration(shot.remaining)} left"
+        parts.append(duration(shot.elapsed) + left)
+    if shot.cost is not None:
+        saved = f", saved {money(shot.saved)}" if shot.saved else ""
+        parts.append(money(shot.cost) + saved)
+    if shot.safe_to_close and not shot.finished:
+        parts.append("safe to close")
+    line = " · ".join(part for part in parts if part)
+    # Names and errors come from outside: no line breaks, no terminal escapes.
+    clean = "".join(char if char.isprintable() else " " for char in line)
+    return msgspec.structs.replace(shot, line=" ".join(clean.split()))
+
+
+def tally(shot: Snapshot) -> str:
+    """Return the rows of a snapshot in words: ``412 of 1,000 done, 3 failed``."""
+    noun = "row" if shot.rows == 1 else "rows"
+    if not shot.finished and shot.progress is None and not shot.ok and not shot.failed:
+        return f"{count(shot.rows)} {noun}"
+    done = shot.ok + (shot.progress or 0) - shot.progress_failed
+    failed = shot.failed + shot.progress_failed
+    words = f"{count(done)} of {count(shot.rows)} {'answered' if shot.finished else 'done'}"
+    return f"{words}, {count(failed)} failed" if failed else words

@@ -1,0 +1,357 @@
+"""The OpenAI adapter, for OpenAI itself, Azure's ``/openai/v1`` and compatible servers.
+
+The SDK carries the requests, with its own retries off: the poller repeats what may be repeated,
+and a create must go out once. Answers are read from their bytes by the pure modules beside this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import (
+    Incomplete,
+    KeyRefused,
+    LLMBatchError,
+    Refused,
+    Unclear,
+    UsageProblem,
+    Vanished,
+)
+from ..models import Account, Job, Recipe, Remote, Result, Sink
+from . import openai_objects as objects
+from . import openai_results as results
+from . import openai_wire as wire
+from .base import Encoder, Limits
+from .translation import from_status, from_transport, retry_after
+
+if TYPE_CHECKING:
+    from httpx2 import Timeout
+    from openai import AsyncOpenAI
+
+KEY = "OPENAI_API_KEY"
+BASE_URL = "OPENAI_BASE_URL"
+_DEFAULT_URL = "https://api.openai.com/v1"
+_KEYS_PAGE = "https://platform.openai.com/api-keys"
+_MODELS_PAGE = "https://platform.openai.com/docs/models"
+
+#: 50,000 rows is exact, so it needs no margin; 200 MB leaves open which megabyte is meant. A row
+#: has no documented limit of its own.
+_LIMITS = Limits(requests=50_000, bytes=190_000_000, line_bytes=190_000_000)
+
+_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+#: Clocks differ: a listing is read this far beyond the moment asked for.
+_CLOCK_SKEW = 600.0
+_PAGE = 100
+_PIECE = 1 << 20
+
+
+class OpenAI:
+    """OpenAI under the account that `environ` names.
+
+    Parameters
+    ----------
+    environ
+        A mapping like ``os.environ``: ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, ``OPENAI_ORG_ID``
+        and ``OPENAI_PROJECT_ID`` are read from it and from nowhere else.
+    """
+
+    name = wire.PROVIDER
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._key = environ.get(KEY, "").strip()
+        self._base_url = _normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL)
+        self._organization = environ.get("OPENAI_ORG_ID", "").strip()
+        self._project = environ.get("OPENAI_PROJECT_ID", "").strip()
+        self._client: AsyncOpenAI | None = None
+        self._known_models: set[str] = set()
+
+    # -- pure ----------------------------------------------------------------------------------
+
+    def limits(self, endpoint: str) -> Limits:  # noqa: ARG002
+        """Return the limits of one job, the same for every endpoint."""
+        return _LIMITS
+
+    def validate(self, recipe: Recipe, model: str) -> None:  # noqa: ARG002
+        """Raise `UsageProblem` for a recipe that OpenAI cannot take."""
+        wire.validate(recipe)
+
+    def encoder(self, recipe: Recipe, model: str) -> Encoder:
+        """Return the function that makes one request line."""
+        return wire.encoder(recipe, model)
+
+    def meaning(self, recipe: Recipe, model: str) -> bytes:
+        """Return the versioned record of what is meant."""
+        return wire.meaning(recipe, model)
+
+    def parse(self, line: bytes, endpoint: str) -> Result:
+        """Read one line of an output or error file."""
+        return results.parse(line, endpoint)
+
+    def prompt_of(self, line: bytes) -> str:
+        """Return the prompt of one request line."""
+        return wire.prompt_of(line)
+
+    # -- account -------------------------------------------------------------------------------
+
+    def check_key(self) -> None:
+        """Raise `UsageProblem` when there is no key, or one that no header can carry."""
+        if not self._key:
+            raise UsageProblem(f"{KEY} is not set: get a key at {_KEYS_PAGE}")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UsageProblem(f"{KEY} holds characters that no key has: copy it again")
+
+    def account(self, salt: bytes) -> Account:
+        """Return whose batches these are; the key only as a salted fingerprint."""
+        fingerprint = hashlib.blake2b(self._key.encode(), key=salt, digest_size=8).hexdigest()
+        return Account(
+            base_url=self._base_url,
+            organisation="/".join(filter(None, (self._organization, self._project))),
+            fingerprint=fingerprint if self._key else "",
+        )
+
+    # -- wire ----------------------------------------------------------------------------------
+
+    async def upload(self, job: Job, payload: Path) -> str | None:
+        """Bring the payload to OpenAI, after asking whether it knows the model at all."""
+        await self._check_model(job.model)
+        # An open file is streamed from disk; a path would be read into memory by the SDK.
+        with payload.open("rb") as file:
+            async with self._translated():
+                answer = await self._connected().files.with_raw_response.create(
+                    file=(f"{job.id}.jsonl", file, "application/jsonl"),
+                    purpose="batch",
+                    timeout=_timeout(read=600.0, write=120.0),
+                )
+                return objects.read_file_id(answer.content)
+
+    async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:  # noqa: ARG002
+        """Create the batch: one request; `Unclear` if it may exist."""
+        if upload_id is None:
+            raise Refused("the job has no uploaded file")
+        async with self._translated():
+            answer = await self._connected().batches.with_raw_response.create(
+                input_file_id=upload_id,
+                endpoint=_literal(wire.path(job.endpoint)),
+                completion_window="24h",
+                metadata={objects.LABEL: label},
+                timeout=_timeout(read=120.0),
+            )
+            return objects.read_remote(answer.content)
+
+    async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
+        """Look through the listing for the batch that carries `label`."""
+        async for remote in self.list(since):
+            if remote.label == label:
+                return remote
+        return None
+
+    async def retrieve(self, remote_id: str) -> Remote:
+        """Ask for one batch."""
+        async with self._translated():
+            answer = await self._connected().batches.with_raw_response.retrieve(
+                remote_id, timeout=_timeout(read=60.0)
+            )
+            return objects.read_remote(answer.content)
+
+    async def list(self, since: float) -> AsyncIterator[Remote]:
+        """Yield batches newest first, down to those made a little before `since`."""
+        after = ""
+        while True:
+            page, more = await self._page(after)
+            for remote in page:
+                if remote.created_at is not None and remote.created_at < since - _CLOCK_SKEW:
+                    return
+                yield remote
+            if not more or not page or page[-1].remote_id == after:
+                return
+            after = page[-1].remote_id
+
+    async def cancel(self, remote_id: str) -> Remote | None:
+        """Ask for the batch to be cancelled; one that has ended is returned as it is."""
+        try:
+            async with self._translated():
+                answer = await self._connected().batches.with_raw_response.cancel(
+                    remote_id, timeout=_timeout(read=60.0)
+                )
+                return objects.read_remote(answer.content)
+        except (Refused, Unclear) as exc:
+            if exc.status not in {400, 409}:
+                raise
+            return await self.retrieve(remote_id)
+
+    async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
+        """Stream one result file into `sink`; `Incomplete` if it is cut short."""
+        started = False
+        try:
+            async with (
+                self._translated(),
+                self._connected().files.with_streaming_response.content(
+                    ref, timeout=_timeout(read=120.0)
+                ) as answer,
+            ):
+                started = True
+                async for piece in answer.iter_bytes(_PIECE):
+                    sink.write(piece)
+                # Counted before decompression, as the header is.
+                arrived = answer.http_response.num_bytes_downloaded
+                promised = answer.headers.get("content-length")
+        except Unclear as exc:
+            if started:
+                raise Incomplete(f"{part} of {remote_id} was cut short: {exc}") from exc
+            raise
+        if promised is not None and promised.isdigit() and int(promised) != arrived:
+            raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
+
+    async def close(self) -> None:
+        """Close connections; a later call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    # -- beneath -------------------------------------------------------------------------------
+
+    def _connected(self) -> AsyncOpenAI:
+        if self._client is None:
+            try:
+                self.check_key()
+            except UsageProblem as exc:
+                raise KeyRefused(str(exc)) from exc
+            self._client = _client(self._key, self._base_url, self._organization, self._project)
+        return self._client
+
+    async def _page(self, after: str) -> tuple[Sequence[Remote], bool]:
+        from openai import omit
+
+        async with self._translated():
+            answer = await self._connected().batches.with_raw_response.list(
+                after=after or omit, limit=_PAGE, timeout=_timeout(read=60.0)
+            )
+            return objects.read_page(answer.content)
+
+    async def _check_model(self, model: str) -> None:
+        """Refuse a model that the server says it does not have; any other trouble is ignored."""
+        if model in self._known_models:
+            return
+        try:
+            async with self._translated():
+                await self._connected().models.with_raw_response.retrieve(
+                    model, timeout=_timeout(read=15.0)
+                )
+        except Vanished as exc:
+            if exc.code == "model_not_found":
+                raise Refused(
+                    f"{self._who} does not know the model {model!r}, or this key may not use it: "
+                    f"see {self._models_page}",
+                    status=exc.status,
+                    code=exc.code,
+                ) from exc
+        except LLMBatchError:
+            return  # the upload that follows meets the same trouble and tells it better
+        self._known_models.add(model)
+
+    @property
+    def _who(self) -> str:
+        if self._base_url == _DEFAULT_URL:
+            return "OpenAI"
+        return urlsplit(self._base_url).netloc.rpartition("@")[2] or "OpenAI"
+
+    @property
+    def _models_page(self) -> str:
+        return _MODELS_PAGE if self._base_url == _DEFAULT_URL else f"{self._base_url}/models"
+
+    def _translated(self) -> AbstractAsyncContextManager[None]:
+        return translate(self._who)
+
+
+def _client(key: str, base_url: str, organization: str, project: str) -> AsyncOpenAI:
+    import openai
+
+    # What is None here the SDK takes from the process's own environment, where another account
+    # may live than the one meant; an empty header is then left out.
+    absent = {"OpenAI-Organization": organization, "OpenAI-Project": project}
+    headers: Any = {name: openai.omit for name, value in absent.items() if not value}
+    return openai.AsyncOpenAI(
+        api_key=key,
+        admin_api_key="",
+        base_url=base_url,
+        organization=organization,
+        project=project,
+        webhook_secret="",
+        default_headers=headers,
+        max_retries=0,
+        # A proxy cannot reach this machine's own servers.
+        http_client=openai.DefaultAsyncHttpxClient(
+            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+        ),
+    )
+
+
+def _timeout(*, read: float, write: float = 60.0) -> Timeout:
+    import httpx2
+
+    return httpx2.Timeout(connect=10.0, read=read, write=write, pool=30.0)
+
+
+def _literal(path: str) -> Any:
+    """Return `path` as the SDK's type, which lists some endpoints while any string goes out."""
+    return path
+
+
+def _normalised(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
+    return parts._replace(
+        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
+    ).geturl()
+
+
+@asynccontextmanager
+async def translate(who: str) -> AsyncIterator[None]:
+    """Turn whatever the SDK, httpx2 or a strange answer raises into our errors."""
+    import ssl
+
+    import anyio
+    import httpx2
+    import msgspec
+    import openai
+
+    try:
+        yield
+    except openai.APIStatusError as exc:
+        raise _from_answer(exc, who) from exc
+    except openai.APIConnectionError as exc:
+        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from exc
+    except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
+        raise from_transport(exc, who, BASE_URL) from exc
+    except (openai.OpenAIError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Unclear(
+            f"{who} gave an answer that is no OpenAI answer ({type(exc).__name__}): "
+            f"check {BASE_URL}"
+        ) from exc
+
+
+def _from_answer(exc: Any, who: str) -> LLMBatchError:
+    body = exc.body
+    error = body if isinstance(body, dict) else {}
+    message = error.get("message")
+    if not isinstance(message, str):
+        # Pages of proxies are HTML; their status says as much as they do.
+        message = body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+    named = {str(error[key]) for key in ("code", "type") if error.get(key) is not None}
+    return from_status(
+        exc.status_code,
+        message,
+        who,
+        code=exc.code or exc.type if error else None,
+        quota=bool(named & _QUOTA_CODES),
+        wait=retry_after(exc.response.headers, time.time()),
+        key_hint=f"(check {KEY}: {_KEYS_PAGE})",
+    )

@@ -1,0 +1,264 @@
+"""OpenAI's request lines, without I/O; `openai_results` reads what comes back.
+
+A request line is ``{"custom_id", "method": "POST", "url", "body"}`` and all lines of a file go to
+one endpoint and one model. What all lines of a batch share is encoded once; a line then costs the
+encoding of its own content and one join.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from ..errors import UsageProblem
+from ..models import Content, Recipe
+from .base import Encoder
+
+PROVIDER = "openai"
+
+#: Our names of endpoints and OpenAI's paths.
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "responses": "/v1/responses",
+    "embeddings": "/v1/embeddings",
+    "completions": "/v1/completions",
+    "moderations": "/v1/moderations",
+}
+_NAMES = {path: name for name, path in PATHS.items()}
+
+#: Where an endpoint takes the content, the system prompt and the bound of output tokens.
+_CONTENT = {
+    "chat": "messages",
+    "responses": "input",
+    "embeddings": "input",
+    "completions": "prompt",
+    "moderations": "input",
+}
+_SYSTEM = {"chat", "responses"}
+_MAX_TOKENS = {
+    "chat": "max_completion_tokens",
+    "responses": "max_output_tokens",
+    "completions": "max_tokens",
+}
+_TOKEN_BOUNDS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
+
+#: Parameters that change what a request costs but not what it means.
+_CACHE_HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"})
+
+
+def kind(endpoint: str) -> str:
+    """Return our name of `endpoint`, or the path itself when we have none."""
+    return _NAMES.get(endpoint, endpoint)
+
+
+def path(endpoint: str) -> str:
+    """Return OpenAI's path of `endpoint`."""
+    if endpoint in PATHS:
+        return PATHS[endpoint]
+    if endpoint.startswith("/v1/"):
+        return endpoint
+    known = ", ".join(PATHS)
+    raise UsageProblem(f"OpenAI has no endpoint {endpoint!r}: use {known}, or a path like /v1/…")
+
+
+# -- requests ----------------------------------------------------------------------------------
+
+
+def validate(recipe: Recipe) -> None:
+    """Raise `UsageProblem` for a recipe that no OpenAI batch can take."""
+    path(recipe.endpoint)
+    name = kind(recipe.endpoint)
+    if name not in PATHS and not recipe.raw:
+        raise UsageProblem(f"{recipe.endpoint} takes complete request bodies only: use --raw")
+    if recipe.params.get("stream"):
+        raise UsageProblem("batch jobs cannot stream: remove the parameter 'stream'")
+    if recipe.system is not None and recipe.raw:
+        raise UsageProblem("with --raw the system prompt belongs into the request bodies")
+    if recipe.system is not None and name not in _SYSTEM:
+        raise UsageProblem(f"the endpoint {recipe.endpoint!r} takes no system prompt")
+    if recipe.max_tokens is not None and name not in _MAX_TOKENS:
+        raise UsageProblem(f"the endpoint {recipe.endpoint!r} takes no --max-tokens")
+    ours = {"model", _CONTENT[name]} if name in PATHS else {"model"}
+    if recipe.system is not None:
+        ours.add("instructions")
+    taken = sorted(ours & recipe.params.keys())
+    if taken:
+        raise UsageProblem(f"the parameter {taken[0]!r} is set by the batch itself: remove it")
+    _encode(recipe.params, "the parameters")
+
+
+def encoder(recipe: Recipe, model: str) -> Encoder:
+    """Return the function that makes one request line; `recipe` has been validated."""
+    url = path(recipe.endpoint)
+    name = kind(recipe.endpoint)
+    shared = _shared(recipe, model, name)
+    head = b'{"custom_id":"'
+    middle = b'","method":"POST","url":' + _ENCODE(url) + b',"body":{'
+    constant = _ENCODE(shared)[1:-1]
+
+    if recipe.raw:
+
+        def encode_raw(custom_id: str, content: Content) -> bytes:
+            body = _ENCODE(_raw_body(content, shared))
+            return b"".join((head, custom_id.encode(), middle, body[1:], b"}\n"))
+
+        return _guarded(encode_raw)
+
+    before, after, opening = _around(recipe, name)
+    text_head = middle + constant + b',"' + _CONTENT[name].encode() + b'":' + before
+    list_head = middle + constant + b',"' + _CONTENT[name].encode() + b'":' + opening
+    text_tail = after + b"}}\n"
+    encode = _ENCODE
+
+    def encode_line(custom_id: str, content: Content) -> bytes:
+        if type(content) is str:
+            return b"".join((head, custom_id.encode(), text_head, encode(content), text_tail))
+        if isinstance(content, str):
+            return encode_line(custom_id, str.__str__(content))
+        items = _items(content, name)
+        return b"".join((head, custom_id.encode(), list_head, encode(items)[1:], b"}}\n"))
+
+    return _guarded(encode_line)
+
+
+def _guarded(encode_line: Encoder) -> Encoder:
+    """Turn the encoder's errors into problems that a user can mend."""
+
+    def encode(custom_id: str, content: Content) -> bytes:
+        try:
+            return encode_line(custom_id, content)
+        except UsageProblem:
+            raise
+        except (ValueError, TypeError, RecursionError) as exc:
+            raise _unencodable(exc, "the content") from exc
+
+    return encode
+
+
+def _shared(recipe: Recipe, model: str, name: str) -> dict[str, Any]:
+    shared: dict[str, Any] = {"model": model}
+    if recipe.system is not None and name == "responses":
+        shared["instructions"] = recipe.system
+    if recipe.max_tokens is not None and not _TOKEN_BOUNDS & recipe.params.keys():
+        shared[_MAX_TOKENS[name]] = recipe.max_tokens
+    shared.update(recipe.params)
+    return shared
+
+
+def _around(recipe: Recipe, name: str) -> tuple[bytes, bytes, bytes]:
+    """Return what stands before and after a text, and what opens a list of items."""
+    if name != "chat":
+        return b"", b"", b"["
+    opening = b"["
+    if recipe.system is not None:
+        opening += _ENCODE({"role": "system", "content": recipe.system}) + b","
+    return opening + b'{"role":"user","content":', b"}]", opening
+
+
+def _items(content: Content, name: str) -> list[Any]:
+    if isinstance(content, dict):
+        raise UsageProblem(
+            "a request body needs --raw; without it give a text or a list of messages"
+        )
+    if name not in _SYSTEM:
+        raise UsageProblem(f"the endpoint {name!r} takes one text per row, not a list")
+    if not isinstance(content, list) or not content:
+        raise UsageProblem("the content must be a text or a non-empty list of messages")
+    return content
+
+
+def _raw_body(content: Content, shared: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(content, dict) or not content:
+        raise UsageProblem("with --raw every row must be a request body, a non-empty dict")
+    if content.get("stream"):
+        raise UsageProblem("batch jobs cannot stream: remove 'stream' from the request body")
+    if _TOKEN_BOUNDS & content.keys():
+        shared = {key: value for key, value in shared.items() if key not in _TOKEN_BOUNDS}
+    return {**shared, **content}
+
+
+def _plain(value: object) -> Any:
+    """Give the encoder numpy's scalars and subclasses of str as the plain values they are."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    item = getattr(value, "item", None)
+    if callable(item):
+        return item()
+    raise TypeError(f"a value of type {type(value).__name__} cannot be sent as JSON")
+
+
+_ENCODE = msgspec.json.Encoder(enc_hook=_plain).encode
+
+
+def _encode(value: object, what: str) -> bytes:
+    try:
+        return _ENCODE(value)
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise _unencodable(exc, what) from exc
+
+
+def _unencodable(exc: Exception, what: str) -> UsageProblem:
+    if isinstance(exc, UnicodeEncodeError):
+        return UsageProblem(
+            "the text holds half of a surrogate pair, which no Unicode encoding can carry: "
+            "clean it with text.encode('utf-8', 'replace').decode()"
+        )
+    if isinstance(exc, RecursionError):
+        return UsageProblem(f"{what} refers to itself or is nested too deeply")
+    return UsageProblem(f"{what} cannot be sent as JSON: {exc}")
+
+
+def meaning(recipe: Recipe, model: str) -> bytes:
+    """Return the record of what is meant; ``v1`` never changes for the same meaning."""
+    params = {key: value for key, value in recipe.params.items() if key not in _CACHE_HINTS}
+    record = {
+        "provider": PROVIDER,
+        "endpoint": kind(recipe.endpoint),
+        "model": model,
+        "system": recipe.system,
+        "max_tokens": recipe.max_tokens,
+        "params": params,
+        "raw": recipe.raw,
+    }
+    # The standard library's form is fixed where an encoder's may change with its release.
+    plain = msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
+    return b"v1" + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def prompt_of(line: bytes) -> str:
+    """Return the prompt of one request line as text for people."""
+    try:
+        body = msgspec.json.decode(line)["body"]
+        for key in ("messages", "input", "prompt"):
+            if key in body:
+                return _readable(body[key])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return line.decode(errors="replace").strip()
+
+
+def _readable(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    said = [item for item in content if _role(item) not in {"system", "developer"}]
+    if len(said) == 1:
+        return _parts(said[0])
+    return "\n\n".join(f"{_role(item) or 'input'}: {_parts(item)}" for item in said)
+
+
+def _role(item: Any) -> str:
+    return str(item.get("role", "")) if isinstance(item, dict) else ""
+
+
+def _parts(item: Any) -> str:
+    content = item.get("content") if isinstance(item, dict) else item
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            str(part["text"]) if "text" in part else f"[{part.get('type', 'part')}]"
+            for part in content
+        )
+    return msgspec.json.encode(item).decode()

@@ -1,0 +1,123 @@
+"""Foreign errors into ours: what every SDK that runs on httpx2 has in common.
+
+The question behind each mapping is whether the call may have taken effect. `Busy` and `Refused`
+promise that it has not; what cannot be promised is `Unclear`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from math import isfinite
+
+from ..errors import Busy, KeyRefused, OutOfQuota, ProviderError, Refused, Unclear, Vanished
+
+#: A provider that asks for a longer wait than this is asked again after it.
+_LONGEST_WAIT = 86400.0
+_MESSAGE_LENGTH = 400
+
+
+def from_transport(exc: BaseException, who: str, base_url_variable: str) -> ProviderError:
+    """Return our error for a request that got no answer, from httpx2's exception or ssl's."""
+    import httpx2
+
+    told = one_line(str(exc)) or type(exc).__name__
+    if isinstance(exc, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
+        return Refused(f"{who}: not a usable address ({told}): check {base_url_variable}")
+    if isinstance(exc, httpx2.LocalProtocolError):
+        return Refused(f"{who}: the request could not be sent: {told}")
+    if isinstance(
+        exc,
+        (
+            httpx2.ConnectError,
+            httpx2.ConnectTimeout,
+            httpx2.PoolTimeout,
+            httpx2.ProxyError,
+            ssl.SSLCertVerificationError,
+        ),
+    ):
+        return Busy(f"{who} cannot be reached: {told}")
+    if isinstance(exc, httpx2.TimeoutException):
+        return Unclear(f"{who} did not answer in time ({type(exc).__name__})")
+    return Unclear(f"the connection to {who} was lost: {told}")
+
+
+def from_status(
+    status: int,
+    message: str,
+    who: str,
+    *,
+    code: str | None = None,
+    quota: bool = False,
+    wait: float | None = None,
+    key_hint: str = "",
+) -> ProviderError:
+    """Return our error for an HTTP status that is no success.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    message
+        The provider's own words.
+    who
+        The provider's name or host.
+    code
+        The provider's error code or type.
+    quota
+        The provider says that quota or credit is used up.
+    wait
+        Seconds to wait, from `retry_after`.
+    key_hint
+        What to do about a refused key.
+    """
+    kind: type[ProviderError]
+    if quota or status == 402:
+        kind = OutOfQuota
+    elif status in {401, 403}:
+        kind = KeyRefused
+        message = f"{message} {key_hint}".strip()
+    elif status == 404:
+        kind = Vanished
+    elif status in {429, 529}:  # turned away at the door
+        kind = Busy
+    elif status in {408, 409} or status >= 500:
+        kind = Unclear
+    else:
+        kind = Refused
+    told = (
+        f"{who} answered {status}: {one_line(message)}" if message else f"{who} answered {status}"
+    )
+    return kind(told, status=status, code=code, retry_after=wait)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that ``retry-after`` (seconds or a date) asks for, at most a day."""
+    asked = headers.get("retry-after-ms")
+    seconds = _number(asked, 0.001) if asked else None
+    if seconds is None:
+        asked = headers.get("retry-after")
+        if not asked:
+            return None
+        seconds = _number(asked, 1.0)
+    if seconds is None:
+        try:
+            seconds = parsedate_to_datetime(asked or "").timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT)
+
+
+def _number(text: str, unit: float) -> float | None:
+    try:
+        value = float(text) * unit
+    except ValueError:
+        return None
+    return value if isfinite(value) else None
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, cut to a readable length."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MESSAGE_LENGTH else line[:_MESSAGE_LENGTH] + "…"

@@ -1,0 +1,196 @@
+"""From raw result lines back to the user's shape, by custom_id only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import frames, payloads, planning, providers, sources
+from .errors import NotFound
+from .lifecycle import may_be_billed, outcome_of
+from .models import Batch, Job, Outcome, Result
+from .store import Store
+from .submission import ROWS_FILE
+
+
+@cache
+def _reader(provider: str) -> providers.Adapter:
+    """Return an adapter for its pure half; it has no key and connects to nothing."""
+    return providers.make(provider, {})
+
+
+def read(store: Store, batch: Batch) -> list[Result | None]:
+    """Return the result of every row, in the order of the input; None where there is none yet.
+
+    Rows that have an outcome but no line of their own (missing, withdrawn, refused as a whole) get
+    a result that says so.
+    """
+    outcomes = store.pack(batch.id, "outcomes")
+    found: list[Result | None] = [None] * len(outcomes)
+    _own(store, batch, found)
+    if batch.sources:
+        _inherited(store, batch, found)
+    reasons = {job.number: job.error or "" for job in store.jobs(batch.id)}
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    for row, code in enumerate(outcomes):
+        outcome = outcome_of(code)
+        if outcome is not None and found[row] is None:
+            found[row] = Result(
+                custom_id=planning.custom_id(batch.id, row),
+                outcome=outcome,
+                error=reasons.get(owners[row]) or _WITHOUT_LINE.get(outcome, outcome.value),
+                billed=may_be_billed(code),
+            )
+        elif outcome is None:
+            found[row] = None
+    return found
+
+
+_WITHOUT_LINE = {
+    Outcome.MISSING: "the provider gave no line for this row",
+    Outcome.EXPIRED: "not executed before the completion window ended",
+    Outcome.CANCELLED: "cancelled before it was executed",
+}
+
+
+def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    for job in store.jobs(batch.id):
+        parse = _reader(job.provider).parse
+        for path in result_files(store, job):
+            for line in payloads.lines(path):
+                result = parse(line, job.endpoint)
+                row = planning.row_of(result.custom_id, batch.id)
+                # The first line of a row counts, and only of the job that gave its outcome.
+                if (
+                    row is not None
+                    and row < len(found)
+                    and owners[row] == job.number
+                    and found[row] is None
+                ):
+                    found[row] = result
+
+
+def _inherited(store: Store, batch: Batch, found: list[Result | None]) -> None:
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    theirs: dict[str, list[Result | None]] = {}
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    for row, (source, there) in taken.items():
+        if owners[row]:
+            continue  # asked again meanwhile, by this batch itself
+        if source not in theirs:
+            origin = store.batch(source)
+            theirs[source] = read(store, origin) if origin else []
+        if there < len(theirs[source]):
+            found[row] = theirs[source][there]
+
+
+def result_files(store: Store, job: Job) -> list[Path]:
+    """Return the files that hold a job's result lines."""
+    folder = store.folder_of(job.batch_id)
+    stem = Path(job.payload).stem
+    paths = [folder / f"{stem}.{part}.jsonl" for part in job.parts]
+    return [path for path in paths if path.exists()]
+
+
+def value(store: Store, batch: Batch, found: list[Result | None]) -> Any:
+    """Return the answers in the shape of the input."""
+    answers = [_answer(result) for result in found]
+    if batch.shape.kind == "one":
+        return answers[0]
+    if batch.shape.kind == "list":
+        return answers
+    return frames.restore(
+        batch.shape,
+        store.folder_of(batch.id) / ROWS_FILE,
+        answers,
+        errors=[_error(result) for result in found],
+        reasons=[result.finish_reason if result else None for result in found],
+    )
+
+
+def _answer(result: Result | None) -> Any:
+    if result is None or result.outcome is not Outcome.OK:
+        return None
+    return result.vector if result.vector is not None else result.text
+
+
+def _error(result: Result | None) -> str | None:
+    if result is None or result.outcome is Outcome.OK:
+        return None
+    words = result.error or result.code or ""
+    return f"{result.outcome}: {words}" if words else str(result.outcome)
+
+
+def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
+    """Return the exact request of a row, as it was sent last, and its job.
+
+    Raises
+    ------
+    NotFound
+        The batch has no such row, or it was left out.
+    """
+    if not 0 <= row < batch.rows:
+        raise NotFound(f"{batch.title} has rows 0 to {batch.rows - 1}")
+    for job in reversed(store.jobs(batch.id)):
+        rows = store.job_rows(job.id)
+        if any(start <= row < stop for start, stop in rows.pairs):
+            path = store.folder_of(batch.id) / job.payload
+            for here, line in zip(rows, payloads.lines(path), strict=False):
+                if here == row:
+                    return line, job
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    if row in taken:
+        source, there = taken[row]
+        origin = store.batch(source)
+        if origin is not None:
+            return request_line(store, origin, there)
+    raise NotFound(f"row {row} of {batch.title} was left out (--skip-null)")
+
+
+def result_line(store: Store, batch: Batch, row: int) -> bytes:
+    """Return the raw line that answered a row, empty when there is none."""
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    if not owners[row]:
+        taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+        if row in taken:
+            source, there = taken[row]
+            origin = store.batch(source)
+            return result_line(store, origin, there) if origin else b""
+    wanted = planning.custom_id(batch.id, row)
+    for job in store.jobs(batch.id):
+        if job.number != owners[row]:
+            continue
+        parse: Callable[[bytes, str], Result] = _reader(job.provider).parse
+        for path in result_files(store, job):
+            for line in payloads.lines(path):
+                if wanted.encode() in line and parse(line, job.endpoint).custom_id == wanted:
+                    return line
+    return b""
+
+
+def prompt_text(job: Job, line: bytes) -> str:
+    """Return the prompt of a request line, for people to read."""
+    return _reader(job.provider).prompt_of(line)
+
+
+def as_records(batch: Batch, found: list[Result | None]) -> list[Mapping[str, Any]]:
+    """Return one plain mapping per row, for export."""
+    records: list[Mapping[str, Any]] = []
+    for row, result in enumerate(found):
+        record: dict[str, Any] = {
+            "row": row,
+            "outcome": str(result.outcome) if result else None,
+            batch.shape.column: _answer(result),
+            "error": _error(result),
+            "finish_reason": result.finish_reason if result else None,
+            "model": result.model if result else None,
+        }
+        usage = msgspec.structs.asdict(result.usage) if result else {}
+        record |= {f"{kind}_tokens": usage.get(kind) for kind in ("input", "output", "cached")}
+        records.append(record)
+    return records

@@ -1,0 +1,103 @@
+"""Retry rounds: new jobs of the same batch, made of request lines that are already on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from . import payloads, sources
+from .lifecycle import WAITING
+from .models import Batch, Job, Limits
+from .planning import Ranges, Splitter, custom_id
+from .store import Lease, Store
+
+
+def start(
+    store: Store,
+    held: Lease,
+    batch: Batch,
+    rows: Iterable[int],
+    limits_of: Callable[[Job], Limits],
+    now: float,
+) -> int:
+    """Plan `rows` of `batch` as one more round, durably, and return how many there are.
+
+    Parameters
+    ----------
+    limits_of
+        Returns the limits for jobs of the same kind as a job.
+    """
+    wanted = set(rows)
+    if not wanted:
+        return 0
+    round_ = batch.round + 1
+    jobs = store.jobs(batch.id)
+    folder = payloads.private_folder(store.folder_of(batch.id))
+    splitter = Splitter(first=max((job.number for job in jobs), default=0) + 1)
+    writers: dict[int, payloads.PayloadWriter] = {}
+    found: dict[int, Job] = {}
+    try:
+        for row, line, origin in _lines(store, batch, jobs, wanted):
+            draft = splitter.place(row, origin.provider, origin.model, len(line), limits_of(origin))
+            if draft.number not in writers:
+                path = folder / _name(round_, draft.number)
+                writers[draft.number] = payloads.PayloadWriter(path)
+                found[draft.number] = origin
+            writers[draft.number].write(line)
+    except BaseException:
+        for writer in writers.values():
+            writer.discard()
+        raise
+    for writer in writers.values():
+        writer.commit()
+    payloads.sync_folder(folder)
+    planned: list[tuple[Job, Ranges]] = []
+    for draft in splitter.drafts:
+        endpoint = found[draft.number].endpoint
+        job = draft.job(batch.id, round_, endpoint, _name(round_, draft.number), now)
+        planned.append((job, draft.rows))
+    outcomes = bytearray(store.pack(batch.id, "outcomes"))
+    for row in wanted:
+        outcomes[row] = WAITING
+    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)})
+    return len(wanted)
+
+
+def _name(round_: int, number: int) -> str:
+    return f"r{round_}-j{number}.jsonl"
+
+
+def _lines(
+    store: Store, batch: Batch, jobs: list[Job], wanted: set[int]
+) -> Iterable[tuple[int, bytes, Job]]:
+    """Yield the request line of every wanted row, once."""
+    left = set(wanted)
+    for job in reversed(jobs):  # the latest attempt of a row comes first
+        path = store.folder_of(batch.id) / job.payload
+        here = store.job_rows(job.id)
+        if left.isdisjoint(here):
+            continue
+        for row, line in zip(here, payloads.lines(path), strict=True):
+            if row in left:
+                left.discard(row)
+                yield row, line, job
+    if left:
+        yield from _inherited(store, batch, left)
+
+
+def _inherited(store: Store, batch: Batch, wanted: set[int]) -> Iterable[tuple[int, bytes, Job]]:
+    """Yield lines of rows whose request lies with an earlier batch, renamed to this batch."""
+    by_source: dict[str, dict[int, int]] = {}
+    for row, (source, there) in sources.read(
+        store.pack(batch.id, "sources"), batch.sources
+    ).items():
+        if row in wanted:
+            by_source.setdefault(source, {})[there] = row
+    for source, rows in by_source.items():
+        jobs = store.jobs(source)
+        theirs = store.batch(source)
+        if theirs is None:
+            continue
+        for there, line, job in _lines(store, theirs, jobs, set(rows)):
+            row = rows[there]
+            old = custom_id(source, there).encode()
+            yield row, line.replace(old, custom_id(batch.id, row).encode(), 1), job

@@ -1,0 +1,75 @@
+"""The client that the magics and the module's functions share, real or simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .client import NOT_GIVEN, Client, Settings, default_folder
+from .handle import BatchHandle
+from .lifecycle import Policy
+
+_current: Client | None = None
+
+
+def current() -> Client:
+    """Return the client in use, made on first need."""
+    global _current  # noqa: PLW0603 - one per process, like the kernel it lives in
+    if _current is None:
+        _current = Client()
+    return _current
+
+
+def use(client: Client) -> Client:
+    """Make `client` the one in use; the one before goes on with its batches."""
+    global _current  # noqa: PLW0603
+    _current = client
+    return client
+
+
+def simulate(
+    *, settings: Settings | None = None, notebook: str | None = None, seconds: float = 8.0
+) -> Client:
+    """Switch to the embedded simulator: no key, no cost, seconds instead of hours.
+
+    The simulator is a process of its own that outlives a kernel restart. Its batches have a
+    journal of their own and are marked as simulated everywhere.
+
+    Parameters
+    ----------
+    seconds
+        How long a simulated batch takes.
+    """
+    from . import simulator
+    from .simulator.embedded import environ
+
+    settings = settings or Settings()
+    folder = Path(settings.data_dir or default_folder()).expanduser()
+    running = simulator.ensure_running(folder / "simulator", seconds=seconds)
+    return use(
+        Client(
+            environ=environ(running.url),
+            folder=folder,
+            notebook=notebook,
+            settings=settings,
+            simulated=True,
+            policy=Policy(poll=0.3, poll_longest=2.0, retry=0.5, room=2.0, settle=3.0),
+        )
+    )
+
+
+def submit(
+    text: str | None = None, *, name: str, over: Any = NOT_GIVEN, **options: Any
+) -> BatchHandle:
+    """Submit a batch and return at once; see `client.Client.submit` for the options."""
+    return current().submit(text, name=name, over=over, **options)
+
+
+def get(name: str) -> BatchHandle:
+    """Return the latest batch called `name`, or ``name#2`` for its second version."""
+    return current().get(name)
+
+
+def batches(*, everywhere: bool = False) -> list[BatchHandle]:
+    """Return the batches of this notebook (or of all notebooks), oldest first."""
+    return current().batches(everywhere=everywhere)

@@ -1,0 +1,445 @@
+"""The journal: SQLite, and the only SQL of the package.
+
+Every write that concerns a driven batch is fenced: it names the lease's token, and fails with
+`LeaseLost` when another process has taken over meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import lease
+from .errors import LeaseLost, StoreProblem
+from .lifecycle import TERMINAL, Event, advance
+from .models import Batch, Job
+from .payloads import private_folder
+from .planning import Ranges
+
+SCHEMA_VERSION = 1
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_read_job = msgspec.json.Decoder(Job).decode
+_read_batch = msgspec.json.Decoder(Batch).decode
+
+_BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round"
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to drive a batch, as long as `token` is the journal's."""
+
+    batch_id: str
+    token: int
+
+
+class Store:
+    """The journal of one data folder.
+
+    Parameters
+    ----------
+    folder
+        Holds ``journal.sqlite`` and a folder of payloads per batch; made private to the user.
+    clock
+        Returns Unix seconds.
+
+    Raises
+    ------
+    StoreProblem
+        The folder cannot be written, or the journal is damaged or from a newer release.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+        self.folder = private_folder(folder)
+        self.path = folder / "journal.sqlite"
+        self.clock = clock
+        self._lock = threading.RLock()
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreProblem(
+                f"the journal {self.path} cannot be used ({error}); nothing was sent. Set it aside "
+                "(move the file) or choose another folder with %config LLMBatch.data_dir = '...'"
+            ) from error
+
+    def close(self) -> None:
+        """Close the journal."""
+        with self._lock:
+            self._db.close()
+
+    def _migrate(self) -> None:
+        with self._write() as db:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > SCHEMA_VERSION:
+                raise StoreProblem(
+                    f"the journal {self.path} was written by a newer jupyter_llm_batch: upgrade it"
+                )
+            if found < SCHEMA_VERSION:
+                for statement in files(__package__).joinpath("schema.sql").read_text().split(";\n"):
+                    if statement.strip():
+                        db.execute(statement)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, begun as a writer so that a check inside it stays true."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+    # -- small facts -------------------------------------------------------------------------------
+
+    def salt(self) -> bytes:
+        """Return this journal's salt for fingerprints of keys."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", [secrets.token_bytes(16)])
+            return bytes(db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0])
+
+    def folder_of(self, batch_id: str) -> Path:
+        """Return the folder of a batch's payloads."""
+        return self.folder / "batches" / batch_id
+
+    # -- batches -----------------------------------------------------------------------------------
+
+    def add_batch(
+        self,
+        batch: Batch,
+        jobs: Sequence[tuple[Job, Ranges]],
+        packs: Mapping[str, bytes],
+        owner: lease.Owner | None = None,
+    ) -> tuple[Batch, Lease | None]:
+        """Write a planned batch whole, under the next free version of its name.
+
+        With `owner`, the batch is leased from the start.
+        """
+        with self._write() as db:
+            last = db.execute(
+                "SELECT max(version) FROM batch WHERE notebook = ? AND name = ? AND draft = 0",
+                [batch.notebook, batch.name],
+            ).fetchone()[0]
+            version = 0 if batch.draft else (last or 0) + 1
+            batch = msgspec.structs.replace(batch, version=version)
+            db.execute(
+                "INSERT INTO batch (id, notebook, name, version, created_at, draft, record,"
+                " lease_owner, lease_token, lease_beat) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    batch.id,
+                    batch.notebook,
+                    batch.name,
+                    batch.version,
+                    batch.created_at,
+                    batch.draft,
+                    _encode(batch),
+                    _encode(owner).decode() if owner else None,
+                    1 if owner else 0,
+                    self.clock() if owner else 0.0,
+                ],
+            )
+            self._insert_jobs(db, jobs)
+            self._put_packs(db, batch.id, packs)
+            self._log(db, batch.id, None, "planned", None, f"{len(jobs)} jobs, {batch.rows} rows")
+        return batch, Lease(batch_id=batch.id, token=1) if owner else None
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """Return a batch by id."""
+        found = self._rows(f"SELECT {_BATCH_COLUMNS} FROM batch WHERE id = ?", batch_id)  # noqa: S608
+        return _batch(found[0]) if found else None
+
+    def batches(
+        self,
+        *,
+        notebook: str | None = None,
+        name: str | None = None,
+        unfinished: bool = False,
+    ) -> list[Batch]:
+        """Return batches, oldest first."""
+        where, args = ["1 = 1"], []
+        if notebook is not None:
+            where.append("notebook = ?")
+            args.append(notebook)
+        if name is not None:
+            where.append("name = ?")
+            args.append(name)
+        if unfinished:
+            where.append("finished_at IS NULL AND draft = 0")
+        rows = self._rows(
+            f"SELECT {_BATCH_COLUMNS} FROM batch WHERE {' AND '.join(where)}"  # noqa: S608
+            " ORDER BY created_at, version",
+            *args,
+        )
+        return [_batch(row) for row in rows]
+
+    def replace_record(self, batch: Batch) -> None:
+        """Write a batch's record again: the shape in which answers go back has changed."""
+        with self._write() as db:
+            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch.id])
+
+    def request_cancel(self, batch_id: str) -> None:
+        """Note the user's wish; whoever drives the batch acts on it."""
+        with self._write() as db:
+            db.execute("UPDATE batch SET cancel_requested = 1 WHERE id = ?", [batch_id])
+            self._log(db, batch_id, None, "cancel-requested", None, "")
+
+    def forget(self, batch_id: str) -> None:
+        """Delete a batch from the journal (its folder is the caller's)."""
+        with self._write() as db:
+            db.execute("DELETE FROM batch WHERE id = ?", [batch_id])
+            db.execute("DELETE FROM event WHERE batch_id = ?", [batch_id])
+
+    def dependents(self, batch_id: str) -> list[Batch]:
+        """Return the batches that use answers of this one."""
+        return [each for each in self.batches() if batch_id in each.sources]
+
+    def change_count(self) -> int:
+        """Return a number that changes when another process writes the journal."""
+        with self._lock:
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    # -- drafts ------------------------------------------------------------------------------------
+
+    def put_part(self, batch_id: str, key: str, record: bytes) -> int:
+        """Keep what one ``--add`` cell collected; return how many cells there are."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO part VALUES (?1, ?2, (SELECT coalesce(max(position), 0) + 1 FROM part"
+                " WHERE batch_id = ?1), ?3) ON CONFLICT DO UPDATE SET record = excluded.record",
+                [batch_id, key, record],
+            )
+            count = db.execute("SELECT count(*) FROM part WHERE batch_id = ?", [batch_id])
+            return int(count.fetchone()[0])
+
+    def parts(self, batch_id: str) -> list[bytes]:
+        """Return what was collected, in the order of the cells' first runs."""
+        rows = self._rows("SELECT record FROM part WHERE batch_id = ? ORDER BY position", batch_id)
+        return [bytes(row[0]) for row in rows]
+
+    # -- leases ------------------------------------------------------------------------------------
+
+    def acquire(self, batch_id: str, owner: lease.Owner) -> Lease | None:
+        """Take the lease of a batch if it is free, ours, stale, or its owner is dead."""
+        now = self.clock()
+        with self._write() as db:
+            row = db.execute(
+                "SELECT lease_owner, lease_token, lease_beat FROM batch WHERE id = ?", [batch_id]
+            ).fetchone()
+            if row is None:
+                return None
+            if row["lease_owner"]:
+                holder = msgspec.json.decode(row["lease_owner"], type=lease.Owner)
+                alive = abs(now - row["lease_beat"]) < lease.STALE and not holder.is_dead()
+                if holder != owner and alive:
+                    return None
+            token = row["lease_token"] + 1
+            db.execute(
+                "UPDATE batch SET lease_owner = ?, lease_token = ?, lease_beat = ? WHERE id = ?",
+                [_encode(owner).decode(), token, now, batch_id],
+            )
+        return Lease(batch_id=batch_id, token=token)
+
+    def renew(self, held: Lease) -> None:
+        """Prove that we are alive; `LeaseLost` when somebody took over."""
+        with self._write() as db:
+            self._fence(db, held)
+
+    def release(self, held: Lease) -> None:
+        """Give the lease back; silently nothing when it is not ours any more."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE batch SET lease_owner = NULL, lease_beat = 0"
+                " WHERE id = ? AND lease_token = ?",
+                [held.batch_id, held.token],
+            )
+
+    def _fence(self, db: sqlite3.Connection, held: Lease) -> None:
+        changed = db.execute(
+            "UPDATE batch SET lease_beat = ?"
+            " WHERE id = ? AND lease_token = ? AND lease_owner IS NOT NULL",
+            [self.clock(), held.batch_id, held.token],
+        )
+        if changed.rowcount != 1:
+            raise LeaseLost(f"another process drives batch {held.batch_id} now")
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    def jobs(self, batch_id: str) -> list[Job]:
+        """Return the jobs of a batch, in order."""
+        rows = self._rows("SELECT record FROM job WHERE batch_id = ? ORDER BY number", batch_id)
+        return [_read_job(row[0]) for row in rows]
+
+    def job_rows(self, job_id: str) -> Ranges:
+        """Return which rows of the batch a job asks for, in the order of its payload's lines."""
+        packed = self._rows("SELECT rows FROM job WHERE id = ?", job_id)[0][0]
+        return Ranges(struct.iter_unpack("<II", packed))
+
+    def remote_ids(self, provider: str) -> set[str]:
+        """Return every remote id that the journal knows."""
+        rows = self._rows("SELECT record FROM job")
+        jobs = (_read_job(row[0]) for row in rows)
+        return {job.remote_id for job in jobs if job.provider == provider and job.remote_id}
+
+    def apply(
+        self,
+        held: Lease,
+        job: Job,
+        event: Event,
+        *,
+        detail: str = "",
+        packs: Mapping[str, bytes] | None = None,
+        **changes: Any,
+    ) -> Job:
+        """Move `job` by `event`, with `changes` to its record, in one fenced transaction.
+
+        Returns
+        -------
+        Job
+            The job as it stands in the journal now.
+        """
+        after: Job = msgspec.structs.replace(job, state=advance(job.state, event), **changes)
+        with self._write() as db:
+            self._fence(db, held)
+            self._put_job(db, after)
+            if packs:
+                self._put_packs(db, job.batch_id, packs)
+            self._log(db, job.batch_id, job.id, event.value, after.state.value, detail)
+        return after
+
+    def note(self, held: Lease, job: Job, **changes: Any) -> Job:
+        """Change a job's record without an event: what a poll saw, when to look again."""
+        after: Job = msgspec.structs.replace(job, **changes)
+        with self._write() as db:
+            self._fence(db, held)
+            self._put_job(db, after)
+        return after
+
+    def add_round(
+        self,
+        held: Lease,
+        round_: int,
+        jobs: Sequence[tuple[Job, Ranges]],
+        packs: Mapping[str, bytes],
+    ) -> None:
+        """Add the jobs of a retry round; an ended batch is under way again."""
+        with self._write() as db:
+            self._fence(db, held)
+            db.execute(
+                "UPDATE batch SET round = ?, finished_at = NULL, cancel_requested = 0 WHERE id = ?",
+                [round_, held.batch_id],
+            )
+            self._insert_jobs(db, jobs)
+            self._put_packs(db, held.batch_id, packs)
+            self._log(db, held.batch_id, None, "round", None, f"{round_}: {len(jobs)} jobs")
+
+    def finish(self, held: Lease) -> None:
+        """Note that every row of the batch has its outcome."""
+        with self._write() as db:
+            self._fence(db, held)
+            db.execute(
+                "UPDATE batch SET finished_at = ? WHERE id = ?", [self.clock(), held.batch_id]
+            )
+            self._log(db, held.batch_id, None, "finished", None, "")
+
+    def put_packs(self, held: Lease, packs: Mapping[str, bytes]) -> None:
+        """Write packed per-row data."""
+        with self._write() as db:
+            self._fence(db, held)
+            self._put_packs(db, held.batch_id, packs)
+
+    def pack(self, batch_id: str, kind: str) -> bytes:
+        """Return packed per-row data, empty when there is none."""
+        rows = self._rows("SELECT data FROM pack WHERE batch_id = ? AND kind = ?", batch_id, kind)
+        return bytes(rows[0][0]) if rows else b""
+
+    def durations(self, provider: str, *, last: int = 20) -> list[float]:
+        """Return how long the latest jobs of a provider took from acceptance to their end."""
+        rows = self._rows(
+            "SELECT record FROM job WHERE state = 'done' ORDER BY rowid DESC LIMIT ?", last * 3
+        )
+        jobs = (_read_job(row[0]) for row in rows)
+        return [
+            job.ended_at - job.submitted_at
+            for job in jobs
+            if job.provider == provider and job.ended_at and job.submitted_at and job.remote_id
+        ][:last]
+
+    def events(self, batch_id: str) -> list[dict[str, Any]]:
+        """Return the history of a batch, oldest first."""
+        rows = self._rows("SELECT * FROM event WHERE batch_id = ? ORDER BY seq", batch_id)
+        return [dict(row) for row in rows]
+
+    # -- inside a transaction ----------------------------------------------------------------------
+
+    def _insert_jobs(self, db: sqlite3.Connection, jobs: Sequence[tuple[Job, Ranges]]) -> None:
+        for job, rows in jobs:
+            packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
+            db.execute(
+                "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?)",
+                [job.id, job.batch_id, job.number, job.state.value, packed, _encode(job)],
+            )
+
+    def _put_job(self, db: sqlite3.Connection, job: Job) -> None:
+        db.execute(
+            "UPDATE job SET state = ?, record = ? WHERE id = ?",
+            [job.state.value, _encode(job), job.id],
+        )
+
+    def _put_packs(self, db: sqlite3.Connection, batch_id: str, packs: Mapping[str, bytes]) -> None:
+        db.executemany(
+            "INSERT OR REPLACE INTO pack VALUES (?, ?, ?)",
+            [(batch_id, kind, data) for kind, data in packs.items()],
+        )
+
+    def _log(
+        self,
+        db: sqlite3.Connection,
+        batch_id: str,
+        job_id: str | None,
+        event: str,
+        state: str | None,
+        detail: str,
+    ) -> None:
+        db.execute(
+            "INSERT INTO event (batch_id, job_id, at, event, state, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            [batch_id, job_id, self.clock(), event, state, detail],
+        )
+
+
+def _batch(row: sqlite3.Row) -> Batch:
+    return msgspec.structs.replace(
+        _read_batch(row["record"]),
+        finished_at=row["finished_at"],
+        cancel_requested=bool(row["cancel_requested"]),
+        draft=bool(row["draft"]),
+        round=row["round"],
+    )
+
+
+def is_over(jobs: Sequence[Job]) -> bool:
+    """Whether every job is at its end."""
+    return all(job.state in TERMINAL for job in jobs)
