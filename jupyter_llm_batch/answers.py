@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,12 @@ def _pandas_column(values: Sequence[Any]) -> Any:
         text = pd.Series([""]).dtype  # object before pandas 3
         return _from_text(values, lambda each: pd.Series(each, dtype=text))
     if _is_vector(first):
-        values = [None if value is None else np.asarray(value) for value in values]
+        flat, ends = _flat(values)
+        numbers = np.frombuffer(flat)
+        values = [
+            None if value is None else numbers[end - len(value) : end]
+            for value, end in zip(values, ends, strict=True)
+        ]
     return pd.Series(list(values), dtype=object)
 
 
@@ -116,7 +122,10 @@ def _arrow_column(values: Sequence[Any]) -> Any:
     if isinstance(first, str):
         return _from_text(values, lambda each: pa.array(each, pa.string()))
     if _is_vector(first):
-        return pa.array(values, pa.list_(pa.float64()))
+        flat, ends = _flat(values)
+        numbers = pa.Array.from_buffers(pa.float64(), len(flat) // 8, [None, pa.py_buffer(flat)])
+        missing = pa.array([value is None for value in values])
+        return pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), numbers, mask=missing)
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError):
@@ -131,6 +140,17 @@ def _from_text(values: Sequence[str | None], make: Callable[[Sequence[str | None
     except UnicodeEncodeError:
         clean = (value and value.encode("utf-8", "replace").decode() for value in values)
         return make(list(clean))
+
+
+def _flat(vectors: Sequence[Sequence[float] | None]) -> tuple[bytearray, list[int]]:
+    """Return all numbers in one piece, and where each vector ends: much faster than row by row."""
+    flat = bytearray()
+    ends = []
+    for vector in vectors:
+        if vector is not None:
+            flat += struct.pack(f"{len(vector)}d", *vector)
+        ends.append(len(flat) // 8)
+    return flat, ends
 
 
 def _first(values: Sequence[Any]) -> Any:

@@ -126,6 +126,7 @@ class Reconciler:
         return [
             ErrorKind(
                 kind=f"{outcome}: {code}" if code else outcome,
+                outcome=Outcome(outcome),
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
                 remedy=_REMEDIES.get(outcome, "see `%llm_batch errors`"),

@@ -33,7 +33,7 @@ from .store import Lease, Store
 YOUNG = 600.0
 
 #: How often an incomplete download is fetched again before rows count as missing.
-FETCHES = 4
+FETCHES = 6
 
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
@@ -265,6 +265,15 @@ class Driver:
     async def _collect(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None
         gone: Vanished | None = None
+        if job.failures:
+            # Something did not agree: the provider may know of more parts by now.
+            try:
+                job = self._refreshed(held, job, await adapter.retrieve(job.remote_id))
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return
         for name, ref in job.parts.items():
             path = self.part(job, name)
             if path.exists():
@@ -284,12 +293,18 @@ class Driver:
             return
         counts = job.counts
         short = counts is not None and reconciler.seen < counts.done + counts.failed
-        if short and gone is None and job.parts and job.failures < FETCHES:
+        if short and gone is None and job.failures < FETCHES:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
         reconciler.close(None if short else job.rest, str(gone or ""))
         event = Event.COLLECTED if gone is None else Event.VANISHED
         self._record(held, job, event, reconciler, adapter)
+
+    def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
+        """Take up what the provider says now about a job that is being collected."""
+        return self._store.note(
+            held, job, parts=remote.parts, rest=remote.rest, counts=remote.counts or job.counts
+        )
 
     async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
         rows = self._store.job_rows(job.id)

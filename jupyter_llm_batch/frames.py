@@ -155,7 +155,7 @@ def _names_of(item: Any) -> list[str]:
 def _values(series: Any) -> Iterator[Any]:
     """Yield the values of a series or an index as Python objects."""
     for start in range(0, len(series), _SLICE):
-        piece = series[start : start + _SLICE]
+        piece = getattr(series, "iloc", series)[start : start + _SLICE]
         yield from piece.to_pylist() if hasattr(piece, "to_pylist") else piece.to_list()
 
 
@@ -211,8 +211,9 @@ def _read_known(value: Any, column: str) -> Items | Frame | None:
 
     try:
         known = nw.from_native(value, allow_series=True, pass_through=True)
-    except nw.exceptions.DuplicateError:
-        return _read_frame(value, "pandas", column)  # which has better words for it
+    except nw.exceptions.DuplicateError:  # to be refused in our own words
+        library = "pyarrow" if hasattr(value, "column_names") else "pandas"
+        return _read_frame(value, library, column)
     if isinstance(known, nw.LazyFrame):
         raise UsageProblem(
             f"--over got a lazy frame ({type(value).__name__}): collect it first, "
@@ -240,7 +241,7 @@ def _read_series(native: Any, library: str, column: str) -> Items:
     return Items(
         shape,
         len(native),
-        lambda: zip(_values(index), _values(native.array), strict=True),
+        lambda: zip(_values(index), _values(native), strict=True),
         lambda path: snapshots.write(path, library, native.to_frame("").iloc[:, :0]),
     )
 

@@ -210,6 +210,7 @@ class ErrorKind(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     rows: int
+    outcome: Outcome | None = None
     example: str = ""
     remedy: str = ""
 
@@ -410,7 +411,9 @@ class Rows(Protocol):
 class Sink(Protocol):
     """Anything bytes can be written to."""
 
-    def write(self, data: bytes, /) -> object: ...
+    def write(self, data: bytes, /) -> object:
+        """Take `data`."""
+        ...
 
 
 Lines: TypeAlias = Iterable[bytes]

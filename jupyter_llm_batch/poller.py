@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
 
 from . import lease, progress, rounds, sources
 from .driving import Driver, no_pause
@@ -19,11 +22,12 @@ from .lifecycle import (
     Action,
     Policy,
     next_action,
+    outcome_of,
     rows_to_repeat,
     rows_without_answer,
     tally,
 )
-from .models import Account, Batch, Job, JobState, Limits, Snapshot
+from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Snapshot
 from .providers.base import Adapter
 from .store import Lease, Store, is_over
 
@@ -411,9 +415,24 @@ class Poller:
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
-            errors=[kind for job in jobs for kind in job.kinds],
+            errors=self._errors(batch, jobs, outcomes),
             samples=[sample for job in jobs for sample in job.samples][:5],
         )
+
+    def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
+        """Return why rows have no answer now; what a later round mended is left out."""
+        if not batch.round:
+            return [kind for job in jobs for kind in job.kinds]
+        owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
+        failing = Counter(
+            (owners[row], outcome_of(outcomes[row])) for row in rows_without_answer(outcomes)
+        )
+        return [
+            msgspec.structs.replace(kind, rows=min(kind.rows, rows))
+            for job in jobs
+            for kind in job.kinds
+            if (rows := failing[job.number, kind.outcome])
+        ]
 
     def _publish(self, batch: Batch) -> None:
         self._listen(self.snapshot(batch))

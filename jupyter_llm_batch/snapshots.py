@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read(path: Path, library: str) -> Any:
 
     if library == "pandas":
         # Before the file is read: this is where pandas tells Arrow of its own types.
-        import pandas.core.arrays.arrow.extension_types  # noqa: F401
+        import_module("pandas.core.arrays.arrow.extension_types")
     with pa.OSFile(str(path)) as source:
         table = pa.ipc.open_stream(source).read_all()
     return {"pandas": _to_pandas, "polars": _to_polars, "pyarrow": _same}[library](table)
@@ -114,13 +115,14 @@ def _from_pandas(frame: Any) -> Any:
     import pyarrow as pa
 
     index = frame.index
-    parts = [(label, frame.iloc[:, i].array) for i, label in enumerate(frame.columns)]
+    parts = [(label, frame.iloc[:, i]) for i, label in enumerate(frame.columns)]
     header: dict[str, Any] = {"index": type(index).__name__}
     if isinstance(index, pd.RangeIndex):
         header["range"] = [index.start, index.stop, index.step]
     else:
-        parts += [("(index)", index.get_level_values(i).array) for i in range(index.nlevels)]
+        parts += [("(index)", index.get_level_values(i)) for i in range(index.nlevels)]
         header["freq"] = getattr(index, "freqstr", None)
+        header["levels"] = [str(level.dtype) for level in getattr(index, "levels", ())]
     try:
         header["labels"] = [pack(label) for label in frame.columns]
         header["names"] = [pack(name) for name in (frame.columns.name, *index.names)]
@@ -135,12 +137,12 @@ def _from_pandas(frame: Any) -> Any:
     header["kinds"] = []
     for i, (label, values) in enumerate(parts):
         try:
-            kind, array = _from_array(values)
+            kind, array = _from_values(values)
         except (TypeError, UnicodeEncodeError, pa.ArrowException) as exc:
             raise _refuse(label, exc) from exc
         header["kinds"].append(kind)
         if array is None:
-            plain[str(i)] = values
+            plain[str(i)] = values.array
         else:
             others[str(i)] = array
     try:
@@ -167,8 +169,8 @@ def _plain_table(columns: dict[str, Any]) -> Any:
     return pa.Table.from_pandas(pd.DataFrame(columns, copy=False), preserve_index=False)
 
 
-def _from_array(values: Any) -> tuple[str, Any]:
-    """Return how a pandas array is kept, and as what, unless pandas' own way to Arrow will do."""
+def _from_values(values: Any) -> tuple[str, Any]:
+    """Return how a series or index is kept, and as what; None where pandas' own way will do."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -177,7 +179,7 @@ def _from_array(values: Any) -> tuple[str, Any]:
         return "arrow", pa.array(values)
     if values.dtype != object:
         return "plain", None
-    objects = list(values)
+    objects = values.tolist()
     kinds = set(map(type, objects))
     if kinds == {str}:
         return "text", pa.array(objects, pa.large_string())
@@ -216,7 +218,7 @@ def _to_series(column: Any, kind: str) -> Any:
     import pandas as pd
 
     if kind == "arrow":
-        return pd.Series(pd.arrays.ArrowExtensionArray(column))  # type: ignore[attr-defined]
+        return pd.Series(pd.arrays.ArrowExtensionArray(column))
     if kind == "ndarray":
         return column.to_pandas()
     values = column.to_pylist()
@@ -230,9 +232,14 @@ def _to_index(levels: list[Any], header: dict[str, Any], names: list[Any]) -> An
         start, stop, step = header["range"]
         return pd.RangeIndex(start, stop, step, name=names[0])
     if header["index"] == "MultiIndex":
-        return pd.MultiIndex.from_arrays(levels, names=names)
-    index: Any = pd.Index(levels[0], dtype=levels[0].dtype, name=names[0])
-    if header["freq"] and hasattr(index, "inferred_freq"):
+        multi = pd.MultiIndex.from_arrays(levels, names=names)
+        for i, dtype in enumerate(header["levels"]):
+            if str(multi.levels[i].dtype) != dtype:  # integers, read as floats beside a null
+                multi = multi.set_levels(multi.levels[i].astype(dtype), level=i)
+        return multi
+    index: Any = pd.Index(levels[0], dtype=levels[0].dtype)
+    index.name = names[0]
+    if header["freq"] and header["index"] in {"DatetimeIndex", "TimedeltaIndex"}:
         with suppress(ValueError):  # a calendar of the user's own: the dates themselves are kept
             index.freq = header["freq"]
     return index

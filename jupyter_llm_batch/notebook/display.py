@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 from uuid import uuid4
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -39,11 +38,10 @@ class PanelView:
     """
 
     def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
-        self._shell: Any = shell
+        self._shell = shell
         self._on_action = on_action
         self._display_id = uuid4().hex
         self._live: _Live | None = None
-        self._parent: Any = None
         self._state = ""
         self._sent_at = float("-inf")
         self._waiting: Snapshot | None = None
@@ -62,7 +60,6 @@ class PanelView:
         if not self.has_kernel:
             self._print(snapshot)
             return
-        self._parent = self._shell.get_parent()
         if snapshot.finished and not buttons:
             display(static.bundle(snapshot), raw=True, display_id=self._display_id)
             return
@@ -107,28 +104,18 @@ class PanelView:
             return
         if self._live is None:
             return
-        # A page that was reloaded never sees the replacement: it keeps this last frame.
+        # A page that was reloaded never sees the replacement: it keeps this last frame, for which
+        # the widget has to stay open.
         self._live.update(snapshot)
-        with self._at_origin():
-            update_display(static.bundle(snapshot), raw=True, display_id=self._display_id)
+        # The display id finds the cell. Sent in the name of the original cell instead of the
+        # running one, nbclient and papermill would drop it.
+        update_display(static.bundle(snapshot), raw=True, display_id=self._display_id)
         self._live = None
-
-    @contextmanager
-    def _at_origin(self) -> Iterator[None]:
-        """Send what this thread publishes to the cell that showed the panel."""
-        if not hasattr(self._shell, "set_thread_parent"):
-            yield
-            return
-        token = self._shell.set_thread_parent(self._parent)
-        try:
-            yield
-        finally:
-            self._shell.reset_thread_parent(token)
 
     def _print(self, snapshot: Snapshot) -> None:
         if snapshot.state != self._state:
             self._state = snapshot.state
-            print(snapshot.line)  # noqa: T201 - a terminal has no other display
+            print(snapshot.line)
 
 
 def _live(snapshot: Snapshot, on_action: Callable[[str, str], object]) -> _Live:

@@ -64,7 +64,7 @@ def _head(snapshot: Snapshot) -> str:
     colour = _COLOURS.get(snapshot.state, _BLUE)
     dot = (
         '<span style="display:inline-block;width:9px;height:9px;border-radius:50%;'
-        X
+        f'margin-right:3px;background:{colour}"></span>&nbsp;'
     )
     simulated = f' <span style="{_SIMULATED}">simulated</span>' if snapshot.simulated else ""
     return (

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_OPTIONS = re.compile(r"[\w'-]+(?:, [\w'-]+)*,? or [\w'-]+")
+_OPTIONS = re.compile(r"\b[\w'-]+(?:, [\w'-]+)*,? or [\w'-]+")
 _SEPARATOR = re.compile(r",? or |, ")
 _WORD = re.compile(r"[\w']+")
 _DIRECTIVE = re.compile(r"\[\[sim:[^\]]*\]\]")
@@ -36,6 +36,9 @@ _SIDES = {
     "negative": frozenset({"negative", "bad", "unhappy", "sad", "unfavorable", "unfavourable"}),
     "mixed": frozenset({"mixed", "neutral", "unclear", "both"}),
 }
+_MOODS = frozenset().union(*_SIDES.values())
+#: Characters of a prompt in which moods are looked for.
+_LOOK = 2000
 _SENTENCES = (
     "In short, yes, with a few reservations.",
     "The main point is stated in the first half of the text.",
@@ -68,11 +71,11 @@ def marked(text: str, prompt: str) -> str:
 
 def pick(options: Sequence[str], prompt: str) -> str:
     """Choose an option: by the mood of the prompt if the options are moods, else by its hash."""
-    words = set(_WORD.findall(prompt.lower())).difference(map(str.lower, options))
-    good, bad = len(words & _POSITIVE), len(words & _NEGATIVE)
-    if good or bad:
+    if any(option.lower() in _MOODS for option in options):
+        words = set(_WORD.findall(prompt[:_LOOK].lower())).difference(map(str.lower, options))
+        good, bad = words & _POSITIVE, words & _NEGATIVE
         mood = "mixed" if good and bad else "positive" if good else "negative"
-        for option in options:
+        for option in options if good or bad else ():
             if option.lower() in _SIDES[mood]:
                 return option
     return options[digest(prompt)[8] % len(options)]
@@ -82,10 +85,11 @@ def reply(prompt: str, instructions: str = "") -> str:
     """Return the body of an answer, still without its mark."""
     if "[[sim:" in prompt:
         prompt = _DIRECTIVE.sub("", prompt)
-    offered = _OPTIONS.search(prompt) or _OPTIONS.search(instructions)
-    if offered is None:
-        return _SENTENCES[digest(prompt)[8] % len(_SENTENCES)]
-    return pick(_SEPARATOR.split(offered.group()), prompt)
+    for text in (prompt, instructions):
+        # The test for the word spares the search through long texts without it.
+        if " or " in text and (offered := _OPTIONS.search(text)):
+            return pick(_SEPARATOR.split(offered.group()), prompt)
+    return _SENTENCES[digest(prompt)[8] % len(_SENTENCES)]
 
 
 def count_tokens(text: str) -> int:

@@ -217,12 +217,12 @@ FINISH = "threading.Thread(target=view.finish, args=[shot(**DONE)]).start()"
 
 
 def test_the_summary_replaces_the_panel_and_survives(lab, panel):
-    """Finishing from a thread swaps the panel in its own cell; the saved notebook keeps it."""
+    """Finishing while another cell runs swaps the panel in its own; the saved notebook keeps it."""
     run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
     expect(lab.panel(2)).to_be_visible()
     run_code(lab, FINISH, index=3)
-    expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
     # Dollars are not taken for formulas.
+    expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
     expect(lab.output(2)).to_contain_text("$0.0412 · saved $0.0412")
     expect(lab.panel(2)).to_have_count(0)
     expect(lab.output(3)).to_have_text("")
@@ -232,6 +232,15 @@ def test_the_summary_replaces_the_panel_and_survives(lab, panel):
     assert data["text/plain"] == "sentiment · done · 981 of 1,000 answered"
     lab.reopen()
     expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
+
+
+def test_the_summary_arrives_while_the_kernel_is_idle(lab, panel):
+    """A thread that finishes long after the cells are through still finds the panel's cell."""
+    run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
+    run_code(lab, FINISH.replace("Thread(target=", "Timer(1, ").replace("args=[", "["), index=3)
+    expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
+    expect(lab.panel(2)).to_have_count(0)
+    expect(lab.output(3)).to_have_text("")
 
 
 def test_a_reloaded_page_keeps_the_last_frame(lab, panel):

@@ -1,0 +1,94 @@
+"""Payload files: whole or absent, private, durable."""
+
+import os
+import stat
+
+import pytest
+
+from jupyter_llm_batch import payloads
+from jupyter_llm_batch.errors import Incomplete, StoreProblem, UsageProblem
+from jupyter_llm_batch.export import write
+
+
+def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
+    """Until `commit` nothing stands under the final name."""
+    path = tmp_path / "a.jsonl"
+    writer = payloads.PayloadWriter(path)
+    writer.write(b"{}\n")
+    assert not path.exists()
+    writer.commit()
+    assert path.read_bytes() == b"{}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    """An exception while writing leaves neither the file nor its temporary one."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), payloads.writing(path) as writer:
+        writer.write(b"new")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a":1}\n', b'{"a":1}\n{"b":2}'])
+def test_whole_files_pass(tmp_path, content):
+    """An empty file, a last newline, or a whole last object is complete."""
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    payloads.check_whole(path)
+
+
+@pytest.mark.parametrize("content", [b'{"a":1}\n{"b":', b'{"a"', b"{" + b"x" * (2 << 20)])
+def test_cut_files_are_seen(tmp_path, content):
+    """A file that ends inside a line is incomplete."""
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    with pytest.raises(Incomplete):
+        payloads.check_whole(path)
+
+
+def test_lines_leave_out_blanks(tmp_path):
+    """Blank lines are no rows."""
+    path = tmp_path / "a"
+    path.write_bytes(b"1\n\n  \n2")
+    assert list(payloads.lines(path)) == [b"1\n", b"2"]
+
+
+def test_folders_are_private(tmp_path):
+    """Every folder that is made is the user's own."""
+    made = payloads.private_folder(tmp_path / "a" / "b")
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_made_names_the_remedy(tmp_path):
+    """The message says how to choose another folder."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreProblem, match="data_dir"):
+        payloads.private_folder(tmp_path / "file" / "x")
+
+
+RECORDS = [{"row": 0, "answer": 'a "b"\nc'}, {"row": 1, "answer": None}]
+
+
+def test_export_formats(tmp_path):
+    """CSV, JSONL and Parquet hold every row."""
+    import csv
+    import json
+
+    import pyarrow.parquet as pq
+
+    with write(RECORDS, tmp_path / "a.csv").open(newline="") as file:
+        assert [row["answer"] for row in csv.DictReader(file)] == ['a "b"\nc', ""]
+    lines = write(RECORDS, tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == RECORDS
+    assert pq.read_table(write(RECORDS, tmp_path / "a.parquet")).to_pylist() == RECORDS
+
+
+def test_export_to_an_unknown_ending_is_one_line(tmp_path):
+    """The message names the endings that work."""
+    with pytest.raises(UsageProblem, match=r"\.csv, \.jsonl or \.parquet"):
+        write(RECORDS, tmp_path / "a.xlsx")
