@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from . import drafts, lease, payloads, providers, submission
+from . import drafts, payloads, providers, submission
 from .background import Background
 from .errors import LLMBatchError, NotFound, UsageProblem
 from .handle import BatchHandle
@@ -350,10 +350,10 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
-        batch, held = self.store.add_batch(plan.batch, plan.jobs, plan.packs, lease.me())
+        poller = self.poller()
+        batch, held = self.store.add_batch(plan.batch, plan.jobs, plan.packs, poller.owner)
         assert held is not None
-        # The same object is the loop's from here on.
-        self.background.soon(self.poller().adopt_lease, held)
+        self.background.soon(poller.adopt_lease, held)
         handle = BatchHandle(self, batch.id)
         sent = batch.rows - batch.reused - batch.skipped
         if batch.reused:

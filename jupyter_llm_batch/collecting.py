@@ -47,8 +47,8 @@ class Reconciler:
         self.samples: list[tuple[int, str]] = []
         self.strange = 0
         self.seen = 0
-        # by outcome and code: how many rows, the first of them and what it said
-        self._kinds: dict[tuple[str, str], tuple[int, int, str]] = {}
+        # by outcome, the provider's code and our byte: how many, the first row, what it said
+        self._kinds: dict[tuple[str, str, int], tuple[int, int, str]] = {}
 
     def take(self, result: Result) -> None:
         """Count one line."""
@@ -94,7 +94,7 @@ class Reconciler:
             self._count(row, outcome, "", reason)
 
     def _count(self, row: int, outcome: Outcome, code: str, message: str) -> None:
-        key = (outcome.value, code)
+        key = (outcome.value, code, self.codes[row])
         rows, first, example = self._kinds.get(key, (0, row, message[:300]))
         self._kinds[key] = (rows + 1, first, example)
 
@@ -126,12 +126,12 @@ class Reconciler:
         return [
             ErrorKind(
                 kind=f"{outcome}: {code}" if code else outcome,
-                outcome=Outcome(outcome),
+                code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
                 remedy=_REMEDIES.get(outcome, "see `%llm_batch errors`"),
             )
-            for (outcome, code), (rows, row, message) in sorted(
+            for (outcome, code, byte), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
             )
         ]

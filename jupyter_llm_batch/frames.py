@@ -20,6 +20,7 @@ from .answers import restore
 from .cells import pack
 from .errors import UsageProblem
 from .models import Shape
+from .values import fields_of
 
 __all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
 
@@ -142,14 +143,7 @@ class Frame:
 
 
 def _names_of(item: Any) -> list[str]:
-    kind = type(item)
-    if isinstance(item, Mapping):
-        found: Any = item
-    elif isinstance(item, tuple):
-        found = getattr(kind, "_fields", ())
-    else:
-        found = getattr(kind, "model_fields", getattr(kind, "__dataclass_fields__", ()))
-    return [name for name in found if isinstance(name, str)]
+    return [name for name in fields_of(item) if isinstance(name, str)]
 
 
 def _values(series: Any) -> Iterator[Any]:

@@ -206,11 +206,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorKind(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that failed for the same reason, and what to do about it."""
+    """Rows that failed for the same reason, and what to do about it; `code` is their byte."""
 
     kind: str
     rows: int
-    outcome: Outcome | None = None
+    code: int = 0
     example: str = ""
     remedy: str = ""
 

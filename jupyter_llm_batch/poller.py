@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -22,7 +23,6 @@ from .lifecycle import (
     Action,
     Policy,
     next_action,
-    outcome_of,
     rows_to_repeat,
     rows_without_answer,
     tally,
@@ -74,6 +74,8 @@ class Poller:
         self._listen = listen
         self._driver = Driver(store, policy, clock, breathe)
         self._salt = store.salt()
+        #: One kernel may hold two clients of a journal; they are as separate as two kernels.
+        self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
         self._leases: dict[str, Lease] = {}
         self._beats: dict[str, float] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
@@ -126,7 +128,7 @@ class Poller:
             return 0
         if batch.finished_at is None:
             raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
-        held = self._store.acquire(batch_id, lease.me())
+        held = self._store.acquire(batch_id, self.owner)
         if held is None:
             raise UsageProblem(f"{batch.title} is driven by another process: retry it there")
         rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
@@ -210,7 +212,7 @@ class Poller:
         held = self._leases.get(batch.id)
         now = self._clock()
         if held is None:
-            held = self._store.acquire(batch.id, lease.me())
+            held = self._store.acquire(batch.id, self.owner)
             if held is not None:
                 self._leases[batch.id] = held
                 self._beats[batch.id] = now
@@ -424,14 +426,12 @@ class Poller:
         if not batch.round:
             return [kind for job in jobs for kind in job.kinds]
         owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
-        failing = Counter(
-            (owners[row], outcome_of(outcomes[row])) for row in rows_without_answer(outcomes)
-        )
+        failing = Counter((owners[row], outcomes[row]) for row in rows_without_answer(outcomes))
         return [
             msgspec.structs.replace(kind, rows=min(kind.rows, rows))
             for job in jobs
             for kind in job.kinds
-            if (rows := failing[job.number, kind.outcome])
+            if (rows := failing[job.number, kind.code])
         ]
 
     def _publish(self, batch: Batch) -> None:

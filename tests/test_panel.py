@@ -217,7 +217,8 @@ def test_the_end_goes_out_at_once():
 view.update(shot(line="one"), now=0)
 view.update(shot(line="two"), now=0)
 in_thread(view.finish, DONE)
-view.flush(now=9);
+view.flush(now=9)
+view.update(shot(line="too late"), now=10);
 """,
     ])  # fmt: skip
     assert kernel.frames() == ["one", "sentiment · done"]
@@ -278,8 +279,10 @@ def test_a_terminal_gets_a_line_per_state():
 view.show(shot())
 view.update(shot(line="tick"), now=1)
 view.update(shot(state="collecting", line="sentiment · collecting"), now=2)
+view.update(shot(state="submitting", line="too quick"), now=2.1)
 view.finish(DONE)
 view.finish(DONE)
+view.flush(now=9)
 """
     )
     start = "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell()"

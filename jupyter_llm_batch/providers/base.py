@@ -90,7 +90,7 @@ class Adapter(Protocol):
         ...
 
     def list(self, since: float) -> AsyncIterator[Remote]:
-        """Yield jobs created at or after `since` (Unix seconds), newest first, page by page."""
+        """Yield jobs created since `since` (Unix seconds) and a little before, newest first."""
         ...
 
     async def cancel(self, remote_id: str) -> Remote | None:

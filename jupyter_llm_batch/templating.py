@@ -1,0 +1,198 @@
+"""The part of `prompts` that is Jinja2: its environment, and what we add to a parsed template.
+
+Imported when the first template is compiled; loading the extension does not need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2.utils import missing
+
+from .errors import UsageProblem
+from .values import SIMPLE, NullFound, Unknown, is_null, to_text
+
+_PRESENT = "(present)"  # a filter of ours; no template can spell it
+
+#: Where a null is the template's own affair, by node and the child that may be null.
+_LENIENT = {
+    (nodes.And, "left"),
+    (nodes.Or, "left"),
+    (nodes.Not, "node"),
+    (nodes.Test, "node"),
+    (nodes.If, "test"),
+    (nodes.CondExpr, "test"),
+    (nodes.For, "test"),
+    (nodes.Assign, "node"),  # what is done with the new name is checked there
+}
+
+#: Children that may be null where their parent may.
+_INHERIT = {
+    (nodes.And, "right"),
+    (nodes.Or, "right"),
+    (nodes.CondExpr, "expr1"),
+    (nodes.CondExpr, "expr2"),
+}
+
+
+class _Undefined(StrictUndefined):
+    """Jinja's strict undefined, which tells us what was missing instead of writing a message."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_obj is None:
+            raise NullFound
+        owner = None if self._undefined_obj is missing else self._undefined_obj
+        raise Unknown(str(self._undefined_name), owner, self._undefined_hint)
+
+
+class _Environment(Environment):
+    """Jinja's environment, where a field wins over a dict's method of the same name."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return ``obj.attribute`` of a template."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+class Parsed:
+    """A template that was read.
+
+    Attributes
+    ----------
+    names
+        Names that must come from outside.
+    parts
+        ``(text, name)`` in turn when there is nothing else in it, else None; the last name is
+        empty.
+    """
+
+    def __init__(self, text: str) -> None:
+        env = _environment()
+        try:
+            tree = env.parse(text)
+            self.names = frozenset(meta.find_undeclared_variables(tree))
+            self.parts = _parts(tree)
+            self._template = env.from_string(_guarded(tree))
+        except TemplateSyntaxError as exc:
+            raise UsageProblem(
+                f"line {exc.lineno} of the prompt is no valid template ({exc.message}); text with "
+                "literal braces, like LaTeX or JSON, goes between {% raw %} and {% endraw %}"
+            ) from exc
+
+    def renderer(self) -> tuple[dict[str, Any], Callable[[], str]]:
+        """Return a dict to put values in, and a function that renders the template with them."""
+        values: dict[str, Any] = {}
+        # One context for all rows: making one costs as much as rendering a short prompt.
+        context = self._template.new_context(values, shared=True)
+        root = self._template.root_render_func
+
+        def render() -> str:
+            context.vars.clear()
+            context.exported_vars.clear()
+            return "".join(root(context))
+
+        return values, render
+
+
+@cache
+def _environment() -> Environment:
+    env = _Environment(undefined=_Undefined, finalize=_finalize, keep_trailing_newline=True)
+    env.globals.clear()
+    env.filters["default"] = env.filters["d"] = _default
+    env.filters[_PRESENT] = _present
+    return env
+
+
+def _finalize(value: Any) -> str:
+    if value.__class__ in SIMPLE or isinstance(value, Undefined):
+        return str(value)
+    return to_text(value)
+
+
+def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+    """Jinja's ``default``, which takes a null for undefined."""
+    if isinstance(value, Undefined) or is_null(value) or (boolean and not value):
+        return default_value
+    return value
+
+
+def _present(value: Any, name: str) -> Any:
+    if value.__class__ in SIMPLE or isinstance(value, Undefined) or not is_null(value):
+        return value
+    raise NullFound(name)
+
+
+def _parts(tree: nodes.Template) -> list[tuple[str, str]] | None:
+    """Return the template as text and names in turn, or None when there is more in it."""
+    parts: list[tuple[str, str]] = []
+    text = ""
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for node in output.nodes:
+            if isinstance(node, nodes.TemplateData):
+                text += node.data
+            elif isinstance(node, nodes.Name):
+                parts.append((text, node.name))
+                text = ""
+            else:
+                return None
+    return [*parts, (text, "")]
+
+
+def _guarded(tree: nodes.Template) -> nodes.Template:
+    """Check every name of `tree` for null where it is used, unless the template deals with it."""
+    _visit(tree, lenient=False)
+    tree.set_environment(_environment())
+    return tree
+
+
+def _visit(node: nodes.Node, *, lenient: bool) -> nodes.Node:
+    label = _label(node)
+    for field, child in node.iter_fields():
+        if isinstance(node, nodes.Call) and field == "node" and isinstance(child, nodes.Name):
+            continue  # a macro
+        # In x.y the x must be there even where x.y may be null.
+        allowed = _is_lenient(node, field, lenient)
+        if isinstance(child, nodes.Node):
+            setattr(node, field, _visit(child, lenient=allowed))
+        elif isinstance(child, list):
+            child[:] = [
+                _visit(each, lenient=allowed) if isinstance(each, nodes.Node) else each
+                for each in child
+            ]
+    if lenient or not label or getattr(node, "ctx", "load") != "load":
+        return node
+    name = nodes.Const(label, lineno=node.lineno)
+    return nodes.Filter(node, _PRESENT, [name], [], None, None, lineno=node.lineno)
+
+
+def _is_lenient(parent: nodes.Node, field: str, inherited: bool) -> bool:
+    place = (type(parent), field)
+    if place in _LENIENT or (inherited and place in _INHERIT):
+        return True
+    if isinstance(parent, nodes.Filter):
+        return field == "node" and parent.name in {"default", "d"}
+    if isinstance(parent, nodes.Compare):
+        return all(operand.op in {"eq", "ne", "in", "notin"} for operand in parent.ops)
+    return isinstance(parent, nodes.Operand) and inherited
+
+
+def _label(node: nodes.Node | None) -> str:
+    """Return how a template spells a name or a part of one, else nothing."""
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        inner = _label(node.node)
+        return f"{inner}.{node.attr}" if inner else ""
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        inner = _label(node.node)
+        return f"{inner}[{node.arg.value!r}]" if inner else ""
+    return ""

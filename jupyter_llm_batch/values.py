@@ -1,0 +1,92 @@
+"""The user's values: which fields they have, which of them are null, how they become text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+#: Types whose values are never null, and whose text is what ``str`` says.
+SIMPLE = frozenset((str, int, bool))
+
+
+class NullFound(Exception):
+    """A null was about to be written into a prompt; its argument says where it came from."""
+
+
+class BytesFound(Exception):
+    """Bytes were about to be written into a prompt."""
+
+
+class Unknown(Exception):
+    """A template asked for a name that is not there.
+
+    Attributes
+    ----------
+    name
+        What was asked for.
+    owner
+        The object that was asked, or None for a bare name.
+    hint
+        Jinja's own words, where it was something else that is not there.
+    """
+
+    def __init__(self, name: str, owner: Any = None, hint: str | None = None) -> None:
+        super().__init__(name)
+        self.name = name
+        self.owner = owner
+        self.hint = hint
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy scalars as Python's, and everything that stands for no value as None."""
+    if value.__class__ in SIMPLE or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return None if value != value else float(value)  # noqa: PLR0124 - NaN
+    kind = type(value)
+    if kind.__name__ in {"NaTType", "NAType"}:
+        return None
+    if kind.__module__ == "numpy" and hasattr(value, "dtype") and not value.shape:
+        if value.dtype.kind in "mM":  # in nanoseconds, their Python item is a bare integer
+            return None if value != value else value  # noqa: PLR0124 - NaT
+        return plain(value.item())
+    return value
+
+
+def is_null(value: Any) -> bool:
+    """Whether `value` is None, NaN, NA or NaT."""
+    return plain(value) is None
+
+
+def to_text(value: Any, name: str = "") -> str:
+    """Return `value` as it stands in a prompt.
+
+    Raises
+    ------
+    NullFound, BytesFound
+        It has no text of its own.
+    """
+    value = plain(value)
+    if value is None:
+        raise NullFound(name)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise BytesFound(name)
+    return str(value)
+
+
+def fields_of(item: Any) -> Mapping[Any, Any]:
+    """Return the fields of a mapping, a dataclass, a pydantic model or a named tuple."""
+    kind = type(item)
+    if kind is str:
+        return {}
+    if kind is dict or isinstance(item, Mapping):
+        return item
+    names: Iterable[str]
+    if isinstance(item, tuple):
+        names = getattr(kind, "_fields", ())
+    elif is_dataclass(kind):
+        names = (field.name for field in fields(kind))
+    else:
+        names = [*getattr(kind, "model_fields", ()), *(getattr(item, "model_extra", None) or ())]
+    return {name: getattr(item, name) for name in names}

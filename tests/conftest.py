@@ -1,0 +1,49 @@
+"""What the tests share: a simulator, clients on it, and a shell with the magics."""
+
+import hashlib
+
+import pytest
+
+from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.lifecycle import Policy
+from jupyter_llm_batch.simulator import Simulator
+
+#: As fast as a test may be; every wait is tiny, every rule stays.
+FAST = Policy(poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=0.05, settle=0.2)
+
+
+def mark(prompt):
+    """Return the hash that the simulator puts into its answer to `prompt`."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:8]
+
+
+@pytest.fixture
+def sim():
+    """A simulator whose batches are done at the first poll."""
+    with Simulator(seconds=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def make_client(sim, tmp_path):
+    """Return clients on one journal and one simulator; later ones are like restarted kernels."""
+    made = []
+
+    def make(**more):
+        options = {
+            "environ": sim.environ(), "folder": tmp_path / "data", "notebook": "nb.ipynb",
+            "simulated": True, "policy": FAST,
+        }  # fmt: skip
+        client = Client(**(options | more))
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client):
+    """One client."""
+    return make_client()
