@@ -81,7 +81,8 @@ def fields_of(item: Any) -> Mapping[Any, Any]:
     if kind is str:
         return {}
     if kind is dict or isinstance(item, Mapping):
-        return item
+        mapping: Mapping[Any, Any] = item
+        return mapping
     names: Iterable[str]
     if isinstance(item, tuple):
         names = getattr(kind, "_fields", ())

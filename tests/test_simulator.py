@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import struct
 from pathlib import Path
 
@@ -858,7 +859,23 @@ def test_state_outlives_the_server(tmp_path):
         assert [batch.id for batch in client.batches.list()] == [running.id, done.id]
 
 
-def test_files_of_the_simulator_are_private(sim, client, tmp_path):
+def test_a_crash_between_bill_and_batch_bills_once(tmp_path):
+    """A simulator that died between billing a batch and noting its end bills it once."""
+    with Simulator(seconds=100, state=tmp_path / "state") as sim, connect(sim) as client:
+        batch = submit(client, lines([chat_body(f"p{n}") for n in range(10)]))
+        sim.advance(50)
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+        shutil.copytree(tmp_path / "state" / "batches", tmp_path / "before")
+        sim.advance(50)
+        assert len(sim.ledger()) == 10
+    shutil.rmtree(tmp_path / "state" / "batches")
+    shutil.copytree(tmp_path / "before", tmp_path / "state" / "batches")
+    with Simulator(state=tmp_path / "state") as sim, connect(sim) as client:
+        assert client.batches.retrieve(batch.id).status == "completed"
+        assert len(sim.ledger()) == 10
+
+
+def test_files_of_the_simulator_are_private(tmp_path):
     """Folders are 0700 and files 0600."""
     with Simulator(seconds=0, state=tmp_path / "state") as own, connect(own) as sdk:
         finish(own, sdk, lines([chat_body("hello")]))

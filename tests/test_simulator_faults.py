@@ -235,18 +235,20 @@ def test_a_failed_upload_leaves_nothing(sim, client):
     assert upload(client).status == "processed"
 
 
-def test_a_connection_that_breaks_during_an_upload_leaves_nothing(sim, client):
-    """Half an upload is no file."""
+def test_a_connection_that_breaks_during_an_upload_leaves_nothing(tmp_path):
+    """Half an upload is no file, neither in the list nor on disk."""
     head = (
         "POST /openai/v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: Bearer {DUMMY_KEY}\r\nContent-Length: 1000000\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\nabc'
     )
-    with socket.create_connection(("127.0.0.1", sim.port)) as connection:
-        connection.sendall(head.encode())
-        wait_for(lambda: len(sim.requests()) == 1)
-    assert client.files.list().data == []
+    with Simulator(state=tmp_path) as sim, connect(sim.openai_url) as client:
+        with socket.create_connection(("127.0.0.1", sim.port)) as connection:
+            connection.sendall(head.encode())
+            wait_for(lambda: list(tmp_path.glob("files/incoming-*")))
+        wait_for(lambda: not list(tmp_path.glob("files/*")))
+        assert client.files.list().data == []
 
 
 def test_a_wrong_fault_or_switch_is_refused(sim):

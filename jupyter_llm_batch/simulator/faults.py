@@ -97,6 +97,7 @@ class Faults:
                 return fault
         return None
 
-    async def frozen(self) -> None:
-        """Wait until the faults are cleared."""
-        await self._thaw.wait()
+    async def frozen(self, fault: Fault) -> None:
+        """Wait until the faults are cleared, which may have happened since the fault was met."""
+        if any(fault is other for other in self.set):
+            await self._thaw.wait()

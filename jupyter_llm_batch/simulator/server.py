@@ -130,7 +130,7 @@ class _Handler(RequestHandler):
         fault = self._fault
         if fault is not None and fault.action == "delay":
             await asyncio.sleep(fault.seconds)
-        elif fault is not None and fault.action == "freeze" and not await self._frozen():
+        elif fault is not None and fault.action == "freeze" and not await self._thawed(fault):
             self.detach().close()
             return
         form = self._reader.close() if self._reader is not None else None
@@ -152,23 +152,23 @@ class _Handler(RequestHandler):
             reply = refused.reply
         finally:
             self._discard_upload()
-        action = fault.action if fault is not None else None
-        if action == "accept_then_drop" or (
-            action == "accept_then_freeze" and not await self._frozen()
-        ):
+        if fault is not None and fault.action == "accept_then_status":
+            reply = _faulty(fault)
+        lost = fault is not None and (
+            fault.action == "accept_then_drop"
+            or (fault.action == "accept_then_freeze" and not await self._thawed(fault))
+        )
+        if lost:
             self.detach().close()
-        elif fault is not None and action == "accept_then_status":
-            await self._send(_faulty(fault))
         else:
             await self._send(reply)
 
     get = post = delete = _serve
 
-    async def _frozen(self) -> bool:
+    async def _thawed(self, fault: Fault) -> bool:
         """Wait for the faults to be cleared; false if the client has gone before."""
-        waits = [
-            asyncio.ensure_future(wait()) for wait in (self._world.faults.frozen, self._gone.wait)
-        ]
+        thaw, gone = self._world.faults.frozen(fault), self._gone.wait()
+        waits = [asyncio.ensure_future(thaw), asyncio.ensure_future(gone)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

@@ -221,9 +221,7 @@ def test_the_summary_replaces_the_panel_and_survives(lab, panel):
     run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
     expect(lab.panel(2)).to_be_visible()
     run_code(lab, FINISH, index=3)
-    # Dollars are not taken for formulas.
     expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
-    expect(lab.output(2)).to_contain_text("$0.0412 · saved $0.0412")
     expect(lab.panel(2)).to_have_count(0)
     expect(lab.output(3)).to_have_text("")
     lab.save()
@@ -241,6 +239,19 @@ def test_the_summary_arrives_while_the_kernel_is_idle(lab, panel):
     expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
     expect(lab.panel(2)).to_have_count(0)
     expect(lab.output(3)).to_have_text("")
+
+
+def test_prices_are_not_taken_for_formulas(lab, panel):
+    """JupyterLab typesets what stands between dollars, but not in the summary."""
+    run_code(
+        lab,
+        "from IPython.display import HTML, display\n"
+        "PanelView(get_ipython(), press).show(shot(**DONE))\n"
+        "display(HTML('<p id=formula>$x^2$</p>'))",
+    )
+    expect(lab.page.locator("#formula mjx-container")).to_be_visible()
+    expect(lab.output(2)).to_contain_text("$0.0412 · saved $0.0412")
+    expect(lab.output(2).locator("mjx-container")).to_have_count(1)
 
 
 def test_a_reloaded_page_keeps_the_last_frame(lab, panel):

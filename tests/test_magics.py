@@ -1,0 +1,333 @@
+"""The magics in a real IPython shell, against the simulator."""
+
+import os
+import re
+import signal
+import threading
+import time
+
+import pandas as pd
+import pytest
+from conftest import mark
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from jupyter_llm_batch.notebook import extension
+from jupyter_llm_batch.notebook.namespace import Placeholder
+
+
+@pytest.fixture
+def shell(make_client, tmp_path, monkeypatch):
+    """A shell with the extension loaded and a client on the simulator."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    shell = InteractiveShell()
+    shell.run_line_magic("load_ext", "jupyter_llm_batch")
+    book = extension._loaded[id(shell)][0]
+    book.config.model = "openai:gpt-5-mini"
+    book.use(make_client())
+    shell.book = book
+    yield shell
+    extension.unload(shell)
+    if shell.history_manager:
+        shell.history_manager.end_session()
+
+
+def run(shell, code):
+    """Run a cell as a user would and return its result object."""
+    return shell.run_cell(code, store_history=False)
+
+
+def ok(shell, code):
+    result = run(shell, code)
+    assert result.success, result.error_before_exec or result.error_in_exec
+    return result
+
+
+def accepted(shell, code):
+    """Run a cell that submits `x` and wait until the provider has taken it."""
+    ok(shell, code)
+    handle = shell.book.client.get("x")
+    end = time.monotonic() + 30
+    while not handle.snapshot().safe_to_close and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def line_of(shell, code, capsys):
+    """Return the single line that a failing cell prints."""
+    capsys.readouterr()
+    result = run(shell, code)
+    error = result.error_in_exec
+    assert isinstance(error, UsageError), error
+    said = capsys.readouterr()
+    lines = [each for each in (said.out + said.err).splitlines() if each.strip()]
+    assert len(lines) == 1, lines
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[0])
+
+
+def test_a_cell_becomes_a_frame_of_answers(shell, capsys):
+    """Submit, wait, and the variable holds the frame with its answers."""
+    shell.user_ns["reviews"] = pd.DataFrame({"text": ["good", "bad"]}, index=["p", "q"])
+    ok(shell, "%%llm_batch sentiment --over reviews --wait\nIs it? {{ text }}")
+    out = shell.user_ns["sentiment"]
+    assert list(out.index) == ["p", "q"]
+    assert mark("Is it? bad") in out.loc["q", "answer"]
+    assert "sentiment" in capsys.readouterr().out
+
+
+def test_the_placeholder_comes_first_and_the_answers_at_a_cell_boundary(shell, sim):
+    """Until the answers are there the name holds a placeholder; a later cell sees the answers."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    placeholder = shell.user_ns["x"]
+    assert isinstance(placeholder, Placeholder)
+    assert "x ·" in repr(placeholder)
+    for use in ("len(x)", "x[0]", "x.shape", "list(x)", "bool(x)", "x == 1", "'a' in x"):
+        error = run(shell, use).error_in_exec
+        assert type(error).__name__ == "NotReady", use
+        assert "%llm_batch wait x" in str(error)
+    sim.advance(2000)
+    shell.book.client.get("x").refresh().wait(60)
+    # The value changes between cells, not inside one.
+    code = "before = x\nimport time\ntime.sleep(0.3)\nsame = before is x"
+    ok(shell, code)
+    assert shell.user_ns["same"]
+    ok(shell, "pass")
+    assert mark("say a") in shell.user_ns["x"][0]
+
+
+def test_a_changed_variable_is_left_alone(shell, sim, capsys):
+    """What the user put into the name is never overwritten; `results` says what to do."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    ok(shell, "x = 'mine'")
+    sim.advance(2000)
+    shell.book.client.get("x").refresh().wait(60)
+    ok(shell, "pass")
+    ok(shell, "pass")
+    assert shell.user_ns["x"] == "mine"
+    assert "del x" in line_of(shell, "%llm_batch results x", capsys)
+    ok(shell, "del x")
+    ok(shell, "%llm_batch results x")
+    assert mark("say a") in shell.user_ns["x"][0]
+
+
+def test_running_the_cell_again_binds_and_costs_nothing(shell, sim):
+    """The same cell attaches, and its finished answers are bound at once."""
+    cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
+    ok(shell, cell)
+    shell.book.client.get("x").wait(60)
+    ok(shell, "pass")
+    del shell.user_ns["x"]
+    ok(shell, cell)
+    assert mark("say a") in shell.user_ns["x"][0]
+    assert len(sim.ledger()) == 1
+
+
+def test_an_answer_frame_that_the_user_extended_is_left_alone(shell):
+    """A column added to the bound answers makes them the user's own."""
+    shell.user_ns["df"] = pd.DataFrame({"t": ["a"]})
+    ok(shell, "%%llm_batch x --over df --wait\n{{ t }}")
+    ok(shell, "x['mine'] = 1")
+    error = run(shell, "%%llm_batch x --over df\n{{ t }}").error_in_exec
+    assert "in use" in str(error)
+    assert "mine" in shell.user_ns["x"]
+
+
+def test_split_run_raw_add(shell):
+    """The other ways to give prompts."""
+    ok(shell, "%%llm_batch s --split --wait\none\n---\ntwo")
+    assert mark("two") in shell.user_ns["s"][1]
+    ok(shell, '%llm_batch run r --over ["p", "q"] --wait')
+    assert mark("q") in shell.user_ns["r"][1]
+    ok(shell, "bodies = [{'messages': [{'role': 'user', 'content': 'b'}]}]")
+    ok(shell, "%llm_batch run w --over bodies --raw --wait")
+    assert mark("b") in shell.user_ns["w"][0]
+    ok(shell, "%%llm_batch c --add\nfirst")
+    ok(shell, "%%llm_batch c --add\nsecond")
+    ok(shell, "%llm_batch submit c --wait")
+    assert [mark("first") in shell.user_ns["c"][0], mark("second") in shell.user_ns["c"][1]] == [
+        True,
+        True,
+    ]
+
+
+def test_notebook_variables_and_brackets_in_expressions(shell):
+    """Templates see the namespace; expressions may hold quotes, blanks and brackets."""
+    shell.user_ns["df"] = pd.DataFrame({"id": [1, 2], "text": ["a", "b"], "big": [0, 0]})
+    shell.user_ns["tone"] = "kind"
+    shell.user_ns["rules"] = "Be terse"
+    ok(
+        shell,
+        '%%llm_batch x --over df[df.id > 1][["id", "text"]] --as reply --system-from rules --wait\n'
+        "{{ tone }} {{ row.text }}",
+    )
+    out = shell.user_ns["x"]
+    assert list(out.columns) == ["id", "text", "reply", "error", "finish_reason"]
+    assert mark("kind b") in out["reply"].iloc[0]
+
+
+def test_braces_and_dollars_stay_as_they_are(shell):
+    """IPython expands nothing in the line or the body."""
+    shell.user_ns["text"] = "EXPANDED"
+    ok(shell, "%%llm_batch x --system '{text} $text' --wait\nuse {text} and $text")
+    request = shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl"
+    assert "EXPANDED" not in request.read_text()
+    assert mark("use {text} and $text") in shell.user_ns["x"]
+
+
+def test_dry_run_sends_nothing(shell, sim, capsys):
+    """Prompts and split are shown, nothing leaves, the name stays free."""
+    ok(shell, '%%llm_batch x --over ["a", "b"] --dry-run\nsay {{ item }}')
+    said = capsys.readouterr().out
+    assert "say a" in said
+    assert "2 requests in 1 jobs" in said
+    assert sim.requests() == []
+    assert "x" not in shell.user_ns
+
+
+def test_the_line_magic_looks_after_batches(shell, capsys, tmp_path):
+    """status, show, errors, history, dashboard, export, retry, doctor, forget."""
+    ok(shell, '%%llm_batch x --over ["a", "b [[sim:fail-400]]"] --wait\nsay {{ item }}')
+    capsys.readouterr()
+    for line, words in {
+        "status x": "1 of 2",
+        "show x 0": "say a",
+        "errors x": "invalid_value",
+        "history": "openai:gpt-5-mini",
+        "": "openai:gpt-5-mini",
+        "--all": "nb.ipynb",
+        f"export x {tmp_path}/a.csv": "2 rows written",
+        "retry x": "1 rows without an answer are sent again",
+        "wait x": "",
+        "cancel x": "nothing to cancel",
+        "doctor": "openai key",
+        "help": "%llm_batch retry NAME",
+        "results x": "x holds the answers",
+        "forget x": "local data deleted",
+    }.items():
+        ok(shell, f"%llm_batch {line}")
+        assert words in capsys.readouterr().out, line
+    assert mark("say a") in (tmp_path / "a.csv").read_text()
+    assert "no batch 'x'" in line_of(shell, "%llm_batch status x", capsys)
+
+
+def test_cancel_from_the_magic(shell, sim, capsys):
+    """`cancel` asks the provider and says what is paid for."""
+    sim.behave(seconds=1000)
+    ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    ok(shell, "%llm_batch cancel x")
+    assert "not billed" in capsys.readouterr().out
+    handle = shell.book.client.get("x")
+    end = time.monotonic() + 30
+    while not handle.done and time.monotonic() < end:
+        sim.advance(100)
+        time.sleep(0.05)
+    assert handle.results()[0].outcome == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("%%llm_batch\nhello", "name"),
+        ("%%llm_batch x --modle m\nhello", "did you mean --model"),
+        ("%%llm_batch x --over nothing_here\nhello {{ item }}", "nothing_here"),
+        ("%%llm_batch x --over revews\nhello {{ item }}", "did you mean 'reviews'"),
+        ("%%llm_batch reviews --over reviews\n{{ text }}", "input's own name"),
+        ("%%llm_batch taken --over reviews\n{{ text }}", "in use"),
+        ("%%llm_batch print --over reviews\n{{ text }}", "Python's own"),
+        ("%%llm_batch 2x --over reviews\n{{ text }}", "variable name"),
+        ("%%llm_batch x --over reviews\n{{ txt }}", "text"),
+        ("%%llm_batch x --over reviews --as text\n{{ text }}", "--as"),
+        ("%%llm_batch x --over reviews --max-tokens none\n{{ text }}", "whole number"),
+        ("%%llm_batch x --over reviews --param temp\n{{ text }}", "KEY=VALUE"),
+        ("%%llm_batch x --over 'reviews\n{{ text }}", "quote is not closed"),
+        ("%%llm_batch x --over reviews[\n{{ text }}", "bracket is not closed"),
+        ("%%llm_batch x --over reviews\n   \n", "empty|blank|nothing"),
+        ("%%llm_batch x --over nulls\n{{ text }}", "--skip-null"),
+        ("%%llm_batch x --over twice\n{{ a }}", "a"),
+        ("%%llm_batch x --over reviews -m nobody:gpt\n{{ text }}", "unknown provider 'nobody'"),
+        ("%%llm_batch x --over reviews\n\\textbf{#1} {{ text }}", "raw"),
+        ("%%llm_batch x --over reviews --split\n{{ text }}", "--split"),
+        ("%%llm_batch x --system a --system-from b\nhi", "not both"),
+        ("%llm_batch statsu x", "did you mean `%llm_batch status`"),
+        ("%llm_batch status nope", "no batch 'nope'"),
+        ("%llm_batch run x", "--over"),
+        ("%llm_batch submit x", "--add"),
+        ("%llm_batch forget", "--older-than"),
+        ("%llm_batch forget --older-than soon", "30d"),
+        ("%llm_batch export x a.csv", "no batch"),
+    ],
+)
+def test_mistakes_are_one_line_and_send_nothing(shell, sim, capsys, code, words):
+    """Every mistake is one line that says what to do; nothing is sent, nothing is bound."""
+    shell.user_ns["reviews"] = pd.DataFrame({"text": ["a", "b"]})
+    shell.user_ns["nulls"] = pd.DataFrame({"text": ["a", None]})
+    shell.user_ns["twice"] = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    shell.user_ns["taken"] = 5
+    said = line_of(shell, code, capsys)
+    assert re.search(words, said), said
+    assert sim.requests() == []
+    assert "x" not in shell.user_ns
+    assert shell.user_ns["taken"] == 5
+
+
+def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
+    """Ctrl-C ends the waiting in one line; the batch goes on."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    error = run(shell, "%llm_batch wait x").error_in_exec
+    assert isinstance(error, UsageError)
+    assert "goes on in the background" in str(error)
+    sim.advance(2000)
+    shell.book.client.get("x").refresh().wait(60)
+    assert len(sim.ledger()) == 1
+
+
+def test_help_is_complete(shell):
+    """`%%llm_batch?` and `%llm_batch?` name every option and subcommand."""
+    from jupyter_llm_batch.notebook.options import cell_parser
+
+    cell = shell.find_line_magic("llm_batch"), shell.find_cell_magic("llm_batch")
+    for option in cell_parser().options():
+        assert option in cell[1].__doc__, option
+    magics = cell[0].__self__
+    for command in magics.commands:
+        assert f"%llm_batch {command}" in cell[0].__doc__, command
+
+
+def complete(shell, text):
+    shell.Completer.use_jedi = False
+    return [c.text for c in shell.Completer.completions(text, len(text))]
+
+
+def test_tab_completes(shell):
+    """Subcommands, options, batch names, models and variables."""
+    ok(shell, '%%llm_batch mood --over ["a"] --wait\nsay {{ item }}')
+    shell.user_ns["my_reviews"] = []
+    assert "status" in complete(shell, "%llm_batch sta")
+    assert "mood" in complete(shell, "%llm_batch status mo")
+    assert "--over" in complete(shell, "%%llm_batch x --ov")
+    assert "my_reviews" in complete(shell, "%%llm_batch x --over my_r")
+    assert "openai:gpt-5-mini" in complete(shell, "%%llm_batch x --model openai:gpt-5-m")
+    assert "llm_batch" not in " ".join(complete(shell, "some_name.sta"))
+
+
+def test_config_shows_and_sets(shell, sim):
+    """`%config LLMBatch` sets defaults for the next cell."""
+    ok(shell, "%config LLMBatch.max_tokens = 7")
+    ok(shell, "%%llm_batch x --wait\nhello")
+    body = (shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl")
+    assert '"max_completion_tokens":7' in body.read_text()
+
+
+def test_loading_twice_and_unloading(shell):
+    """A second load changes nothing; unloading takes the magics away."""
+    before = len(shell.events.callbacks["pre_run_cell"])
+    extension.load(shell)
+    assert len(shell.events.callbacks["pre_run_cell"]) == before
+    extension.unload(shell)
+    assert shell.find_line_magic("llm_batch") is None
+    assert len(shell.events.callbacks["pre_run_cell"]) == before - 1
