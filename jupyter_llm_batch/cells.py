@@ -45,10 +45,8 @@ def pack(value: Any) -> Any:
         Its type is not known here.
     """
     kind = type(value)
-    if value is None or kind is str or kind is bool:
+    if value is None or kind in (str, bool, int):
         return value
-    if kind is int:  # what JSON readers take as an integer
-        return value if -(2**63) <= value < 2**63 else {"int": str(value)}
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}
     if kind is list:
@@ -70,9 +68,9 @@ def _pack_other(value: Any, kind: type) -> Any:
             return {"pandas": kind.__name__}
         if kind.__name__ == "Timestamp":
             zone = None if value.tzinfo is None else str(value.tzinfo)
-            return {"Timestamp": [value.isoformat(), zone, value.unit]}
+            return {"Timestamp": [value.isoformat(), zone]}
         if kind.__name__ == "Timedelta":
-            return {"Timedelta": [value.isoformat(), value.unit]}
+            return {"Timedelta": value.isoformat()}
     elif family == "numpy" and getattr(value, "ndim", 1) == 0:
         if value.dtype.kind not in "mM":  # nanoseconds would come out as bare integers
             return pack(value.item())
@@ -93,8 +91,6 @@ def unpack(data: Any) -> Any:
     ((tag, body),) = data.items()
     if tag in _BUILD:
         return _BUILD[tag](body)
-    if tag == "int":
-        return int(body)
     if tag == "float":
         return float(body)
     if tag == "dict":
@@ -110,7 +106,7 @@ def _unpack_pandas(tag: str, body: Any) -> Any:
     if tag == "pandas":
         return {"NAType": pd.NA, "NaTType": pd.NaT}[body]
     if tag == "Timedelta":
-        return pd.Timedelta(body[0]).as_unit(body[1])
-    text, zone, unit = body
+        return pd.Timedelta(body)
+    text, zone = body
     stamp = pd.Timestamp(text)
-    return (stamp if zone is None else stamp.tz_convert(zone)).as_unit(unit)
+    return stamp if zone is None else stamp.tz_convert(zone)

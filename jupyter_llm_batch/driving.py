@@ -23,6 +23,7 @@ from .errors import (
     Refused,
     Unclear,
     Vanished,
+    redact,
 )
 from .lifecycle import Action, Event, Policy
 from .models import Account, Batch, Job, Outcome, Phase, Remote
@@ -139,7 +140,7 @@ class Driver:
             self._reject(held, job, error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the job may exist
             self._store.apply(
-                held, job, Event.LOST, detail=str(error), error=str(error), not_before=0.0
+                held, job, Event.LOST, detail=redact(str(error)), error=None, not_before=0.0
             )
         else:
             self._accepted(held, job, Event.ACCEPTED, remote)
@@ -264,11 +265,12 @@ class Driver:
 
     async def _collect(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None
+        remote_id = job.remote_id
         gone: Vanished | None = None
         if job.failures:
             # Something did not agree: the provider may know of more parts by now.
             try:
-                job = self._refreshed(held, job, await adapter.retrieve(job.remote_id))
+                job = self._refreshed(held, job, await adapter.retrieve(remote_id))
             except Vanished as error:
                 gone = error
             except (ProviderError, Incomplete) as error:
@@ -280,7 +282,7 @@ class Driver:
                 continue  # complete, since files get their name only when they are whole
             try:
                 with payloads.writing(path) as writer:
-                    await adapter.fetch(job.remote_id, name, ref, writer)
+                    await adapter.fetch(remote_id, name, ref, writer)
             except Vanished as error:
                 gone = error
             except (ProviderError, Incomplete) as error:

@@ -61,6 +61,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         Further request parameters, passed to the provider as they are.
     raw
         Contents are complete request bodies.
+    schema
+        JSON schema that every answer has to follow.
+    schema_name
+        Its name, for providers that want one.
+    cache
+        ``"5m"`` or ``"1h"``: have the shared prefix cached. A hint, not part of what is meant.
     """
 
     endpoint: str = "chat"
@@ -68,6 +74,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     raw: bool = False
+    schema: dict[str, Any] | None = None
+    schema_name: str = ""
+    cache: str | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

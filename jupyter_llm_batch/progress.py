@@ -159,9 +159,9 @@ def _describe(
         return _ending(batch, jobs, outcomes)
     if paused:
         return "paused", f"paused: {paused}"
-    if any(job.state is JobState.UNKNOWN for job in jobs):
-        remedy = f"%llm_batch resolve {batch.title}"
-        return "attention", f"needs you: the outcome of a submission is unknown, {remedy}"
+    undecided = [job.error for job in jobs if job.state is JobState.UNKNOWN and job.error]
+    if undecided:
+        return "attention", f"the outcome of a submission is unknown: {undecided[0]}"
     state, words = _motion(jobs, now)
     if batch.cancel_requested:
         where = _where(job for job in jobs if job.state in _AT_PROVIDER)
@@ -183,6 +183,9 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
     """Return state and words of a batch that is under way."""
     if not jobs:
         return "preparing", "preparing"
+    lost = [job for job in jobs if job.state is JobState.UNKNOWN]
+    if lost:
+        return "submitting", f"checking whether {_where(lost)} took the submission"
     accepted = [job for job in jobs if job.state in _ACCEPTED]
     at_provider = [job for job in jobs if job.state in _AT_PROVIDER]
     waiting = [job for job in jobs if job.state is JobState.PLANNED and job.not_before > now]

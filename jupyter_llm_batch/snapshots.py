@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,6 @@ def read(path: Path, library: str) -> Any:
     """Return the frame that was written to `path`."""
     import pyarrow as pa
 
-    if library == "pandas":
-        # Before the file is read: this is where pandas tells Arrow of its own types.
-        import_module("pandas.core.arrays.arrow.extension_types")
     with pa.OSFile(str(path)) as source:
         table = pa.ipc.open_stream(source).read_all()
     return {"pandas": _to_pandas, "polars": _to_polars, "pyarrow": _same}[library](table)

@@ -89,7 +89,8 @@ class Parsed:
     def renderer(self) -> tuple[dict[str, Any], Callable[[], str]]:
         """Return a dict to put values in, and a function that renders the template with them."""
         values: dict[str, Any] = {}
-        # One context for all rows: making one costs as much as rendering a short prompt.
+        # One context for all rows, since making one costs as much as rendering a short prompt.
+        # A shared one holds none of Jinja's globals.
         context = self._template.new_context(values, shared=True)
         root = self._template.root_render_func
 
@@ -104,7 +105,6 @@ class Parsed:
 @cache
 def _environment() -> Environment:
     env = _Environment(undefined=_Undefined, finalize=_finalize, keep_trailing_newline=True)
-    env.globals.clear()
     env.filters["default"] = env.filters["d"] = _default
     env.filters[_PRESENT] = _present
     return env
@@ -157,8 +157,6 @@ def _guarded(tree: nodes.Template) -> nodes.Template:
 def _visit(node: nodes.Node, *, lenient: bool) -> nodes.Node:
     label = _label(node)
     for field, child in node.iter_fields():
-        if isinstance(node, nodes.Call) and field == "node" and isinstance(child, nodes.Name):
-            continue  # a macro
         # In x.y the x must be there even where x.y may be null.
         allowed = _is_lenient(node, field, lenient)
         if isinstance(child, nodes.Node):

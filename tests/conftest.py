@@ -1,20 +1,10 @@
 """What the tests share: a simulator, clients on it, and a shell with the magics."""
 
-import hashlib
-
 import pytest
+from support import FAST
 
 from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.lifecycle import Policy
 from jupyter_llm_batch.simulator import Simulator
-
-#: As fast as a test may be; every wait is tiny, every rule stays.
-FAST = Policy(poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=0.05, settle=0.2)
-
-
-def mark(prompt):
-    """Return the hash that the simulator puts into its answer to `prompt`."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:8]
 
 
 @pytest.fixture

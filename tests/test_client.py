@@ -7,7 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import FAST, mark
+from support import FAST, mark
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.errors import NotFound, NotReady, UsageProblem

@@ -326,20 +326,28 @@ def test_a_column_that_cannot_be_kept_is_named(values, tmp_path):
 
 def test_the_snapshot_is_read_by_a_new_process(tmp_path):
     """Answers find their rows after a restart, also where pandas adds types of its own to Arrow."""
-    frame = pd.DataFrame({"p": pd.period_range("2026-01", periods=2, freq="M"), "o": [(1,), "x"]})
+    frame = pd.DataFrame(
+        {
+            "p": pd.period_range("2026-01", periods=2, freq="M"),
+            "i": pd.interval_range(0, 2),
+            "o": [(1,), "x"],
+        }
+    )
     rows = frames.read(frame)
     rows.snapshot(tmp_path / "rows")
     code = (
         "import sys, pathlib; from jupyter_llm_batch import frames, models;"
-        "shape = models.Shape(kind='frame', library='pandas', columns=['p', 'o']);"
+        "shape = models.Shape(kind='frame', library='pandas', columns=['p', 'i', 'o']);"
         "out = frames.restore(shape, pathlib.Path(sys.argv[1]), ['x', None],"
         " errors=[None] * 2, reasons=[None] * 2);"
-        "print(out.dtypes['p'], out['o'].tolist(), out['answer'].isna().tolist())"
+        "print(*out.dtypes[['p', 'i']], out['o'].tolist(), out['answer'].isna().tolist())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "rows")], capture_output=True, text=True
     )
-    assert done.stdout.strip() == "period[M] [(1,), 'x'] [False, True]", done.stderr
+    assert done.stdout.strip() == "period[M] interval[int64, right] [(1,), 'x'] [False, True]", (
+        done.stderr
+    )
 
 
 def test_nothing_is_imported_that_the_user_does_not_use():

@@ -13,9 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 LAYERS = [
     ["errors"],
     ["models"],
-    ["planning", "lifecycle", "sources", "cells", "pricing", "lease"],
-    ["prompts", "progress", "collecting", "snapshots", "payloads", "answers"],
-    ["frames", "store", "providers"],
+    ["planning", "lifecycle", "sources", "cells", "values", "pricing", "lease"],
+    ["templating", "progress", "collecting", "snapshots", "payloads"],
+    ["prompts", "answers", "store", "providers"],
+    ["frames"],
     ["rounds", "driving", "submission", "export"],
     ["poller", "background", "results"],
     ["drafts", "handle", "simulator"],
@@ -79,14 +80,16 @@ def test_only_the_notebook_room_knows_the_notebook():
     [
         "import jupyter_llm_batch",
         "import jupyter_llm_batch.client",
-        "from IPython.core.interactiveshell import InteractiveShell as S; "
-        "S.instance().run_line_magic('load_ext', 'jupyter_llm_batch')",
+        (
+            "from IPython.core.interactiveshell import InteractiveShell as S; "
+            "S.instance().run_line_magic('load_ext', 'jupyter_llm_batch')"
+        ),
     ],
     ids=["import", "client", "load_ext"],
 )
 def test_loading_imports_no_sdk(code, tmp_path):
     """Neither `import` nor `%load_ext` imports an SDK, a frame library or the price data."""
-    heavy = "openai anthropic google.genai pandas polars pyarrow genai_prices tornado.web".split()
+    heavy = ["openai", "anthropic", "google.genai", "pandas", "polars", "pyarrow", "genai_prices"]
     script = f"{code}\nimport sys\nprint([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script],

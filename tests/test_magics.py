@@ -8,9 +8,9 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import mark
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from support import mark
 
 from jupyter_llm_batch.notebook import extension
 from jupyter_llm_batch.notebook.namespace import Placeholder
@@ -319,7 +319,7 @@ def test_config_shows_and_sets(shell, sim):
     """`%config LLMBatch` sets defaults for the next cell."""
     ok(shell, "%config LLMBatch.max_tokens = 7")
     ok(shell, "%%llm_batch x --wait\nhello")
-    body = (shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl")
+    body = shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl"
     assert '"max_completion_tokens":7' in body.read_text()
 
 

@@ -152,10 +152,17 @@ def test_terminal_escapes_of_a_provider_do_not_reach_the_line():
         (BATCH, [done_job()], {"ok": 1_000}, "collecting", "collecting answers"),
         (
             BATCH,
-            [edit(JOB, state=JobState.UNKNOWN), JOB],
+            [edit(JOB, state=JobState.UNKNOWN, error="two candidates"), JOB],
             {},
             "attention",
-            "needs you: the outcome of a submission is unknown, %llm_batch resolve sentiment",
+            "the outcome of a submission is unknown: two candidates",
+        ),
+        (
+            BATCH,
+            [edit(JOB, state=JobState.UNKNOWN), JOB],
+            {},
+            "submitting",
+            "checking whether OpenAI took the submission",
         ),
         (
             edit(BATCH, cancel_requested=True),

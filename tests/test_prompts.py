@@ -206,6 +206,16 @@ def test_jinjas_own_globals_are_gone():
         assert f"no field or variable '{name}'" in problem(f"{{{{ {name} }}}}", ["a"])
 
 
+def test_macros_work():
+    """Macros, calls with a body and filters over a block see the row's values."""
+    text = (
+        "{% macro m(x) %}<{{ x|upper }}{{ caller() if caller is defined }}>{% endmacro %}"
+        "{{ m(item) }}{% call m('b') %}{{ item }}{% endcall %}"
+        "{% filter upper %}{{ item }}{% endfilter %}"
+    )
+    assert render(text, ["a", "c"]) == ["<A><Ba>A", "<C><Bc>C"]
+
+
 def test_rows_do_not_leak_into_each_other():
     """What one row sets or has is not there for the next."""
     assert render("{{ x|default('-') }}", [{"x": 1}, {"y": 1}, {"x": 2}]) == ["1", "-", "2"]
@@ -372,7 +382,7 @@ def test_a_null_is_refused_or_left_out(text, value):
     ["{{ a or '-' }}", "{{ a|default('-') }}", "{% if a %}{{ a|string }}{% else %}-{% endif %}",
      "{{ a|string if a else '-' }}", "{{ '-' if a is none else a }}", "{{ '-' if not a else a }}",
      "{{ '-' if a == None else a }}", "{{ row.a or '-' }}", "{{ (a and a|string) or '-' }}",
-     "{% set y = a %}{{ y or '-' }}", "{{ a or b|d('-') }}"],
+     "{% set y = a %}{{ y or '-' }}", "{{ a or b|d('-') }}", "{{ (a or a) or '-' }}"],
 )  # fmt: skip
 def test_a_null_that_the_template_deals_with_is_fine(text, value):
     """``or``, ``default`` and conditions may meet a null, which they see as None."""

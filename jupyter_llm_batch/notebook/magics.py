@@ -264,14 +264,13 @@ class LLMBatchMagics(Magics):
         parser = Parser("%llm_batch simulator")
         parser.add_argument("--seconds", type=float, default=8.0)
         args = parser.parse(found)
-        client = self.book.simulate(seconds=args.seconds)
-        print(
-            "simulator: this kernel now talks to simulated providers on this machine; no key, no "
-            "cost, made-up answers. A restart of the kernel ends it."
-        )
         if not self.book.config.model:
             self.book.config.model = show.SIMULATED_MODEL
-            client.settings = self.book.config.settings()
+        print(
+            "This kernel now talks to simulated providers on this machine: no key, no cost, "
+            "made-up answers.\nAfter a restart of the kernel, run this line again to go on."
+        )
+        self.book.simulate(seconds=args.seconds)
 
 
 def _unknown(word: str, commands: dict[str, Any]) -> str:

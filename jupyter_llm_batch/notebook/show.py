@@ -49,6 +49,7 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> 
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     ]
+    remark = f"<p>{escape(note)}</p>" if note else ""
     cell = "style='text-align:left;padding:3px 14px 3px 0;vertical-align:top'"
     html = "".join(
         f"<tr>{''.join(f'<{tag} {cell}>{escape(each)}</{tag}>' for each in row)}</tr>"
@@ -57,7 +58,8 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> 
     display(
         {
             "text/plain": "\n".join([*lines, *([note] if note else [])]),
-            "text/html": f"<table>{html}</table>{f'<p>{escape(note)}</p>' if note else ''}",
+            # Without the class JupyterLab reads two prices as a formula.
+            "text/html": f"<table class='mathjax_ignore tex2jax_ignore'>{html}</table>{remark}",
         },
         raw=True,
     )

@@ -7,8 +7,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from . import answers, life
 from .engine import Engine
 from .fates import Fate
@@ -17,6 +15,7 @@ from .ledger import Entry, body_sha
 from .life import Batch, Phase
 from .openai_batches import MONTH, OpenAIDialect, new_batch_id
 from .openai_bodies import ASK, MODELS, ApiError, Bodies, error_for
+from .openai_checks import check_metadata, json_body, lifetime, page_of, refused
 from .wire import KEY_PREFIX, Call, Refused, Reply, Route, account_of
 
 _WINDOW = "24h"
@@ -57,13 +56,13 @@ class OpenAI:
         """Return the account of the bearer key."""
         scheme, _, key = headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not key:
-            raise _refused(
+            raise refused(
                 "You didn't provide an API key. You need to provide your API key in an "
                 "Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
                 401,
             )
         if not key.startswith(KEY_PREFIX):
-            raise _refused(
+            raise refused(
                 f"Incorrect API key provided: {key[:5]}***{key[-2:]}. You can find your API key "
                 "at https://platform.openai.com/account/api-keys.",
                 401,
@@ -73,11 +72,11 @@ class OpenAI:
 
     def no_route(self, method: str, path: str) -> Reply:
         """Return OpenAI's 404 for an address."""
-        return _refused(f"Invalid URL ({method} {path})", 404).reply
+        return refused(f"Invalid URL ({method} {path})", 404).reply
 
     def too_large(self) -> Reply:
         """Return the reply for a body over 512 MB."""
-        return _refused("Maximum content size limit (536870912) exceeded.", 413).reply
+        return refused("Maximum content size limit (536870912) exceeded.", 413).reply
 
     def headers(self, seconds: float) -> dict[str, str]:
         """Return what OpenAI sends with each reply."""
@@ -92,19 +91,19 @@ class OpenAI:
     async def _upload(self, call: Call) -> Reply:
         form = call.form
         if form is None or form.file is None or not form.complete:
-            raise _refused("'file' is a required property", 400)
+            raise refused("'file' is a required property", 400)
         purpose = form.fields.get("purpose", "")
         if purpose != "batch":
-            raise _refused(f"The simulator takes files for batches, not {purpose!r}.", 400)
+            raise refused(f"The simulator takes files for batches, not {purpose!r}.", 400)
         if not form.filename.endswith(".jsonl"):
-            raise _refused("Invalid file format for Batch API. Must be .jsonl", 400)
+            raise refused("Invalid file format for Batch API. Must be .jsonl", 400)
         if form.size > self._engine.behaviour.max_file_bytes:
-            raise _refused("File is too large for the Batch API.", 413)
+            raise refused("File is too large for the Batch API.", 413)
         now = self._engine.clock.now()
         seconds = MONTH
         if "expires_after[seconds]" in form.fields:
             anchor = form.fields.get("expires_after[anchor]")
-            seconds = _lifetime("expires_after", anchor, form.fields["expires_after[seconds]"])
+            seconds = lifetime("expires_after", anchor, form.fields["expires_after[seconds]"])
         record = StoredFile(
             id=f"file-{base62(22)}",
             provider=_NAME,
@@ -126,7 +125,7 @@ class OpenAI:
             files = [file for file in files if file.purpose == call.query["purpose"]]
         if call.query.get("order") == "asc":
             files.reverse()
-        return _page([_file_object(file) for file in files], call.query, 10_000, 10_000)
+        return page_of([_file_object(file) for file in files], call.query, 10_000, 10_000)
 
     async def _file(self, call: Call) -> Reply:
         return Reply(_file_object(self._get_file(call)))
@@ -148,13 +147,13 @@ class OpenAI:
         file_id, now = call.names["id"], self._engine.clock.now()
         file = self._files.get(_NAME, call.account, file_id, now)
         if file is None:
-            raise _refused(f"No such File object: {file_id}", 404, param="id")
+            raise refused(f"No such File object: {file_id}", 404, param="id")
         return file
 
     # Batches
 
     async def _create_batch(self, call: Call) -> Reply:
-        body = _json(call)
+        body = json_body(call)
         spec = {
             "endpoint": body.get("endpoint"),
             "input_file_id": body.get("input_file_id"),
@@ -171,40 +170,40 @@ class OpenAI:
     def _check_spec(self, spec: dict[str, Any], window: Any, account: str) -> StoredFile:
         for name in ("input_file_id", "endpoint"):
             if not isinstance(spec[name], str):
-                raise _refused(
+                raise refused(
                     f"Missing required parameter: '{name}'.",
                     400,
                     param=name,
                     code="missing_required_parameter",
                 )
         if spec["endpoint"] not in ASK:
-            raise _refused(
+            raise refused(
                 f"Invalid value: '{spec['endpoint']}'. The simulator supports: {', '.join(ASK)}.",
                 400,
                 param="endpoint",
                 code="invalid_value",
             )
         if window != _WINDOW:
-            raise _refused(
+            raise refused(
                 f"Invalid value: '{window}'. Supported values are: '{_WINDOW}'.",
                 400,
                 param="completion_window",
                 code="invalid_value",
             )
-        _check_metadata(spec["metadata"])
+        check_metadata(spec["metadata"])
         after = spec["output_expires_after"]
         if after is not None:
-            _lifetime("output_expires_after", after.get("anchor"), after.get("seconds"))
+            lifetime("output_expires_after", after.get("anchor"), after.get("seconds"))
         file_id = spec["input_file_id"]
         file = self._files.get(_NAME, account, file_id, self._engine.clock.now())
         if file is None or file.purpose != "batch":
-            raise _refused(f"No such File object: {file_id}", 400, param="input_file_id")
+            raise refused(f"No such File object: {file_id}", 400, param="input_file_id")
         return file
 
     async def _list_batches(self, call: Call) -> Reply:
         await self._settle(call)
         batches = self._engine.listing(_NAME, call.account)
-        return _page([self._batch_object(batch) for batch in batches], call.query, 20, 100)
+        return page_of([self._batch_object(batch) for batch in batches], call.query, 20, 100)
 
     async def _batch(self, call: Call) -> Reply:
         return Reply(self._batch_object(await self._get_batch(call)))
@@ -213,7 +212,7 @@ class OpenAI:
         batch = await self._get_batch(call)
         phase = self._engine.phase(batch)
         if phase in life.OVER:
-            raise _refused(f"Cannot cancel a batch with status '{phase}'.", 409)
+            raise refused(f"Cannot cancel a batch with status '{phase}'.", 409)
         if phase is not Phase.CANCELLING:
             await self._engine.cancel(batch)
         return Reply(self._batch_object(batch))
@@ -222,7 +221,7 @@ class OpenAI:
         batch_id = call.names["id"]
         batch = self._engine.get(_NAME, call.account, batch_id)
         if batch is None:
-            raise _refused(f"No batch found with id '{batch_id}'.", 404)
+            raise refused(f"No batch found with id '{batch_id}'.", 404)
         await self._engine.settle([batch])
         return batch
 
@@ -279,12 +278,12 @@ class OpenAI:
     async def _model(self, call: Call) -> Reply:
         name = call.names["id"]
         if name.startswith("unknown"):
-            raise _refused(f"The model '{name}' does not exist", 404, code="model_not_found")
+            raise refused(f"The model '{name}' does not exist", 404, code="model_not_found")
         return Reply(_model_object(name))
 
     async def _realtime(self, call: Call) -> Reply:
         endpoint = call.path.removeprefix(self.prefix)
-        body, at = _json(call), self._engine.clock.now()
+        body, at = json_body(call), self._engine.clock.now()
         try:
             asked = ASK[endpoint](body)
             fate = self._engine.fates.draw(asked.prompt, self._engine.behaviour)
@@ -312,85 +311,6 @@ class OpenAI:
             )
         )
         return Reply(answered.body)
-
-
-def _refused(
-    message: str, status: int, *, param: str | None = None, code: str | None = None
-) -> Refused:
-    error = ApiError(message, status=status, param=param, code=code)
-    return Refused(Reply(error.body, status))
-
-
-def _json(call: Call) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(call.body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        message = f"We could not parse the JSON body of your request. ({error})"
-        raise _refused(message, 400) from error
-
-
-def _lifetime(param: str, anchor: Any, seconds: Any) -> float:
-    try:
-        number = int(seconds)
-    except (TypeError, ValueError):
-        number = 0
-    if anchor != "created_at" or not 3600 <= number <= MONTH:
-        raise _refused(
-            f"Invalid '{param}': the anchor must be 'created_at' and seconds 3600 to 2592000.",
-            400,
-            param=param,
-            code="invalid_value",
-        )
-    return number
-
-
-def _check_metadata(metadata: Any) -> None:
-    """Refuse more than 16 pairs, keys over 64 characters, values over 512."""
-    if metadata is None:
-        return
-    good = isinstance(metadata, dict) and len(metadata) <= 16
-    if not good or not all(
-        len(key) <= 64 and isinstance(value, str) and len(value) <= 512
-        for key, value in metadata.items()
-    ):
-        raise _refused(
-            "Invalid 'metadata': at most 16 pairs, keys of 64 and string values of 512 characters.",
-            400,
-            param="metadata",
-            code="invalid_value",
-        )
-
-
-def _page(
-    objects: list[dict[str, Any]], query: Mapping[str, str], default: int, most: int
-) -> Reply:
-    """Return one page of a listing."""
-    try:
-        limit = int(query.get("limit", default))
-    except ValueError:
-        limit = 0
-    if not 1 <= limit <= most:
-        raise _refused(
-            f"Invalid 'limit': expected an integer between 1 and {most}.",
-            400,
-            param="limit",
-            code="invalid_value",
-        )
-    if "after" in query:
-        ids = [item["id"] for item in objects]
-        if query["after"] not in ids:
-            raise _refused(f"No object found with id '{query['after']}'.", 404, param="after")
-        objects = objects[ids.index(query["after"]) + 1 :]
-    page = objects[:limit]
-    return Reply(
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(objects) > limit,
-        }
-    )
 
 
 def _file_object(file: StoredFile) -> dict[str, Any]:

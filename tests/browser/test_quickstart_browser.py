@@ -1,0 +1,133 @@
+"""The README's notebook in JupyterLab, with the kernel restarted and killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+QUICKSTART = Path(__file__).parents[2] / "example_notebooks" / "quickstart.ipynb"
+LOAD, ROWS, BATCH, WAIT, HEAD, SLEEP = 1, 3, 5, 7, 9, 14
+
+
+@pytest.fixture
+def simulated(jupyter_server, lab):
+    """The folder of the simulator that the notebooks of this server share; ended afterwards."""
+    folder = jupyter_server.notebooks.parent / "data" / "llm_batch" / "simulator"
+    yield folder
+    address = json.loads((folder / "simulator.json").read_text())
+    os.kill(address["pid"], signal.SIGTERM)
+    psutil.wait_procs([psutil.Process(address["pid"])] if psutil.pid_exists(address["pid"]) else [])
+    for data in (folder.parent / "simulated", folder):
+        for file in sorted(data.rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+
+
+def ledger(folder):
+    port = json.loads((folder / "simulator.json").read_text())["port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/_sim/ledger/summary") as answer:
+        return json.loads(answer.read())
+
+
+def place(lab, name, extra):
+    """Copy the quickstart beside the server, with further cells at its end."""
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in extra]
+    nbformat.write(notebook, lab.server.notebooks / name)
+
+
+def bar_of(panel):
+    """Return how far the panel's bar is, as a screen reader hears it."""
+    return int(panel.locator("[role=progressbar]").get_attribute("aria-valuenow"))
+
+
+def test_the_quickstart_survives_a_restart(lab, simulated):
+    """A panel that moves while a cell sleeps, a restart, the panel again, answers billed once."""
+    place(lab, "quickstart.ipynb", ["import time; time.sleep(5)"])
+    lab.open("quickstart.ipynb")
+    lab.run(LOAD)
+    lab.run(ROWS)
+    lab.run(BATCH)
+    panel = lab.panel(BATCH)
+    expect(panel).to_contain_text("sentiment")
+    expect(panel).to_contain_text("simulated")
+    expect(panel).to_contain_text("safe to close", timeout=20_000)
+    expect(panel).to_contain_text("running", timeout=20_000)
+
+    lab.run(SLEEP, wait=False)
+    expect(lab.cell(SLEEP).locator(".jp-InputPrompt").first).to_have_text("[*]:")
+    before = bar_of(panel)
+    lab.page.wait_for_timeout(2500)
+    expect(lab.cell(SLEEP).locator(".jp-InputPrompt").first).to_have_text("[*]:")
+    assert bar_of(panel) > before
+    lab.screenshot("panel-running-light", panel)
+    lab.screenshot("quickstart-running-light")
+    lab.theme("dark")
+    lab.screenshot("panel-running-dark", panel)
+    lab.theme("light")
+
+    lab.restart()
+    lab.run(LOAD)
+    back = lab.panel(LOAD)
+    expect(back).to_contain_text("sentiment")
+    lab.screenshot("quickstart-restarted-light")
+    lab.run(WAIT, seconds=90)
+    expect(lab.output(WAIT)).to_contain_text("300 of 300", timeout=30_000)
+    lab.run(HEAD)
+    expect(lab.output(HEAD)).to_contain_text("simulated")
+    assert lab.output(HEAD).locator("tbody tr").count() == 5
+    lab.screenshot("quickstart-done-light")
+    lab.screenshot("panel-done-light", lab.output(WAIT))
+    lab.theme("dark")
+    lab.screenshot("panel-done-dark", lab.output(WAIT))
+    lab.screenshot("quickstart-done-dark")
+    lab.theme("light")
+    assert ledger(simulated)["rows"] == 300
+    assert ledger(simulated)["max_per_body"] == 1
+
+    lab.run(ROWS)
+    lab.run(BATCH)
+    expect(lab.output(BATCH)).to_contain_text("no new cost")
+    assert ledger(simulated)["rows"] == 300
+
+    lab.save()
+    lab.reopen()
+    expect(lab.output(WAIT)).to_contain_text("300 of 300")
+    expect(lab.output(WAIT)).not_to_contain_text("model not found")
+    lab.screenshot("quickstart-reopened-light")
+
+
+def test_a_killed_kernel_loses_nothing(lab, simulated):
+    """SIGKILL while the batch runs; the next kernel finishes it, every row billed once."""
+    place(lab, "killed.ipynb", ["import os; print('pid', os.getpid())", "len(sentiment)"])
+    lab.open("killed.ipynb")
+    lab.run(LOAD)
+    lab.run(ROWS)
+    lab.run(BATCH)
+    expect(lab.panel(BATCH)).to_contain_text("safe to close", timeout=20_000)
+    lab.run(SLEEP)
+    pid = int(re.search(r"pid (\d+)", lab.output(SLEEP).inner_text()).group(1))
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        lab.page.wait_for_timeout(100)
+    # The server starts a new kernel by itself; JupyterLab says so in a dialog.
+    lab.page.locator(".jp-Dialog button").last.click(timeout=60_000)
+    lab.idle()
+    lab.run(LOAD)
+    lab.run(WAIT, seconds=90)
+    lab.run(SLEEP + 1)
+    expect(lab.output(SLEEP + 1)).to_contain_text("300")
+    summary = ledger(simulated)
+    assert (summary["rows"], summary["max_per_body"]) == (300, 1)
