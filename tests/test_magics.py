@@ -61,6 +61,7 @@ def line_of(shell, code, capsys):
     assert isinstance(error, UsageError), error
     said = capsys.readouterr()
     lines = [each for each in (said.out + said.err).splitlines() if each.strip()]
+    lines = [each for each in lines if not each.startswith("x · ")]  # a terminal's panel
     assert len(lines) == 1, lines
     return re.sub(r"\x1b\[[0-9;]*m", "", lines[0])
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import html.parser
-import subprocess
-import sys
 
 import nbclient
 import nbformat
@@ -10,6 +8,7 @@ import pytest
 
 from jupyter_llm_batch.models import ErrorKind, JobLine, Sample, Snapshot
 from jupyter_llm_batch.notebook import static
+from jupyter_llm_batch.notebook.display import TextView
 
 NASTY = "</td><script>alert('x')</script><img src=x onerror=\"y\">"
 
@@ -136,7 +135,7 @@ def in_thread(function, *arguments):
     thread.join()
 
 DONE = shot(state="done", words="done", ok=10, waiting=0, finished=True, line="sentiment · done")
-view = PanelView(get_ipython(), press)
+view = PanelView(press)
 """
 
 
@@ -230,7 +229,7 @@ view.update(shot(line="too late"), now=10);
 
 def test_a_finished_batch_is_shown_as_its_summary():
     """A batch that is over needs no widget, unless its buttons are wanted."""
-    other = "PanelView(get_ipython(), press).show(DONE, buttons=True)"
+    other = "PanelView(press).show(DONE, buttons=True)"
     kernel = Kernel([SETUP, "view.show(DONE)", other])
     assert set(kernel.outputs(1)[0]["data"]) == {"text/html", "text/plain"}
     assert "application/vnd.jupyter.widget-view+json" in kernel.outputs(2)[0]["data"]
@@ -271,26 +270,16 @@ def test_without_anywidget_the_summary_is_live(obstacle):
     assert kernel.outputs(1)[0]["data"]["text/plain"] == "sentiment · done"
 
 
-def test_a_terminal_gets_a_line_per_state():
-    """Without a kernel only new states are printed, each as its one line."""
-    code = (
-        SETUP.replace("get_ipython()", "shell")
-        + """
-view.show(shot())
-view.update(shot(line="tick"), now=1)
-view.update(shot(state="collecting", line="sentiment · collecting"), now=2)
-view.update(shot(state="submitting", line="too quick"), now=2.1)
-view.finish(DONE)
-view.finish(DONE)
-view.flush(now=9)
-"""
-    )
-    start = "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell()"
-    run = subprocess.run(
-        [sys.executable, "-c", f"{start}\n{code}"], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.splitlines() == [
-        "sentiment · running",
-        "sentiment · collecting",
-        "sentiment · done",
-    ]
+def test_a_terminal_gets_a_line_per_state_between_cells(capsys):
+    """In a terminal only new states are printed, and never by the background."""
+    view = TextView()
+    view.show(shot())
+    view.update(shot(line="tick"), now=1)
+    view.speak()
+    view.update(shot(state="collecting", line="sentiment · collecting"), now=2)
+    view.finish(shot(state="done", line="sentiment · done"))
+    view.flush(now=9)
+    assert capsys.readouterr().out.splitlines() == ["sentiment · running at OpenAI"]
+    view.speak()
+    view.speak()
+    assert capsys.readouterr().out.splitlines() == ["sentiment · done"]

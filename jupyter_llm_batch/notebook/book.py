@@ -13,7 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from .. import session
 from ..client import Client, default_folder, this_notebook
-from ..errors import LLMBatchError, UsageProblem
+from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
 from ..models import Snapshot
 from .config import LLMBatch
@@ -116,7 +116,11 @@ class Book:
 
     def wait(self, handle: BatchHandle) -> None:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
-        handle.wait()
+        while not handle.done:
+            # Looking up now and then costs nothing and lets a terminal say what is new.
+            with contextlib.suppress(NotReady):
+                handle.wait(1.0)
+            self.panels.speak()
         self.bind(handle)
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
@@ -194,6 +198,7 @@ class Book:
         if self._client is not None:
             self._client.background.user_is_busy = False
         self.binder.cell_ended()
+        self.panels.speak()
 
     def retry(self, handle: BatchHandle) -> int:
         """Send rows without an answer again, and expect new answers."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
 from ..models import Snapshot
@@ -27,29 +26,20 @@ class PanelView:
     """A panel in the cell that was running when `show` was called.
 
     `show` belongs to the thread that runs the cell, `update`, `flush` and `finish` to one
-    background thread. Without a kernel (IPython in a terminal) each new state is one printed line.
+    background thread.
 
     Parameters
     ----------
-    shell
-        The running IPython.
     on_action
         Called as ``on_action(batch_id, action)`` when a button was pressed; see `panel.Panel`.
     """
 
-    def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
-        self._shell = shell
+    def __init__(self, on_action: Callable[[str, str], object]) -> None:
         self._on_action = on_action
         self._display_id = uuid4().hex
         self._live: _Live | None = None
-        self._state = ""
         self._sent_at = float("-inf")
         self._waiting: Snapshot | None = None
-
-    @property
-    def has_kernel(self) -> bool:
-        """Whether there is a front end that can draw."""
-        return getattr(self._shell, "kernel", None) is not None
 
     def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
         """Display the panel in the current cell.
@@ -57,9 +47,6 @@ class PanelView:
         A finished batch is shown as its lasting summary, which survives a restart, unless
         `buttons` asks for the live panel.
         """
-        if not self.has_kernel:
-            self._print(snapshot)
-            return
         if snapshot.finished and not buttons:
             display(static.bundle(snapshot), raw=True, display_id=self._display_id)
             return
@@ -92,16 +79,11 @@ class PanelView:
         snapshot, self._waiting, self._sent_at = self._waiting, None, now
         if self._live is not None:
             self._live.update(snapshot)
-        elif not self.has_kernel:
-            self._print(snapshot)
         return 0.0
 
     def finish(self, snapshot: Snapshot) -> None:
         """Replace the live panel by a summary that needs no kernel; at once, whatever the rate."""
         self._waiting = None
-        if not self.has_kernel:
-            self._print(snapshot)
-            return
         if self._live is None:
             return
         # A page that was reloaded never sees the replacement: it keeps this last frame, for which
@@ -112,10 +94,38 @@ class PanelView:
         update_display(static.bundle(snapshot), raw=True, display_id=self._display_id)
         self._live = None
 
-    def _print(self, snapshot: Snapshot) -> None:
-        if snapshot.state != self._state:
-            self._state = snapshot.state
-            print(snapshot.line)
+
+class TextView:
+    """A panel in a terminal: a line of text for each new state, printed between two cells only."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._latest: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:  # noqa: ARG002 - none here
+        """Print the line in the current cell."""
+        self._latest = snapshot
+        self.speak()
+
+    def update(self, snapshot: Snapshot, now: float) -> float:  # noqa: ARG002 - never drawn from here
+        """Keep `snapshot` until `speak`; a background thread must not print."""
+        self._latest = snapshot
+        return 0.0
+
+    def flush(self, now: float) -> float:  # noqa: ARG002
+        """Nothing is drawn from the background."""
+        return 0.0
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Keep the end until `speak`."""
+        self._latest = snapshot
+
+    def speak(self) -> None:
+        """Print the line if the state is new; called in the user's thread."""
+        if self._latest is not None and self._latest.state != self._said:
+            self._said = self._latest.state
+            notice = f" · {self._latest.notice}" if self._latest.notice else ""
+            print(f"{self._latest.line}{notice}")
 
 
 def _live(snapshot: Snapshot, on_action: Callable[[str, str], object]) -> _Live:

@@ -11,7 +11,7 @@ import msgspec
 from IPython.core.interactiveshell import InteractiveShell
 
 from ..models import Snapshot
-from .display import PanelView
+from .display import PanelView, TextView
 
 
 class Panels:
@@ -20,15 +20,26 @@ class Panels:
     def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
         self._shell = shell
         self._on_action = on_action
-        self._views: dict[str, list[PanelView]] = {}
+        self._views: dict[str, list[PanelView | TextView]] = {}
+        self._texts: list[TextView] = []
         self.notices: dict[str, str] = {}
 
     def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
         """Display a batch in the current cell, live until it is over."""
-        view = PanelView(self._shell, self._on_action)
+        view: PanelView | TextView
+        if getattr(self._shell, "kernel", None) is None:
+            view = TextView()
+            self._texts.append(view)
+        else:
+            view = PanelView(self._on_action)
         view.show(self._noted(snapshot), buttons=buttons)
         if not snapshot.finished or buttons:
             self._views.setdefault(snapshot.batch_id, []).append(view)
+
+    def speak(self) -> None:
+        """Print what is new in a terminal; called between two cells and while one waits."""
+        for view in self._texts:
+            view.speak()
 
     def listen(self, snapshot: Snapshot) -> None:
         """Draw a new snapshot in every view of its batch."""
@@ -44,11 +55,11 @@ class Panels:
         if snapshot.finished:
             self._views.pop(snapshot.batch_id, None)
 
-    def _draw(self, wait: float, view: PanelView) -> None:
+    def _draw(self, wait: float, view: PanelView | TextView) -> None:
         if wait > 0:
             asyncio.get_running_loop().call_later(wait, self._flush, view)
 
-    def _flush(self, view: PanelView) -> None:
+    def _flush(self, view: PanelView | TextView) -> None:
         with contextlib.suppress(Exception):
             self._draw(view.flush(time.monotonic()), view)
 

@@ -218,7 +218,7 @@ FINISH = "threading.Thread(target=view.finish, args=[shot(**DONE)]).start()"
 
 def test_the_summary_replaces_the_panel_and_survives(lab, panel):
     """Finishing while another cell runs swaps the panel in its own; the saved notebook keeps it."""
-    run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
+    run_code(lab, "view = PanelView(press); view.show(shot())")
     expect(lab.panel(2)).to_be_visible()
     run_code(lab, FINISH, index=3)
     expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
@@ -234,7 +234,7 @@ def test_the_summary_replaces_the_panel_and_survives(lab, panel):
 
 def test_the_summary_arrives_while_the_kernel_is_idle(lab, panel):
     """A thread that finishes long after the cells are through still finds the panel's cell."""
-    run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
+    run_code(lab, "view = PanelView(press); view.show(shot())")
     run_code(lab, FINISH.replace("Thread(target=", "Timer(1, ").replace("args=[", "["), index=3)
     expect(lab.output(2)).to_contain_text("981 of 1,000 answered")
     expect(lab.panel(2)).to_have_count(0)
@@ -246,7 +246,7 @@ def test_prices_are_not_taken_for_formulas(lab, panel):
     run_code(
         lab,
         "from IPython.display import HTML, display\n"
-        "PanelView(get_ipython(), press).show(shot(**DONE))\n"
+        "PanelView(press).show(shot(**DONE))\n"
         "display(HTML('<p id=formula>$x^2$</p>'))",
     )
     expect(lab.page.locator("#formula mjx-container")).to_be_visible()
@@ -256,7 +256,7 @@ def test_prices_are_not_taken_for_formulas(lab, panel):
 
 def test_a_reloaded_page_keeps_the_last_frame(lab, panel):
     """After a reload the replacement cannot land; the panel itself shows the end."""
-    run_code(lab, "view = PanelView(get_ipython(), press); view.show(shot())")
+    run_code(lab, "view = PanelView(press); view.show(shot())")
     lab.save()
     lab.reload()
     expect(lab.panel(2)).to_contain_text("412 of 1,000 done")
