@@ -350,10 +350,8 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
-        poller = self.poller()
-        batch, held = self.store.add_batch(plan.batch, plan.jobs, plan.packs, poller.owner)
-        assert held is not None
-        self.background.soon(poller.adopt_lease, held)
+        batch = self.store.add_batch(plan.batch, plan.jobs, plan.packs)
+        self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
         sent = batch.rows - batch.reused - batch.skipped
         if batch.reused:

@@ -30,7 +30,7 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
     """Write what a cell contributes; return how many cells are collected."""
     draft = _find(store, notebook, ask.name)
     if draft is None:
-        draft, _ = store.add_batch(
+        draft = store.add_batch(
             Batch(
                 id=planning.new_batch_id(),
                 notebook=notebook,

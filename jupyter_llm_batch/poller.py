@@ -92,12 +92,6 @@ class Poller:
         """Look at everything now."""
         self._woken.set()
 
-    def adopt_lease(self, held: Lease) -> None:
-        """Take over a lease that was given with the batch's birth."""
-        self._leases[held.batch_id] = held
-        self._beats[held.batch_id] = self._clock()
-        self.wake()
-
     def follow(self, batch_id: str) -> None:
         """Drive this batch too, whatever notebook it is of."""
         self._followed.add(batch_id)
@@ -131,14 +125,18 @@ class Poller:
         held = self._store.acquire(batch_id, self.owner)
         if held is None:
             raise UsageProblem(f"{batch.title} is driven by another process: retry it there")
-        rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
-        count = await asyncio.to_thread(self._start_round, held, batch, rows)
-        if count:
-            self._waiters.pop(batch_id, None)
-            self.adopt_lease(held)
-            self.follow(batch_id)
-        else:
-            self._store.release(held)
+        # Known before the batch is unfinished again, so that nobody here takes it a second time.
+        self._leases[batch_id] = held
+        self._beats[batch_id] = self._clock()
+        count = 0
+        try:
+            rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
+            count = await asyncio.to_thread(self._start_round, held, batch, rows)
+        finally:
+            if not count:
+                self._leases.pop(batch_id, None)
+                self._store.release(held)
+        self.follow(batch_id)
         return count
 
     async def stop(self) -> None:

@@ -132,12 +132,8 @@ class Store:
         batch: Batch,
         jobs: Sequence[tuple[Job, Ranges]],
         packs: Mapping[str, bytes],
-        owner: lease.Owner | None = None,
-    ) -> tuple[Batch, Lease | None]:
-        """Write a planned batch whole, under the next free version of its name.
-
-        With `owner`, the batch is leased from the start.
-        """
+    ) -> Batch:
+        """Write a planned batch whole, under the next free version of its name."""
         with self._write() as db:
             last = db.execute(
                 "SELECT max(version) FROM batch WHERE notebook = ? AND name = ? AND draft = 0",
@@ -146,8 +142,8 @@ class Store:
             version = 0 if batch.draft else (last or 0) + 1
             batch = msgspec.structs.replace(batch, version=version)
             db.execute(
-                "INSERT INTO batch (id, notebook, name, version, created_at, draft, record,"
-                " lease_owner, lease_token, lease_beat) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO batch (id, notebook, name, version, created_at, draft, record)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     batch.id,
                     batch.notebook,
@@ -156,15 +152,12 @@ class Store:
                     batch.created_at,
                     batch.draft,
                     _encode(batch),
-                    _encode(owner).decode() if owner else None,
-                    1 if owner else 0,
-                    self.clock() if owner else 0.0,
                 ],
             )
             self._insert_jobs(db, jobs)
             self._put_packs(db, batch.id, packs)
             self._log(db, batch.id, None, "planned", None, f"{len(jobs)} jobs, {batch.rows} rows")
-        return batch, Lease(batch_id=batch.id, token=1) if owner else None
+        return batch
 
     def batch(self, batch_id: str) -> Batch | None:
         """Return a batch by id."""

@@ -59,9 +59,8 @@ def someone(pid=1, host="elsewhere"):
 
 def planned(store, **more):
     rows = Ranges([(0, 3)])
-    batch, held = store.add_batch(a_batch(**more), [(a_job(), rows)], {"outcomes": b"\0\0\0"},
-                                  lease.me())  # fmt: skip
-    return batch, held
+    batch = store.add_batch(a_batch(**more), [(a_job(), rows)], {"outcomes": b"\0\0\0"})
+    return batch, store.acquire("abc", lease.me())
 
 
 def test_a_planned_batch_comes_back_whole(store):
@@ -77,9 +76,9 @@ def test_a_planned_batch_comes_back_whole(store):
 def test_versions_rise_per_name(store):
     """A second batch of a name is its version 2; drafts take no number."""
     planned(store)
-    draft, _ = store.add_batch(a_batch(id="d", draft=True), [], {})
-    second, _ = store.add_batch(a_batch(id="e"), [], {})
-    other, _ = store.add_batch(a_batch(id="f", name="y"), [], {})
+    draft = store.add_batch(a_batch(id="d", draft=True), [], {})
+    second = store.add_batch(a_batch(id="e"), [], {})
+    other = store.add_batch(a_batch(id="f", name="y"), [], {})
     assert (draft.version, second.version, other.version) == (0, 2, 1)
     assert second.title == "x#2"
 
