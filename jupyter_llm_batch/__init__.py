@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import Client as Client
-    from .client import Settings as Settings
     from .errors import LLMBatchError as LLMBatchError
     from .errors import NotReady as NotReady
     from .errors import UsageProblem as UsageProblem
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .session import get as get
     from .session import simulate as simulate
     from .session import submit as submit
+    from .settings import Settings as Settings
 
 #: Where each public name lives. Imported on first use, so that loading costs next to nothing.
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
     "NotReady": "errors",
     "Outcome": "models",
     "Result": "models",
-    "Settings": "client",
+    "Settings": "settings",
     "Snapshot": "models",
     "Usage": "models",
     "UsageProblem": "errors",

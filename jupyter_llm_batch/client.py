@@ -25,6 +25,7 @@ from .lifecycle import Policy
 from .models import Batch, Limits, Recipe, Snapshot
 from .poller import Poller
 from .providers.base import Adapter
+from .settings import Settings, this_notebook
 from .store import Store
 
 #: Marks an argument that was not given, where None means something.
@@ -35,30 +36,6 @@ BACKGROUND = Background()
 
 #: Variables that choose account and server; when one changes, adapters are made anew.
 _ACCOUNT_VARIABLES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The defaults a user may set; ``%config LLMBatch`` in a notebook.
-
-    Attributes
-    ----------
-    model
-        ``provider:model`` used when a cell names none.
-    data_dir
-        Folder of journal and payloads; empty for ``llm_batch`` in Jupyter's data folder.
-    poll_seconds
-        Shortest interval between two looks at a running job.
-    max_tokens
-        Upper bound of output tokens per answer; None leaves it to the provider.
-    retry
-        Rounds of automatic retry for rows that the provider did not bill.
-    """
-
-    model: str = ""
-    data_dir: str = ""
-    poll_seconds: float = 30.0
-    max_tokens: int | None = None
-    retry: int = 2
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,18 +50,6 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     prompts: list[str]
     same_as: str = ""
-
-
-def default_folder() -> Path:
-    """Return the folder of the journal: ``llm_batch`` in Jupyter's data folder."""
-    from jupyter_core.paths import jupyter_data_dir
-
-    return Path(jupyter_data_dir()) / "llm_batch"
-
-
-def this_notebook() -> str:
-    """Return what tells one notebook from another: its session name, else the working folder."""
-    return os.environ.get("JPY_SESSION_NAME") or str(Path.cwd())
 
 
 def check_name(name: str) -> None:
@@ -103,7 +68,7 @@ class Client:
     environ
         Keys and base URLs, under the SDKs' own names; ``os.environ`` by default.
     folder
-        The journal's folder; by default as `Settings.data_dir` says.
+        The journal's folder; by default `Settings.folder`.
     notebook
         Whose batches these are; see `this_notebook`.
     simulated
@@ -129,7 +94,7 @@ class Client:
         self.simulated = simulated
         self.background = BACKGROUND
         self._clock = clock
-        base = folder or Path(self.settings.data_dir or default_folder()).expanduser()
+        base = folder or self.settings.folder()
         self.store = Store(base / "simulated" if simulated else base, clock)
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from . import payloads
+from . import lookup, payloads
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -148,20 +148,29 @@ class Driver:
     async def _look_up(self, held: Lease, job: Job, adapter: Adapter) -> None:
         limits = adapter.limits(job.endpoint)
         sent = job.submitted_at or job.created_at
+        others = self._store.remote_ids(job.provider)
+        rows = self._store.job_rows(job.id)
         try:
-            remote = await adapter.find(_label(job), job, sent)
+            remote = await lookup.find(adapter, job, rows, others, _label(job), sent)
         except (ProviderError, Incomplete) as error:
             self.again(held, job, error)
             return
         settle = limits.settle if self._policy.settle is None else self._policy.settle
         if remote is not None:
             self._accepted(held, job, Event.FOUND, remote)
-        elif limits.labelled and self._clock() - sent >= settle:
-            self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None)
+        elif self._clock() - self._lost_at(job) >= settle:
+            self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None, failures=0)
         else:
-            self._store.note(
-                held, job, not_before=self._clock() + min(self._policy.poll, max(settle / 4, 0.05))
-            )
+            wait = min(self._policy.poll, max(settle / 4, 0.05))
+            self._store.note(held, job, error=None, not_before=self._clock() + wait)
+
+    def _lost_at(self, job: Job) -> float:
+        """Return when the outcome of the last create was lost: a long upload settles nothing."""
+        return max(
+            event["at"]
+            for event in self._store.events(job.batch_id)
+            if event["job_id"] == job.id and event["event"] == Event.LOST
+        )
 
     def _accepted(self, held: Lease, job: Job, event: Event, remote: Remote) -> None:
         self._store.apply(

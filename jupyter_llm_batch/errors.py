@@ -12,7 +12,8 @@
     │   │   └── Vanished    nobody: the object is not there (any more)
     │   ├── Busy            wait: nothing was created, the same call may be repeated later
     │   │   └── OutOfQuota  you or wait: quota, credit or spend limit is used up
-    │   └── Unclear         nobody yet: the call may or may not have taken effect, look it up
+    │   ├── Unclear         nobody yet: the call may or may not have taken effect, look it up
+    │   └── Undecided       wait, or you: what a look-up found may be ours, nothing proves it yet
     ├── Incomplete          wait: a download did not arrive whole
     ├── StoreProblem        you: disk, permissions, a damaged journal
     │   └── LeaseLost       nobody: another process drives this batch now
@@ -25,6 +26,11 @@ in their 401 bodies, so every message that comes from outside goes through `reda
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .models import Remote
 
 
 class LLMBatchError(Exception):
@@ -94,6 +100,20 @@ class OutOfQuota(Busy):
 
 class Unclear(ProviderError):
     """The call may have taken effect: timeout, connection lost after sending, 5xx."""
+
+
+class Undecided(ProviderError):
+    """A look-up found jobs of which one may be the wanted one, and nothing proves or refutes it.
+
+    Parameters
+    ----------
+    candidates
+        The jobs in question.
+    """
+
+    def __init__(self, message: str, candidates: Sequence[Remote]) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class Incomplete(LLMBatchError):

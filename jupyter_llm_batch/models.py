@@ -80,12 +80,18 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens of one request or a sum of them; `input` includes `cached`, `output` `reasoning`."""
+    """Tokens of one request or a sum of them.
+
+    `input` includes `cached` (read from a prompt cache) and `cache_write` (written to one), which
+    includes `cache_write_1h`; `output` includes `reasoning`.
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     reasoning: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -93,6 +99,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             output=self.output + other.output,
             cached=self.cached + other.cached,
             reasoning=self.reasoning + other.reasoning,
+            cache_write=self.cache_write + other.cache_write,
+            cache_write_1h=self.cache_write_1h + other.cache_write_1h,
         )
 
 

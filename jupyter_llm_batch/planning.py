@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .errors import UsageProblem
@@ -52,18 +53,19 @@ class Ranges:
 class Draft:
     """A job while rows are still added to it."""
 
-    def __init__(self, number: int, provider: str, model: str, limits: Limits) -> None:
+    def __init__(self, number: int, provider: str, model: str, limits: Limits, most: int) -> None:
         self.number = number
         self.provider = provider
         self.model = model
         self.limits = limits
+        self.most = most
         self.rows = Ranges()
         self.count = 0
         self.bytes = 0
 
     def has_room(self, size: int) -> bool:
         """Whether one more row of `size` bytes fits."""
-        return self.count < self.limits.requests and self.bytes + size <= self.limits.bytes
+        return self.count < self.most and self.bytes + size <= self.limits.bytes
 
     def add(self, row: int, size: int) -> None:
         """Take `row`."""
@@ -102,6 +104,7 @@ class Splitter:
     def __init__(self, first: int = 1) -> None:
         self.drafts: list[Draft] = []
         self._open: dict[tuple[str, str], Draft] = {}
+        self._jobs: Counter[tuple[str, str]] = Counter()
         self._next = first
 
     def place(self, row: int, provider: str, model: str, size: int, limits: Limits) -> Draft:
@@ -120,7 +123,12 @@ class Splitter:
         lane = (provider, model if limits.one_model else "")
         draft = self._open.get(lane)
         if draft is None or not draft.has_room(size):
-            draft = Draft(self._next, provider, model, limits)
+            most = limits.requests
+            if not limits.labelled:
+                # Full jobs of different sizes can be told apart when a create was lost.
+                most = max(1, most - self._jobs[lane])
+            self._jobs[lane] += 1
+            draft = Draft(self._next, provider, model, limits, most)
             self._next += 1
             self._open[lane] = draft
             self.drafts.append(draft)

@@ -59,19 +59,15 @@ _WITHOUT_LINE = {
 
 def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    rows = {planning.custom_id(batch.id, row): row for row in range(len(found))}
     for job in store.jobs(batch.id):
-        parse = _reader(job.provider).parse
+        parse, endpoint, number = _reader(job.provider).parse, job.endpoint, job.number
         for path in result_files(store, job):
             for line in payloads.lines(path):
-                result = parse(line, job.endpoint)
-                row = planning.row_of(result.custom_id, batch.id)
+                result = parse(line, endpoint)
+                row = rows.get(result.custom_id, -1)
                 # The first line of a row counts, and only of the job that gave its outcome.
-                if (
-                    row is not None
-                    and row < len(found)
-                    and owners[row] == job.number
-                    and found[row] is None
-                ):
+                if row >= 0 and owners[row] == number and found[row] is None:
                     found[row] = result
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from .client import NOT_GIVEN, Client, Settings, default_folder
+from .client import NOT_GIVEN, Client
 from .handle import BatchHandle
 from .lifecycle import Policy
+from .settings import Settings
 
 _current: Client | None = None
 
@@ -44,7 +44,7 @@ def simulate(
     from .simulator.embedded import environ
 
     settings = settings or Settings()
-    folder = Path(settings.data_dir or default_folder()).expanduser()
+    folder = settings.folder()
     running = simulator.ensure_running(folder / "simulator", seconds=seconds)
     return use(
         Client(

@@ -291,7 +291,12 @@ class Spool:
         """Add a row to the job that has room for it."""
         if len(self.first) < 3:
             self.first.append(line)
-        draft = self.splitter.place(row, *self._lane, len(line), self._limits)
+        size = len(line)
+        draft = self._draft
+        if draft is not None and size <= self._limits.line_bytes and draft.has_room(size):
+            draft.add(row, size)  # the common case, without the splitter's questions
+        else:
+            draft = self.splitter.place(row, *self._lane, size, self._limits)
         if draft is not self._draft:
             self._draft = draft
             if self._folder is not None:

@@ -23,7 +23,7 @@ def shell(make_client, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0]
+    book = extension._loaded[id(shell)][0].commands().book
     book.config.model = "openai:gpt-5-mini"
     book.use(make_client())
     shell.book = book
@@ -295,7 +295,7 @@ def test_help_is_complete(shell):
     for option in cell_parser().options():
         assert option in cell[1].__doc__, option
     magics = cell[0].__self__
-    for command in magics.commands:
+    for command in magics.commands().commands:
         assert f"%llm_batch {command}" in cell[0].__doc__, command
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
 from .. import session
-from ..client import Client, default_folder, this_notebook
+from ..client import Client
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
 from ..models import Snapshot
+from ..settings import this_notebook
 from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
 from .panels import Panels
@@ -28,11 +26,13 @@ class Book:
     ----------
     shell
         The running IPython.
+    config
+        The user's defaults.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, config: LLMBatch) -> None:
         self.shell = shell
-        self.config = LLMBatch(parent=shell)
+        self.config = config
         self.binder = Binder(shell.user_ns, kernel_scheduler())
         self.panels = Panels(shell, self._pressed)
         self._client: Client | None = None
@@ -66,10 +66,8 @@ class Book:
                 self.panels.show(handle.snapshot())
 
     def resume(self) -> None:
-        """Go on with unfinished batches, if there ever was one on this machine."""
-        folder = self.config.settings().data_dir or default_folder()
-        if (Path(folder).expanduser() / "journal.sqlite").exists():
-            _ = self.client
+        """Go on with the unfinished batches of this notebook."""
+        _ = self.client
 
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""
@@ -187,13 +185,13 @@ class Book:
 
     # -- told by the user --------------------------------------------------------------------------
 
-    def cell_begins(self, _info: object = None) -> None:
+    def cell_begins(self) -> None:
         """Bind what is ready; from here on the namespace is the cell's."""
         self.binder.cell_begins()
         if self._client is not None:
             self._client.background.user_is_busy = True
 
-    def cell_ended(self, _result: object = None) -> None:
+    def cell_ended(self) -> None:
         """Bind what became ready during the cell."""
         if self._client is not None:
             self._client.background.user_is_busy = False
@@ -221,12 +219,3 @@ class Book:
                 client.background.call(client.poller().retry(batch_id))
             elif action == "refresh":
                 client.background.call(client.poller().refresh(batch_id))
-
-
-def dashboard(handles: Iterable[BatchHandle]) -> list[tuple[str, Snapshot]]:
-    """Return when each batch was submitted and how it stands."""
-    rows = []
-    for handle in handles:
-        at = time.strftime("%d %b %H:%M", time.localtime(handle.record.created_at))
-        rows.append((at, handle.snapshot()))
-    return rows

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from .. import providers
 from ..errors import LLMBatchError
-from .options import Parser, add_submit_options, cell_parser
 
 if TYPE_CHECKING:
     from .magics import LLMBatchMagics
@@ -55,17 +53,19 @@ def make_matcher(magics: LLMBatchMagics) -> Any:
 def _candidates(
     magics: LLMBatchMagics, magic: str, done: list[str], fragment: str
 ) -> Iterable[str]:
+    from .options import Parser, add_submit_options, cell_parser
+
     last = done[-1] if done else ""
     if last in {"-m", "--model"}:
         return models()
     if last in _VARIABLES:
-        return sorted(name for name in magics.book.shell.user_ns if not name.startswith("_"))
+        return sorted(name for name in magics.namespace if not name.startswith("_"))
     if last == "--endpoint":
         return ["chat", "responses", "embeddings"]
     if magic == "%%":
         return cell_parser().options() if done or fragment.startswith("-") else _names(magics)
     if not done:
-        return [*magics.commands, "--all"]
+        return [*magics.commands().commands, "--all"]
     if done[0] in _NAMED and len(done) == 1:
         return _names(magics)
     if done[0] == "run":
@@ -77,7 +77,7 @@ def _candidates(
 
 def _names(magics: LLMBatchMagics) -> list[str]:
     try:
-        return sorted({handle.name for handle in magics.book.client.batches()})
+        return sorted({handle.name for handle in magics.commands().book.client.batches()})
     except (LLMBatchError, OSError):
         return []
 
@@ -86,6 +86,8 @@ def _names(magics: LLMBatchMagics) -> list[str]:
 def models() -> list[str]:
     """Return the models of the price data that our providers offer."""
     from genai_prices import data_snapshot
+
+    from .. import providers
 
     found = data_snapshot.get_snapshot().providers
     return sorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from traitlets import Float, Integer, Unicode
 from traitlets.config import Configurable
 
-from ..client import Settings
+from ..settings import Settings
 
 
 class LLMBatch(Configurable):

@@ -1,279 +1,65 @@
-"""``%%llm_batch`` and ``%llm_batch``: parse, call the book, translate errors to one line."""
+"""``%%llm_batch`` and ``%llm_batch``: what loading registers. Everything else comes with use."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
-from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from ..client import cell_key, check_name
-from ..errors import LLMBatchError, NotReady, UsageProblem
-from ..handle import BatchHandle
-from . import doctor, show
-from .book import Book
+from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
-from .options import (
-    Parser,
-    add_submit_options,
-    cell_parser,
-    submit_options,
-    words,
-)
 
-
-@contextmanager
-def one_line() -> Iterator[None]:
-    """Turn our errors into IPython's one-line usage errors; a traceback of ours helps nobody."""
-    try:
-        yield
-    except LLMBatchError as error:
-        raise UsageError(" ".join(str(error).split())) from None
-    except OSError as error:
-        # Disk full, a folder that is not ours: the user can mend it.
-        raise UsageError(f"{error.strerror or error} ({error.filename})") from None
-
-
-def _named(prog: str) -> Parser:
-    parser = Parser(f"%llm_batch {prog}")
-    parser.add_argument("name")
-    return parser
+if TYPE_CHECKING:
+    from .commands import Commands
 
 
 @magics_class
 class LLMBatchMagics(Magics):
     """The magics of jupyter_llm_batch."""
 
-    def __init__(self, book: Book) -> None:
-        super().__init__(book.shell)
-        self.book = book
-        self.commands: dict[str, Callable[[list[str]], None]] = {
-            "run": self._run,
-            "status": self._status,
-            "wait": self._wait,
-            "submit": self._submit,
-            "results": self._results,
-            "show": self._show,
-            "errors": self._errors,
-            "retry": self._retry,
-            "cancel": self._cancel,
-            "history": self._history,
-            "forget": self._forget,
-            "export": self._export,
-            "doctor": self._doctor,
-            "simulator": self._simulator,
-            "help": lambda _: print(LINE_HELP),
-        }
-
-    # IPython shows these docstrings for `%%llm_batch?`; they are written in help.py.
+    def __init__(self, shell: InteractiveShell, config: LLMBatch) -> None:
+        super().__init__(shell)
+        self.namespace = shell.user_ns
+        self._config = config
+        self._commands: Commands | None = None
 
     @no_var_expand
     @cell_magic("llm_batch")
-    def cell(self, line: str, cell: str) -> None:  # noqa: D102
-        with one_line():
-            args = cell_parser().parse(words(line))
-            check_name(args.name)
-            options = submit_options(args, self.book.shell.user_ns)
-            if args.split:
-                options["split"] = True
-            if args.add:
-                self._add(args.name, cell, options, args.over or "")
-            elif args.dry_run:
-                show.preview(self.book.client.preview(
-                    cell, name=args.name, namespace=self.book.shell.user_ns, **options
-                ))  # fmt: skip
-            else:
-                handle = self.book.submit(args.name, cell, options, args.over or "")
-                if args.wait:
-                    self.book.wait(handle)
+    def cell(self, line: str, cell: str) -> None:  # noqa: D102 - given below
+        self.commands().cell(line, cell)
 
     @no_var_expand
     @line_magic("llm_batch")
-    def line(self, line: str) -> None:  # noqa: D102
-        with one_line():
-            found = words(line)
-            if not found or found == ["--all"]:
-                self._dashboard(everywhere=bool(found))
-                return
-            command = self.commands.get(found[0])
-            if command is None:
-                raise UsageProblem(_unknown(found[0], self.commands))
-            command(found[1:])
+    def line(self, line: str) -> None:  # noqa: D102 - given below
+        self.commands().line(line)
 
+    # What IPython shows for `%%llm_batch?` and `%llm_batch?`.
     cell.__doc__ = CELL_HELP
     line.__doc__ = LINE_HELP
 
-    # -- submitting --------------------------------------------------------------------------------
+    def commands(self) -> Commands:
+        """Return what does the work, made on first need."""
+        if self._commands is None:
+            from .book import Book
+            from .commands import Commands
 
-    def _add(self, name: str, cell: str, options: dict[str, Any], over: str) -> None:
-        self.book.check_name(name, over)
-        parent = self.book.shell.get_parent() if hasattr(self.book.shell, "get_parent") else {}
-        cell_id = parent.get("metadata", {}).get("cellId") if parent else None
-        count = self.book.client.add(
-            cell,
-            name=name,
-            key=cell_key(cell_id or "", *(() if cell_id else (cell, over))),
-            namespace=self.book.shell.user_ns,
-            **options,
-        )
-        cells = "1 cell" if count == 1 else f"{count} cells"
-        print(f"{name}: {cells} collected, nothing sent yet; `%llm_batch submit {name}` sends")
+            self._commands = Commands(Book(self.shell, self._config))
+        return self._commands
 
-    def _run(self, found: list[str]) -> None:
-        parser = _named("run")
-        add_submit_options(parser)
-        parser.add_argument("--raw", action="store_true")
-        args = parser.parse(found)
-        check_name(args.name)
-        if args.over is None:
-            raise UsageProblem("%llm_batch run NAME needs --over PROMPTS: the prompts to send")
-        options = submit_options(args, self.book.shell.user_ns)
-        options["raw"] = args.raw
-        if args.dry_run:
-            show.preview(self.book.client.preview(None, name=args.name, **options))
-            return
-        handle = self.book.submit(args.name, None, options, args.over)
-        if args.wait:
-            self.book.wait(handle)
+    # -- cell boundaries ---------------------------------------------------------------------------
 
-    def _submit(self, found: list[str]) -> None:
-        parser = _named("submit")
-        parser.add_argument("--resubmit", action="store_true")
-        parser.add_argument("--wait", action="store_true")
-        args = parser.parse(found)
-        self.book.check_name(args.name)
-        handle = self.book.client.submit_draft(args.name, resubmit=args.resubmit)
-        self.book.started(handle)
-        if args.wait:
-            self.book.wait(handle)
+    def cell_begins(self, _info: object = None) -> None:
+        """Bind what is ready, then leave the namespace to the cell."""
+        if self._commands is not None:
+            self._commands.book.cell_begins()
 
-    # -- looking -----------------------------------------------------------------------------------
+    def cell_ended(self, _result: object = None) -> None:
+        """Bind what became ready during the cell."""
+        if self._commands is not None:
+            self._commands.book.cell_ended()
 
-    def _get(self, prog: str, found: list[str]) -> BatchHandle:
-        return self.book.client.get(_named(prog).parse(found).name)
-
-    def _dashboard(self, *, everywhere: bool) -> None:
-        handles = self.book.client.batches(everywhere=everywhere)
-        if not handles:
-            where = "yet" if everywhere else "in this notebook yet"
-            print(f"no batches {where}; `%%llm_batch?` shows how to make one")
-            return
-        finished = [handle for handle in handles if handle.done]
-        if finished:
-            show.table(finished, everywhere=everywhere)
-        for handle in handles:
-            if not handle.done:
-                self.book.panels.show(handle.snapshot())
-
-    def _history(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch history")
-        parser.add_argument("--all", action="store_true")
-        everywhere = parser.parse(found).all
-        handles = self.book.client.batches(everywhere=everywhere)
-        if handles:
-            show.table(handles, everywhere=everywhere)
-        else:
-            print("no batches yet; `%%llm_batch?` shows how to make one")
-
-    def _status(self, found: list[str]) -> None:
-        handle = self._get("status", found)
-        self.book.panels.show(handle.snapshot(), buttons=True)
-
-    def _show(self, found: list[str]) -> None:
-        parser = _named("show")
-        parser.add_argument("row", type=int)
-        args = parser.parse(found)
-        show.row(self.book.client, self.book.client.get(args.name), args.row)
-
-    def _errors(self, found: list[str]) -> None:
-        show.errors(self._get("errors", found))
-
-    def _doctor(self, found: list[str]) -> None:
-        Parser("%llm_batch doctor").parse(found)
-        doctor.report(self.book)
-
-    # -- waiting and binding -----------------------------------------------------------------------
-
-    def _wait(self, found: list[str]) -> None:
-        handle = self._get("wait", found)
-        if not handle.done:
-            self.book.panels.show(handle.snapshot())
-        try:
-            self.book.wait(handle)
-        except KeyboardInterrupt:
-            raise NotReady(f"stopped waiting; {handle.name} goes on in the background") from None
-
-    def _results(self, found: list[str]) -> None:
-        parser = _named("results")
-        parser.add_argument("--partial", action="store_true")
-        args = parser.parse(found)
-        handle = self.book.client.get(args.name)
-        self.book.bind(handle, partial=args.partial)
-        print(f"{handle.record.name} holds the answers: {handle!r}")
-
-    # -- acting ------------------------------------------------------------------------------------
-
-    def _retry(self, found: list[str]) -> None:
-        handle = self._get("retry", found)
-        show.before_retry(self.book.client, handle)
-        if self.book.retry(handle):
-            self.book.panels.show(handle.snapshot())
-
-    def _cancel(self, found: list[str]) -> None:
-        handle = self._get("cancel", found)
-        if handle.done:
-            print(f"nothing to cancel: {handle!r}")
-            return
-        handle.cancel()
-        print(
-            f"{handle.name}: cancelling; rows already done are collected and "
-            "paid for, the others are not billed"
-        )
-
-    def _forget(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch forget")
-        parser.add_argument("name", nargs="?")
-        parser.add_argument("--older-than", type=show.days, metavar="30d")
-        args = parser.parse(found)
-        if (args.name is None) == (args.older_than is None):
-            raise UsageProblem("%llm_batch forget NAME, or %llm_batch forget --older-than 30d")
-        client = self.book.client
-        if args.name is not None:
-            handles = [client.get(args.name)]
-        else:
-            handles = show.older_than(client, args.older_than)
-        for handle in handles:
-            name = handle.name
-            client.forget(handle)
-            print(f"{name}: local data deleted; what the provider holds is not touched")
-        if not handles:
-            print("nothing that old")
-
-    def _export(self, found: list[str]) -> None:
-        parser = _named("export")
-        parser.add_argument("file")
-        args = parser.parse(found)
-        handle = self.book.client.get(args.name)
-        path = handle.export(args.file)
-        print(f"{handle.name}: {handle.record.rows:,} rows written to {path}")
-
-    def _simulator(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch simulator")
-        parser.add_argument("--seconds", type=float, default=8.0)
-        args = parser.parse(found)
-        if not self.book.config.model:
-            self.book.config.model = show.SIMULATED_MODEL
-        print(
-            "This kernel now talks to simulated providers on this machine: no key, no cost, "
-            "made-up answers.\nAfter a restart of the kernel, run this line again to go on."
-        )
-        self.book.simulate(seconds=args.seconds)
-
-
-def _unknown(word: str, commands: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(word, commands, n=1)
-    hint = f": did you mean `%llm_batch {near[0]}`?" if near else ""
-    return f"unknown subcommand {word!r}{hint} `%llm_batch?` lists them"
+    def close(self) -> None:
+        """Stop driving; batches go on at their providers."""
+        if self._commands is not None:
+            self._commands.book.close()

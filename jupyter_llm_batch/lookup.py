@@ -1,0 +1,90 @@
+"""Looking for the job of a create whose answer was lost: it is there, it is not, or nobody knows.
+
+A provider that keeps our label answers by itself. Another one can only name candidates, jobs of
+the right age and size; which of them is ours the custom_ids of its results show, once it has some.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+
+from .errors import Undecided
+from .models import Job, Phase, Remote
+from .planning import Ranges, row_of
+from .providers.base import Adapter
+
+
+async def find(
+    adapter: Adapter, job: Job, rows: Ranges, others: Collection[str], label: str, since: float
+) -> Remote | None:
+    """Return the remote job that a lost create made, or None when there is none yet.
+
+    Parameters
+    ----------
+    rows
+        The rows that `job` asks for.
+    others
+        Remote ids that belong to other jobs.
+    label
+        The mark that the create carried.
+    since
+        When it was sent (Unix seconds).
+
+    Raises
+    ------
+    Undecided
+        A job that is still under way may be the one.
+    """
+    try:
+        return await adapter.find(label, job, since)
+    except Undecided as doubt:
+        candidates = [each for each in doubt.candidates if each.remote_id not in others]
+    wanted = set(rows)
+    undecided = []
+    for remote in candidates:
+        custom_id = await _first_id(adapter, job, remote)
+        if not custom_id:
+            undecided.append(remote)
+        elif row_of(custom_id, job.batch_id) in wanted:
+            return remote
+    if undecided:
+        ids = ", ".join(remote.remote_id for remote in undecided)
+        raise Undecided(
+            f"{job.provider} keeps no label of ours, and {ids} may be what was sent: it is known "
+            f"when that job ends, or decide with `%llm_batch resolve`",
+            undecided,
+        )
+    return None
+
+
+async def _first_id(adapter: Adapter, job: Job, remote: Remote) -> str:
+    """Return the custom_id of the first result; empty while there is none to read."""
+    if remote.phase is not Phase.ENDED:
+        return ""
+    for part, ref in remote.parts.items():
+        line = _FirstLine()
+        with contextlib.suppress(_Enough):
+            await adapter.fetch(remote.remote_id, part, ref, line)
+        if line.text():
+            return adapter.parse(line.text(), job.endpoint).custom_id
+    return ""
+
+
+class _Enough(Exception):
+    """Ends a download whose rest is not wanted."""
+
+
+class _FirstLine:
+    """Takes the first line of a download and no more."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes, /) -> None:
+        self._data += data
+        if b"\n" in data:
+            raise _Enough
+
+    def text(self) -> bytes:
+        return bytes(self._data).partition(b"\n")[0]

@@ -1,0 +1,45 @@
+"""The defaults a user may set, and where things lie. Light, since `%load_ext` reads it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The defaults a user may set; ``%config LLMBatch`` in a notebook.
+
+    Attributes
+    ----------
+    model
+        ``provider:model`` used when a cell names none.
+    data_dir
+        Folder of journal and payloads; empty for ``llm_batch`` in Jupyter's data folder.
+    poll_seconds
+        Shortest interval between two looks at a running job.
+    max_tokens
+        Upper bound of output tokens per answer; None leaves it to the provider.
+    retry
+        Rounds of automatic retry for rows that the provider did not bill.
+    """
+
+    model: str = ""
+    data_dir: str = ""
+    poll_seconds: float = 30.0
+    max_tokens: int | None = None
+    retry: int = 2
+
+    def folder(self) -> Path:
+        """Return the folder of the journal."""
+        if self.data_dir:
+            return Path(self.data_dir).expanduser()
+        from jupyter_core.paths import jupyter_data_dir
+
+        return Path(jupyter_data_dir()) / "llm_batch"
+
+
+def this_notebook() -> str:
+    """Return what tells one notebook from another: its session name, else the working folder."""
+    return os.environ.get("JPY_SESSION_NAME") or str(Path.cwd())
