@@ -19,6 +19,7 @@ def restore(
     snapshot: Path,
     answers: Sequence[Any],
     *,
+    fields: Mapping[str, Sequence[Any]] | None = None,
     errors: Sequence[str | None],
     reasons: Sequence[str | None],
     models: Sequence[str | None] | None = None,
@@ -33,6 +34,8 @@ def restore(
         What the input's `snapshot` wrote.
     answers
         One per row, None where there is none.
+    fields
+        Columns that take the place of the answer column in a frame.
     errors, reasons
         Columns ``error`` and ``finish_reason`` of a frame.
     models
@@ -48,7 +51,7 @@ def restore(
     if shape.kind == "series":
         return _series(shape, snapshot, answers)
     added: dict[str, Sequence[Any]] = {
-        shape.column: answers,
+        **({shape.column: answers} if fields is None else fields),
         "error": errors,
         "finish_reason": reasons,
     }
@@ -111,7 +114,20 @@ def _pandas_column(values: Sequence[Any]) -> Any:
             None if value is None else numbers[end - len(value) : end]
             for value, end in zip(values, ends, strict=True)
         ]
-    return pd.Series(list(values), dtype=object)
+    return pd.Series(list(values), dtype=_number_type(values))
+
+
+def _number_type(values: Sequence[Any]) -> Any:
+    """Return pandas' type for numbers and truth values; one that knows NA if some miss."""
+    kinds = {type(value) for value in values if value is not None}
+    missing = any(value is None for value in values)
+    if kinds == {bool}:
+        return "boolean" if missing else "bool"
+    if kinds == {int}:
+        return "Int64" if missing else "int64"
+    if kinds and kinds <= {int, float}:
+        return "Float64" if missing else "float64"
+    return object
 
 
 def _arrow_column(values: Sequence[Any]) -> Any:

@@ -17,13 +17,14 @@ from typing import Any
 
 import msgspec
 
-from . import drafts, payloads, providers, submission
+from . import drafts, payloads, pricing, providers, schemas, submission
 from .background import Background
 from .errors import LLMBatchError, NotFound, UsageProblem
 from .handle import BatchHandle
 from .lifecycle import Policy
-from .models import Batch, Limits, Recipe, Snapshot
+from .models import Batch, Limits, Recipe, Snapshot, Usage
 from .poller import Poller
+from .pricing import Cost
 from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .store import Store
@@ -39,7 +40,15 @@ _ACCOUNT_VARIABLES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--dry-run`` shows: the first prompts and the split. Nothing was written or sent."""
+    """What ``--dry-run`` shows: prompts, split and cost. Nothing was written or sent.
+
+    Attributes
+    ----------
+    tokens
+        Input tokens, roughly; the cost is theirs alone, since nobody knows how long answers get.
+    cost
+        USD, None when the model's price is not known.
+    """
 
     name: str
     model: str
@@ -49,6 +58,10 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[tuple[int, int]]
     bytes: int
     prompts: list[str]
+    system: str | None = None
+    tokens: int = 0
+    cost: Cost | None = None
+    note: str = ""
     same_as: str = ""
 
 
@@ -99,6 +112,7 @@ class Client:
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}
+        self._kinds: dict[tuple[str, str], Any] = {}
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
@@ -118,6 +132,8 @@ class Client:
         params: Mapping[str, Any] | None = None,
         endpoint: str = "",
         embed: bool = False,
+        schema: Any = None,
+        reask: int | None = None,
         raw: bool = False,
         split: bool = False,
         skip_null: bool = False,
@@ -151,6 +167,12 @@ class Client:
             ``"chat"`` (default), ``"responses"``, ``"embeddings"`` or a provider's path.
         embed
             Short for ``endpoint="embeddings"``.
+        schema
+            Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
+            answer follows. A frame gets its fields as columns, other input gets objects.
+        reask
+            Rounds for rows that may have been billed: answers that break the schema, were cut
+            off or never came back; 0 by default.
         raw
             The items of `over` are request bodies.
         split
@@ -182,6 +204,8 @@ class Client:
             params=params,
             endpoint=endpoint,
             embed=embed,
+            schema=schema,
+            reask=reask,
             raw=raw,
             split=split,
             skip_null=skip_null,
@@ -196,6 +220,9 @@ class Client:
         options.pop("resubmit", None)
         ask, adapter = self._ask(text, name=name, **options)
         plan = self._plan(ask, adapter, dry=True)
+        # English text has about four characters to a token; the frame of a request counts little.
+        tokens = sum(job.bytes for job, _ in plan.jobs) // 4
+        provider, _, model = ask.model.partition(":")
         return Preview(
             name=name,
             model=ask.model,
@@ -205,6 +232,10 @@ class Client:
             jobs=[(job.rows, job.bytes) for job, _ in plan.jobs],
             bytes=sum(job.bytes for job, _ in plan.jobs),
             prompts=[adapter.prompt_of(line) for line in plan.first],
+            system=ask.recipe.system,
+            tokens=tokens,
+            cost=pricing.cost(provider, model, Usage(input=tokens)),
+            note=ask.note,
             same_as=plan.same_as.title if plan.same_as else "",
         )
 
@@ -223,6 +254,10 @@ class Client:
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated,
         )  # fmt: skip
+
+    def drop_draft(self, name: str) -> bool:
+        """Delete what `add` collected under `name`; False when there is nothing."""
+        return drafts.drop(self.store, notebook=self.notebook, name=name)
 
     def submit_draft(self, name: str, *, resubmit: bool = False) -> BatchHandle:
         """Send what `add` collected under `name`."""
@@ -245,6 +280,8 @@ class Client:
         params: Mapping[str, Any] | None = None,
         endpoint: str = "",
         embed: bool = False,
+        schema: Any = None,
+        reask: int | None = None,
         raw: bool = False,
         split: bool = False,
         skip_null: bool = False,
@@ -266,7 +303,7 @@ class Client:
             max_tokens = self.settings.max_tokens
         adapter = self.adapter(model.partition(":")[0])
         adapter.check_key()
-        contents, rows, shape = submission.read_contents(
+        contents, rows, shape, note = submission.read_contents(
             text=text,
             over=None if over is NOT_GIVEN else over,
             has_over=over is not NOT_GIVEN,
@@ -276,23 +313,49 @@ class Client:
             column=column,
             namespace=namespace or {},
         )
-        recipe = Recipe(
+        recipe = self._recipe(
+            name,
+            schema,
             endpoint=endpoint,
             system=system,
             max_tokens=max_tokens,
             params=dict(params or {}),
             raw=raw,
         )
+        if recipe.schema is not None and rows is not None and shape.kind == "frame":
+            taken = [each for each in schemas.fields(recipe.schema) if each in shape.columns]
+            if taken:
+                raise UsageProblem(
+                    f"the input has a column {taken[0]!r} already, which is a field of --schema: "
+                    f"rename it, for instance --over df.rename(columns={{{taken[0]!r}: ...}})"
+                )
         ask = submission.Ask(
             name=name,
             contents=contents,
             rows=rows,
             shape=shape,
+            note=note,
             recipe=recipe,
             model=model,
             retries=self.settings.retry if retry is None else retry,
+            reasks=self.settings.reask if reask is None else reask,
         )
         return ask, adapter
+
+    def _recipe(self, name: str, schema: Any, **fields: Any) -> Recipe:
+        if schema is None:
+            return Recipe(**fields)
+        described, title = schemas.read(schema)
+        self._kinds[name, title] = schema
+        return Recipe(schema=described, schema_name=title, **fields)
+
+    def kind_of(self, batch: Batch) -> Any:
+        """Return the class that a batch's schema was given as, if this process knows it."""
+        return self._kinds.get((batch.name, batch.recipe.schema_name))
+
+    def know_kind(self, batch: Batch, kind: Any) -> None:
+        """Remember the class of a batch's schema, found again after a restart."""
+        self._kinds.setdefault((batch.name, batch.recipe.schema_name), kind)
 
     def _plan(
         self, ask: submission.Ask, adapter: Adapter, *, dry: bool = False, resubmit: bool = False
@@ -321,8 +384,10 @@ class Client:
         sent = batch.rows - batch.reused - batch.skipped
         if batch.reused:
             handle.notice = (
-                f"{batch.reused:,} answers of earlier runs are used again, {sent:,} rows are new"
+                f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
             )
+        elif ask.note:
+            handle.notice = ask.note
         elif older and not resubmit:
             handle.notice = (
                 f"a new version; {older[-1].title} is still under way and goes on: "
@@ -335,9 +400,7 @@ class Client:
         if ask.rows is not None:
             # The same requests, but perhaps other columns, another index or another --as.
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
-        shaped = msgspec.structs.replace(batch, shape=ask.shape)
-        if shaped.shape != batch.shape:
-            self.store.replace_record(shaped)
+        self.store.use_again(msgspec.structs.replace(batch, shape=ask.shape))
         handle = BatchHandle(self, batch.id, attached=True)
         at = time.strftime("%H:%M", time.localtime(batch.created_at))
         day = time.strftime("%d %b ", time.localtime(batch.created_at))
@@ -357,7 +420,7 @@ class Client:
     # -- finding -----------------------------------------------------------------------------------
 
     def get(self, name: str) -> BatchHandle:
-        """Return the latest batch called `name`, or ``name#2`` for its second version.
+        """Return the batch called `name` that was run last, or ``name#2`` for its version 2.
 
         Raises
         ------
@@ -373,8 +436,10 @@ class Client:
             hint = f"; there are {', '.join(known)}" if known else "; there is none yet"
             if any(batch.draft for batch in self.store.batches(notebook=self.notebook, name=base)):
                 hint = f"; it is only collected: `%llm_batch submit {base}` sends it"
+            if not self.simulated and (self.store.folder / "simulated").exists():
+                hint += "; simulated batches are found after `%llm_batch simulator`"
             raise NotFound(f"no batch {name!r} in this notebook{hint}")
-        return BatchHandle(self, found[-1].id)
+        return BatchHandle(self, max(found, key=lambda batch: batch.used_at).id)
 
     def batches(self, *, everywhere: bool = False) -> list[BatchHandle]:
         """Return the batches of this notebook (or of all notebooks), oldest first."""

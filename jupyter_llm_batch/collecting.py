@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from .lifecycle import WAITING, outcome_of, result_code, row_code
+from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Outcome, Result, Sample, Usage
 from .planning import row_of
 from .pricing import LINEAR, Cost, cost
@@ -16,6 +16,7 @@ SAMPLES = 3
 _REMEDIES = {
     "expired": "not billed; `%llm_batch retry` sends them again",
     "cancelled": "not billed; `%llm_batch retry` sends them again",
+    "failed": "not billed; mend what the message names, then `%llm_batch retry` sends them again",
     "missing": "the provider gave no line for them and may have billed them; `%llm_batch retry` "
     "asks again",
     "refused": "the model or a filter declined; reword the prompt",
@@ -129,7 +130,7 @@ class Reconciler:
                 code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
-                remedy=_REMEDIES.get(outcome, "see `%llm_batch errors`"),
+                remedy=_remedy(outcome, byte),
             )
             for (outcome, code, byte), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
@@ -142,3 +143,9 @@ class Reconciler:
             Sample(row=row, prompt=prompts.get(row, "")[:300], answer=answer[:300])
             for row, answer in self.samples
         ]
+
+
+def _remedy(outcome: str, code: int) -> str:
+    if outcome == "failed" and may_be_billed(code):
+        return "billed; `%llm_batch show NAME ROW` shows the answer, `%llm_batch retry` asks again"
+    return _REMEDIES[outcome]

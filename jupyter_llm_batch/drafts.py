@@ -21,6 +21,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     model: str
     retries: int
+    reasks: int = 0
     shape: Shape
     file: str
     rows: int
@@ -59,6 +60,7 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
         recipe=ask.recipe,
         model=ask.model,
         retries=ask.retries,
+        reasks=ask.reasks,
         shape=ask.shape,
         file=name,
         rows=count,
@@ -100,15 +102,18 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         recipe=parts[0].recipe,
         model=parts[0].model,
         retries=max(part.retries for part in parts),
+        reasks=max(part.reasks for part in parts),
     )
 
 
-def drop(store: Store, *, notebook: str, name: str) -> None:
-    """Delete what was collected, once it is part of a submitted batch."""
+def drop(store: Store, *, notebook: str, name: str) -> bool:
+    """Delete what was collected; False when there is nothing."""
     draft = _find(store, notebook, name)
-    if draft is not None:
-        store.forget(draft.id)
-        payloads.remove(store.folder_of(draft.id))
+    if draft is None:
+        return False
+    store.forget(draft.id)
+    payloads.remove(store.folder_of(draft.id))
+    return True
 
 
 def _contents(store: Store, draft: Batch, parts: list[Part]) -> Iterator[Content | None]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from . import lookup, payloads
+from . import lookup, payloads, schemas
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -166,9 +166,10 @@ class Driver:
 
     def _lost_at(self, job: Job) -> float:
         """Return when the outcome of the last create was lost: a long upload settles nothing."""
+        events = self._store.events(job.batch_id)
         return max(
-            event["at"]
-            for event in self._store.events(job.batch_id)
+            float(event["at"])
+            for event in events
             if event["job_id"] == job.id and event["event"] == Event.LOST
         )
 
@@ -320,6 +321,7 @@ class Driver:
     async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
         rows = self._store.job_rows(job.id)
         reconciler = Reconciler(job, rows, user_cancelled=batch.cancel_requested)
+        parse = schemas.checked(adapter.parse, batch.recipe.schema)
         for name in job.parts:
             path = self.part(job, name)
             if not path.exists():
@@ -328,7 +330,7 @@ class Driver:
             for number, line in enumerate(payloads.lines(path)):
                 if number % SLICE == SLICE - 1:
                     await self._breathe()
-                reconciler.take(adapter.parse(line, job.endpoint))
+                reconciler.take(parse(line, job.endpoint))
         return reconciler
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:

@@ -119,7 +119,10 @@ class BatchHandle:
 
     def answers(self, *, partial: bool = False) -> Any:
         """Return the answers in the shape of the input; see `results` for `partial`."""
-        return results.value(self._client.store, self.record, self.results(partial=partial))
+        found = self.results(partial=partial)
+        batch = self.record
+        kind = self._client.kind_of(batch)
+        return results.value(self._client.store, batch, found, kind)
 
     def frame(self, *, partial: bool = False) -> Any:
         """Return a frame: the input's with its answers, or one row per answer.

@@ -207,6 +207,13 @@ def rows_to_repeat(codes: bytes) -> list[int]:
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
+def rows_to_reask(codes: bytes) -> list[int]:
+    """Return the rows that were maybe paid for and gave nothing usable; refusals stay refusals."""
+    kinds = {_KINDS[Outcome.FAILED] | _BILLED, _KINDS[Outcome.MISSING] | _BILLED}
+    wanted = {code for code in set(codes) if code & 0x1F in kinds}
+    return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
+
+
 def rows_without_answer(codes: bytes) -> list[int]:
     """Return the rows that ended without an answer, whatever the reason."""
     ok = _KINDS[Outcome.OK]

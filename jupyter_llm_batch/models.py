@@ -113,6 +113,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         Ours; the only thing that ties a result to its request.
     text
         The answer's text, or None.
+    parsed
+        The answer as an object, when a schema was asked for and it follows that.
     vector
         The embedding, for embedding endpoints.
     finish_reason
@@ -130,6 +132,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     custom_id: str
     outcome: Outcome
     text: str | None = None
+    parsed: Any = None
     vector: list[float] | None = None
     finish_reason: str | None = None
     error: str | None = None
@@ -315,7 +318,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     plan_hash: str
     simulated: bool = False
     max_retries: int = 2
+    max_reasks: int = 0
     round: int = 0
+    used_at: float = 0.0
     cancel_requested: bool = False
     finished_at: float | None = None
     reused: int = 0

@@ -23,6 +23,7 @@ from .lifecycle import (
     Action,
     Policy,
     next_action,
+    rows_to_reask,
     rows_to_repeat,
     rows_without_answer,
     tally,
@@ -342,8 +343,10 @@ class Poller:
             if WAITING in outcomes:
                 self._publish(batch)
                 return  # earlier batches of this name still work on these rows
-        if batch.round < batch.max_retries and not batch.cancel_requested:
-            again = rows_to_repeat(outcomes)
+        if not batch.cancel_requested:
+            again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
+            if batch.round < batch.max_reasks:
+                again = sorted({*again, *rows_to_reask(outcomes)})
             if again and self._start_round(held, batch, again):
                 self.wake()
                 return

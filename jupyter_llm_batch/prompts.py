@@ -20,7 +20,7 @@ import msgspec
 
 from .errors import UsageProblem
 from .models import Content, Rows
-from .values import SIMPLE, BytesFound, NullFound, Unknown, fields_of, plain, to_text
+from .values import SIMPLE, NoText, NullFound, Unknown, fields_of, plain, to_text
 
 #: Names that a row has beside its fields; a field of that name wins.
 RESERVED = ("item", "key", "row")
@@ -148,11 +148,8 @@ class Template:
                     ) from None
                 yield None
                 continue
-            except BytesFound:
-                raise UsageProblem(
-                    f"{source.where(number)}a value is bytes, not text: decode it, "
-                    "{{ name.decode() }}"
-                ) from None
+            except NoText as exc:
+                raise UsageProblem(f"{source.where(number)}{exc}") from None
             except Unknown as exc:
                 words = _unknown(exc, source.fields, namespace)
                 raise UsageProblem(f"{source.where(number)}{words}") from None
@@ -176,7 +173,7 @@ class Template:
             elif name:
                 try:
                     pattern += to_text(shared[name]).replace("%", "%%")
-                except (KeyError, NullFound, BytesFound):
+                except (KeyError, NullFound, NoText):
                     return None  # Jinja finds the same, where it can be told which row it was
 
         def put(values: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from . import frames, payloads, planning, providers, sources
+from . import frames, payloads, planning, providers, schemas, sources
 from .errors import NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, Outcome, Result
@@ -61,7 +61,8 @@ def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     rows = {planning.custom_id(batch.id, row): row for row in range(len(found))}
     for job in store.jobs(batch.id):
-        parse, endpoint, number = _reader(job.provider).parse, job.endpoint, job.number
+        parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+        endpoint, number = job.endpoint, job.number
         for path in result_files(store, job):
             for line in payloads.lines(path):
                 result = parse(line, endpoint)
@@ -93,9 +94,15 @@ def result_files(store: Store, job: Job) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def value(store: Store, batch: Batch, found: list[Result | None]) -> Any:
-    """Return the answers in the shape of the input."""
-    answers = [_answer(result) for result in found]
+def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = None) -> Any:
+    """Return the answers in the shape of the input.
+
+    Parameters
+    ----------
+    kind
+        The user's class for answers that follow a schema; without it they are plain dicts.
+    """
+    answers = [_answer(result, kind) for result in found]
     if batch.shape.kind == "one":
         return answers[0]
     if batch.shape.kind == "list":
@@ -104,14 +111,30 @@ def value(store: Store, batch: Batch, found: list[Result | None]) -> Any:
         batch.shape,
         store.folder_of(batch.id) / ROWS_FILE,
         answers,
+        fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
         errors=[_error(result) for result in found],
         reasons=[result.finish_reason if result else None for result in found],
     )
 
 
-def _answer(result: Result | None) -> Any:
+def _columns(batch: Batch, found: list[Result | None]) -> dict[str, list[Any]] | None:
+    """Return the fields of a schema as columns."""
+    if batch.recipe.schema is None:
+        return None
+    return {
+        name: [
+            result.parsed.get(name) if result and result.parsed is not None else None
+            for result in found
+        ]
+        for name in schemas.fields(batch.recipe.schema)
+    }
+
+
+def _answer(result: Result | None, kind: Any = None) -> Any:
     if result is None or result.outcome is not Outcome.OK:
         return None
+    if result.parsed is not None:
+        return schemas.build(kind, result.parsed)
     return result.vector if result.vector is not None else result.text
 
 

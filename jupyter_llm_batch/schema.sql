@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS batch (
     cancel_requested INTEGER NOT NULL DEFAULT 0,  -- a wish, not a state
     draft            INTEGER NOT NULL DEFAULT 0,  -- collected with --add, not submitted
     round            INTEGER NOT NULL DEFAULT 0,
+    used_at          REAL NOT NULL DEFAULT 0,     -- submitted or attached to; the latest owns the name
     record           BLOB NOT NULL,
     -- one process drives a batch at a time
     lease_owner      TEXT,

@@ -46,6 +46,7 @@ def simulate(
     settings = settings or Settings()
     folder = settings.folder()
     running = simulator.ensure_running(folder / "simulator", seconds=seconds)
+    running.behave(seconds=seconds)  # one that ran already has its own pace
     return use(
         Client(
             environ=environ(running.url),

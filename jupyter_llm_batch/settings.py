@@ -23,6 +23,8 @@ class Settings:
         Upper bound of output tokens per answer; None leaves it to the provider.
     retry
         Rounds of automatic retry for rows that the provider did not bill.
+    reask
+        Rounds for rows that may have been billed.
     """
 
     model: str = ""
@@ -30,6 +32,7 @@ class Settings:
     poll_seconds: float = 30.0
     max_tokens: int | None = None
     retry: int = 2
+    reask: int = 0
 
     def folder(self) -> Path:
         """Return the folder of the journal."""

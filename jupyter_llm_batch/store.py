@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 _read_job = msgspec.json.Decoder(Job).decode
 _read_batch = msgspec.json.Decoder(Batch).decode
 
-_BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round"
+_BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round, used_at"
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,15 +140,16 @@ class Store:
                 [batch.notebook, batch.name],
             ).fetchone()[0]
             version = 0 if batch.draft else (last or 0) + 1
-            batch = msgspec.structs.replace(batch, version=version)
+            batch = msgspec.structs.replace(batch, version=version, used_at=batch.created_at)
             db.execute(
-                "INSERT INTO batch (id, notebook, name, version, created_at, draft, record)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO batch (id, notebook, name, version, created_at, used_at, draft,"
+                " record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     batch.id,
                     batch.notebook,
                     batch.name,
                     batch.version,
+                    batch.created_at,
                     batch.created_at,
                     batch.draft,
                     _encode(batch),
@@ -188,10 +189,13 @@ class Store:
         )
         return [_batch(row) for row in rows]
 
-    def replace_record(self, batch: Batch) -> None:
-        """Write a batch's record again: the shape in which answers go back has changed."""
+    def use_again(self, batch: Batch) -> None:
+        """Note that the user ran this batch's cell again, perhaps with another shape."""
         with self._write() as db:
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch.id])
+            db.execute(
+                "UPDATE batch SET record = ?, used_at = ? WHERE id = ?",
+                [_encode(batch), self.clock(), batch.id],
+            )
 
     def request_cancel(self, batch_id: str) -> None:
         """Note the user's wish; whoever drives the batch acts on it."""
@@ -430,6 +434,7 @@ def _batch(row: sqlite3.Row) -> Batch:
         cancel_requested=bool(row["cancel_requested"]),
         draft=bool(row["draft"]),
         round=row["round"],
+        used_at=row["used_at"],
     )
 
 

@@ -40,15 +40,19 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         The input, for its shape and its snapshot; None for a single prompt or for ``--split``.
     model
         ``provider:model``.
+    note
+        Something the user should know before it is paid for.
     """
 
     name: str
     contents: Iterable[Content | None]
     rows: Rows | None
     shape: Shape
+    note: str = ""
     recipe: Recipe
     model: str
     retries: int = 2
+    reasks: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +169,7 @@ def plan(
         plan_hash=hashlib.blake2b(hashes, digest_size=HASH).hexdigest(),
         simulated=simulated,
         max_retries=ask.retries,
+        max_reasks=ask.reasks,
         reused=len(taken),
         skipped=outcomes.count(SKIPPED),
         sources=from_batches,
@@ -201,6 +206,8 @@ def _fill(
             hashes += bytes(HASH)
             outcomes.append(SKIPPED)
             continue
+        if isinstance(content, str) and not content.strip():
+            raise UsageProblem(f"row {row}: the prompt is blank; leave the row out")
         digest = content_hash(meaning, content, row)
         hashes += digest
         outcomes.append(WAITING)
@@ -331,22 +338,33 @@ def read_contents(
     skip_null: bool,
     column: str,
     namespace: Mapping[str, Any],
-) -> tuple[Iterable[Content | None], Rows | None, Shape]:
-    """Turn cell text and rows into contents, with the shape in which answers go back."""
+) -> tuple[Iterable[Content | None], Rows | None, Shape, str]:
+    """Turn cell text and rows into contents, with the shape of the answers and a note."""
     if not has_over:
         if text is None:
             raise UsageProblem("there is nothing to ask: give --over ROWS or a cell body")
         if split:
             parts = [prompts.compile(part).render_one(namespace) for part in prompts.split(text)]
-            return parts, None, Shape(kind="list", column=column)
+            return parts, None, Shape(kind="list", column=column), ""
         prompt = prompts.compile(text).render_one(namespace)
-        return [prompt], None, Shape(kind="one", column=column)
+        return [prompt], None, Shape(kind="one", column=column), ""
     if split:
         raise UsageProblem("--split divides the cell into prompts; it does not go with --over")
     rows: Rows = frames.read(over, column=column)
     if text is None:
-        return prompts.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape
+        return prompts.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape, ""
     if raw:
         raise UsageProblem("--raw takes finished request bodies: use `%llm_batch run NAME --over`")
     template = prompts.compile(text)
-    return template.render(rows, namespace=namespace, skip_null=skip_null), rows, rows.shape
+    note = "" if template.names - namespace.keys() else _same_for_all(template, rows)
+    contents = template.render(rows, namespace=namespace, skip_null=skip_null)
+    return contents, rows, rows.shape, note
+
+
+def _same_for_all(template: prompts.Template, rows: Rows) -> str:
+    """Return a warning when no name of the template is a field: every row asks the same."""
+    fields = {*(rows.fields or ()), *prompts.RESERVED}
+    if rows.fields is None or template.names & fields:
+        return ""
+    first = next(iter(rows.fields), "name")
+    return f"every row asks the same: the cell names no field, such as {{{{ {first} }}}}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from types import ModuleType
 from typing import Any
 
 #: Types whose values are never null, and whose text is what ``str`` says.
@@ -14,8 +15,8 @@ class NullFound(Exception):
     """A null was about to be written into a prompt; its argument says where it came from."""
 
 
-class BytesFound(Exception):
-    """Bytes were about to be written into a prompt."""
+class NoText(Exception):
+    """Something that is no text was about to be written into a prompt; the argument says what."""
 
 
 class Unknown(Exception):
@@ -64,14 +65,18 @@ def to_text(value: Any, name: str = "") -> str:
 
     Raises
     ------
-    NullFound, BytesFound
+    NullFound, NoText
         It has no text of its own.
     """
     value = plain(value)
     if value is None:
         raise NullFound(name)
     if isinstance(value, bytes | bytearray | memoryview):
-        raise BytesFound(name)
+        raise NoText("a value is bytes, not text: decode it, {{ name.decode() }}")
+    if callable(value) or isinstance(value, ModuleType):
+        raise NoText(f"a value is a {type(value).__name__}, not text: call it, or name a field")
+    if hasattr(value, "columns") and hasattr(value, "shape"):
+        raise NoText("a value is a whole frame, not text: name one of the row's fields instead")
     return str(value)
 
 

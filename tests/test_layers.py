@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 LAYERS = [
     ["errors"],
     ["models"],
-    ["settings", "planning", "lifecycle", "sources", "cells", "values", "pricing", "lease"],
+    ["settings", "schemas", "planning", "lifecycle", "sources", "cells", "values"],
+    ["pricing", "lease"],
     ["templating", "progress", "collecting", "snapshots", "payloads"],
     ["prompts", "answers", "store", "providers"],
     ["frames"],

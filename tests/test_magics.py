@@ -182,7 +182,8 @@ def test_dry_run_sends_nothing(shell, sim, capsys):
     ok(shell, '%%llm_batch x --over ["a", "b"] --dry-run\nsay {{ item }}')
     said = capsys.readouterr().out
     assert "say a" in said
-    assert "2 requests in 1 jobs" in said
+    assert "2 requests, 1 job(s)" in said
+    assert "as a batch" in said
     assert sim.requests() == []
     assert "x" not in shell.user_ns
 
@@ -332,3 +333,115 @@ def test_loading_twice_and_unloading(shell):
     extension.unload(shell)
     assert shell.find_line_magic("llm_batch") is None
     assert len(shell.events.callbacks["pre_run_cell"]) == before - 1
+
+
+def test_the_cell_run_last_owns_the_name(shell, sim):
+    """A, B and A again while all run: the name gets A's answers, and every subcommand means A."""
+    sim.behave(seconds=1000)
+    a, b = ('%%llm_batch x --over ["z"]\n' + text for text in ("A {{ item }}", "B {{ item }}"))
+    accepted(shell, a)
+    accepted(shell, b)
+    ok(shell, a)
+    sim.advance(2000)
+    for name in ("x#1", "x#2"):
+        shell.book.client.get(name).refresh().wait(60)
+    ok(shell, "%llm_batch results x")
+    assert mark("A z") in shell.user_ns["x"][0]
+    assert shell.book.client.get("x").name == "x"
+    ok(shell, b)
+    assert mark("B z") in shell.user_ns["x"][0]
+
+
+def test_asking_early_does_not_end_the_waiting(shell, sim, capsys):
+    """`results` on a running batch, partial or not, leaves the answers to be bound when done."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    assert "wait" in line_of(shell, "%llm_batch results x", capsys)
+    ok(shell, "%llm_batch results x --partial")
+    assert "holds 0 of 1 answers so far" in capsys.readouterr().out
+    assert shell.user_ns["x"] == [None]
+    sim.advance(2000)
+    shell.book.client.get("x").refresh().wait(60)
+    bound_by(shell, "x", lambda value: value != [None])
+    assert mark("say a") in shell.user_ns["x"][0]
+
+
+def bound_by(shell, name, ready):
+    """Run empty cells until the variable is what is waited for."""
+    end = time.monotonic() + 20
+    while not ready(shell.user_ns[name]) and time.monotonic() < end:
+        ok(shell, "pass")
+        time.sleep(0.02)
+
+
+def test_interrupting_wait_options_is_one_line_too(shell, sim):
+    """Ctrl-C in a cell with --wait says that the batch goes on."""
+    sim.behave(seconds=1000)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    error = run(shell, '%%llm_batch x --over ["a"] --wait\nsay {{ item }}').error_in_exec
+    assert isinstance(error, UsageError)
+    assert "goes on in the background" in str(error)
+
+
+def test_collected_cells_can_be_dropped(shell, capsys):
+    """`forget` deletes what was collected; a dry run collects nothing."""
+    ok(shell, "%%llm_batch c --add -m openai:gpt-5\none")
+    ok(shell, "%%llm_batch c --add\ntwo")
+    assert "different models" in line_of(shell, "%llm_batch submit c", capsys)
+    ok(shell, "%llm_batch forget c")
+    assert "nothing was collected" in line_of(shell, "%llm_batch submit c", capsys)
+    ok(shell, "%%llm_batch d --add --dry-run\none")
+    assert "nothing was collected" in line_of(shell, "%llm_batch submit d", capsys)
+
+
+def test_a_kept_placeholder_names_the_variable(shell):
+    """A reference taken early says where the answers are, instead of asking to wait."""
+    ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    ok(shell, "early = x")
+    early = shell.user_ns["early"]
+    shell.book.client.get("x").wait(60)
+    if isinstance(early, Placeholder):
+        error = run(shell, "len(early)").error_in_exec
+        assert "'x' has them" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("pd", "module"), ("frame", "whole frame"), ("len", "builtin_function")],
+)
+def test_what_is_no_text_is_refused(shell, sim, capsys, value, words):
+    """Modules, functions and frames do not get into prompts by accident."""
+    shell.user_ns |= {"pd": pd, "frame": pd.DataFrame({"t": [1]})}
+    shell.user_ns["rows"] = pd.DataFrame({"t": ["a"]})
+    shell.user_ns["len"] = len
+    said = line_of(shell, f"%%llm_batch x --over rows\n{{{{ {value} }}}}", capsys)
+    assert words in said
+    assert sim.requests() == []
+
+
+def test_a_cell_without_a_field_is_pointed_out(shell, capsys):
+    """Every row asking the same is said before and on the panel."""
+    shell.user_ns["rows"] = pd.DataFrame({"t": ["a", "b"]})
+    ok(shell, "%%llm_batch x --over rows --dry-run\nclassify {t}")
+    assert "every row asks the same" in capsys.readouterr().out
+    ok(shell, "%%llm_batch x --over rows\nclassify {t}")
+    assert "every row asks the same" in capsys.readouterr().out
+
+
+def test_every_subcommand_explains_itself(shell, capsys):
+    """`--help` lists the options of the cell and of each subcommand."""
+    ok(shell, "%llm_batch retry --help")
+    assert "name" in capsys.readouterr().out
+    ok(shell, "%%llm_batch --help\nx")
+    assert "--system-from" in capsys.readouterr().out
+    assert "--help" in line_of(shell, "%llm_batch status", capsys)
+
+
+def test_a_bad_setting_does_not_stop_loading(shell, capsys):
+    """A value of the wrong type falls back to the defaults, with a line that says so."""
+    extension.unload(shell)
+    shell.config.LLMBatch.model = 5
+    extension.load(shell)
+    assert "setting" in capsys.readouterr().out
+    assert shell.find_line_magic("llm_batch") is not None

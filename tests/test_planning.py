@@ -41,6 +41,15 @@ def test_120000_rows_make_three_jobs():
     assert [draft.count for draft in splitter.drafts] == [50_000, 50_000, 20_000]
 
 
+def test_full_jobs_of_a_provider_without_labels_differ_in_size():
+    """Where the number of rows is all that tells jobs apart, no two full ones have the same."""
+    limits = Limits(requests=100, bytes=10**6, line_bytes=1000, labelled=False)
+    splitter = planning.Splitter()
+    for row in range(450):
+        splitter.place(row, "anthropic", "m", 100, limits)
+    assert [draft.count for draft in splitter.drafts] == [100, 99, 98, 97, 56]
+
+
 def test_a_row_too_large_is_named():
     """A row that no job can hold is refused by its number."""
     limits = Limits(requests=5, bytes=100, line_bytes=80)

@@ -812,6 +812,7 @@ def test_the_ledger_has_one_entry_per_executed_row(sim, client):
         "body_sha": body_sha(body),
         "input_tokens": outputs[0]["response"]["body"]["usage"]["prompt_tokens"],
         "cached_tokens": 0,
+        "cache_write_tokens": 0,
         "output_tokens": outputs[0]["response"]["body"]["usage"]["completion_tokens"],
         "mode": "batch",
         "at": in_batch["at"],

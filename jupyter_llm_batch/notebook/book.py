@@ -18,6 +18,9 @@ from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
 from .panels import Panels
 
+#: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
+SIMULATED_MODEL = "openai:gpt-5-mini"
+
 
 class Book:
     """What the magics act on.
@@ -71,11 +74,20 @@ class Book:
 
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""
+        if not self.config.model:
+            self.config.model = SIMULATED_MODEL
         client = session.simulate(
             settings=self.config.settings(), notebook=self.notebook, seconds=seconds
         )
         self.use(client)
         return client
+
+    def end_simulation(self) -> None:
+        """Go back to the real providers; simulated batches are kept for the next time."""
+        if self._client is not None and self._client.simulated:
+            if self.config.model == SIMULATED_MODEL:
+                self.config.model = ""
+            self.use(Client(notebook=self.notebook, settings=self.config.settings()))
 
     def close(self) -> None:
         """Stop driving; batches go on at their providers."""
@@ -130,8 +142,10 @@ class Book:
             The variable holds something of the user's.
         """
         name = handle.record.name
-        self._awaited.discard(handle.id)
-        if not self.binder.bind_now(name, handle.answers(partial=partial)):
+        answers = handle.answers(partial=partial)
+        if handle.done:
+            self._awaited.discard(handle.id)  # else they are bound again when all are there
+        if not self.binder.bind_now(name, answers):
             raise UsageProblem(
                 f"the variable {name!r} holds something of yours and was left alone: "
                 f"`del {name}` and run this again, or take the answers with "
@@ -142,8 +156,11 @@ class Book:
         """Put the placeholder in place and remember to bind the answers."""
         name = handle.record.name
         self._awaited.add(handle.id)
+        kind = self.shell.user_ns.get(handle.record.recipe.schema_name)
+        if isinstance(kind, type):
+            self.client.know_kind(handle.record, kind)
         if name not in self.shell.user_ns or self.binder.is_ours(name):
-            self.binder.reserve(name, Placeholder(name, handle.__repr__))
+            self.binder.reserve(name, Placeholder(name, handle.__repr__, lambda: handle.done))
 
     # -- told by the background --------------------------------------------------------------------
 

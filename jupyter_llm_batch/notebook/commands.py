@@ -12,13 +12,16 @@ from IPython.core.error import UsageError
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
+from ..progress import count
 from . import doctor, show
 from .book import Book
 from .help import LINE_HELP
 from .options import (
+    HelpShown,
     Parser,
     add_submit_options,
     cell_parser,
+    seconds,
     submit_options,
     words,
 )
@@ -29,6 +32,8 @@ def one_line() -> Iterator[None]:
     """Turn our errors into IPython's one-line usage errors; a traceback of ours helps nobody."""
     try:
         yield
+    except HelpShown as shown:
+        print(shown)
     except LLMBatchError as error:
         raise UsageError(" ".join(str(error).split())) from None
     except OSError as error:
@@ -73,7 +78,7 @@ class Commands:
             options = submit_options(args, self.book.shell.user_ns)
             if args.split:
                 options["split"] = True
-            if args.add:
+            if args.add and not args.dry_run:
                 self._add(args.name, cell, options, args.over or "")
             elif args.dry_run:
                 show.preview(self.book.client.preview(
@@ -82,7 +87,7 @@ class Commands:
             else:
                 handle = self.book.submit(args.name, cell, options, args.over or "")
                 if args.wait:
-                    self.book.wait(handle)
+                    self._waiting(handle)
 
     def line(self, line: str) -> None:
         """Run ``%llm_batch``."""
@@ -127,7 +132,7 @@ class Commands:
             return
         handle = self.book.submit(args.name, None, options, args.over)
         if args.wait:
-            self.book.wait(handle)
+            self._waiting(handle)
 
     def _submit(self, found: list[str]) -> None:
         parser = _named("submit")
@@ -138,7 +143,7 @@ class Commands:
         handle = self.book.client.submit_draft(args.name, resubmit=args.resubmit)
         self.book.started(handle)
         if args.wait:
-            self.book.wait(handle)
+            self._waiting(handle)
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -191,6 +196,9 @@ class Commands:
         handle = self._get("wait", found)
         if not handle.done:
             self.book.panels.show(handle.snapshot())
+        self._waiting(handle)
+
+    def _waiting(self, handle: BatchHandle) -> None:
         try:
             self.book.wait(handle)
         except KeyboardInterrupt:
@@ -202,7 +210,15 @@ class Commands:
         args = parser.parse(found)
         handle = self.book.client.get(args.name)
         self.book.bind(handle, partial=args.partial)
-        print(f"{handle.record.name} holds the answers: {handle!r}")
+        snapshot = handle.snapshot()
+        if snapshot.finished:
+            print(f"{handle.record.name} holds the answers: {snapshot.line}")
+        else:
+            print(
+                f"{handle.record.name} holds {count(snapshot.ok)} of {count(snapshot.rows)} "
+                "answers so far (a provider hands them out when a job ends); the rest follow "
+                f"when they are there: {snapshot.line}"
+            )
 
     # -- acting ------------------------------------------------------------------------------------
 
@@ -231,6 +247,9 @@ class Commands:
         if (args.name is None) == (args.older_than is None):
             raise UsageProblem("%llm_batch forget NAME, or %llm_batch forget --older-than 30d")
         client = self.book.client
+        if args.name is not None and client.drop_draft(args.name):
+            print(f"{args.name}: what was collected is deleted; nothing of it was sent")
+            return
         if args.name is not None:
             handles = [client.get(args.name)]
         else:
@@ -252,10 +271,13 @@ class Commands:
 
     def _simulator(self, found: list[str]) -> None:
         parser = Parser("%llm_batch simulator")
-        parser.add_argument("--seconds", type=float, default=8.0)
+        parser.add_argument("--seconds", type=seconds, default=8.0, help="life of a batch")
+        parser.add_argument("--off", action="store_true", help="back to the real providers")
         args = parser.parse(found)
-        if not self.book.config.model:
-            self.book.config.model = show.SIMULATED_MODEL
+        if args.off:
+            self.book.end_simulation()
+            print("This kernel talks to the real providers again.")
+            return
         print(
             "This kernel now talks to simulated providers on this machine: no key, no cost, "
             "made-up answers.\nAfter a restart of the kernel, run this line again to go on."
@@ -265,5 +287,8 @@ class Commands:
 
 def _unknown(word: str, commands: dict[str, Any]) -> str:
     near = difflib.get_close_matches(word, commands, n=1)
-    hint = f": did you mean `%llm_batch {near[0]}`?" if near else ""
-    return f"unknown subcommand {word!r}{hint} `%llm_batch?` lists them"
+    hint = f": did you mean `%llm_batch {near[0]}`?" if near else ";"
+    return (
+        f"unknown subcommand {word!r}{hint} `%llm_batch?` lists them; "
+        f"`%llm_batch status {word}` shows a batch, `%%llm_batch {word}` makes one"
+    )

@@ -23,6 +23,8 @@ class LLMBatch(Configurable):
     )
     retry = Integer(2, min=0, help="rounds of automatic retry for rows not billed").tag(config=True)
 
+    reask = Integer(0, min=0, help="rounds for rows that may have been billed").tag(config=True)
+
     def settings(self) -> Settings:
         """Return the present values."""
         return Settings(
@@ -31,4 +33,5 @@ class LLMBatch(Configurable):
             poll_seconds=self.poll_seconds,
             max_tokens=self.max_tokens or None,
             retry=self.retry,
+            reask=self.reask,
         )

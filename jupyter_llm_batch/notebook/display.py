@@ -124,8 +124,7 @@ class TextView:
         """Print the line if the state is new; called in the user's thread."""
         if self._latest is not None and self._latest.state != self._said:
             self._said = self._latest.state
-            notice = f" · {self._latest.notice}" if self._latest.notice else ""
-            print(f"{self._latest.line}{notice}")
+            print(self._latest.line)
 
 
 def _live(snapshot: Snapshot, on_action: Callable[[str, str], object]) -> _Live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import TraitError
 
 from ..errors import LLMBatchError
 from .completion import make_matcher
@@ -18,7 +19,11 @@ def load(shell: InteractiveShell) -> None:
     """Load the extension into `shell`; loading twice changes nothing."""
     if id(shell) in _loaded:
         return
-    config = LLMBatch(parent=shell)
+    try:
+        config = LLMBatch(parent=shell)
+    except TraitError as error:
+        print(f"llm_batch: a setting cannot be used, so all have their defaults: {error}")
+        config = LLMBatch()
     magics = LLMBatchMagics(shell, config)
     matcher = make_matcher(magics)
     shell.register_magics(magics)

@@ -46,6 +46,8 @@ Options
 --param KEY=VALUE           any request parameter; the value is JSON, or else a string
 --endpoint NAME             chat (default), responses, embeddings, or a provider's path
 --embed                     embeddings instead of answers: vectors come back
+--schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
+                            schema of the notebook; a frame gets its fields as columns
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
@@ -53,6 +55,8 @@ Options
 --dry-run                   show the first prompts and the split, send nothing
 --wait                      block until the answers are there (Run All, papermill)
 --retry N                   rounds of automatic retry for rows that were not billed (2)
+--reask N                   rounds for rows that may have been billed: answers that break the
+                            schema, were cut off or never came back (0)
 --resubmit                  pay again although this was submitted before
 
 Without a key: `%llm_batch simulator` first. More: `%llm_batch?`

@@ -18,14 +18,21 @@ class Placeholder:
     batch is and how to wait, so that no code computes with something that is not there.
     """
 
-    def __init__(self, name: str, line: Callable[[], str]) -> None:
+    def __init__(self, name: str, line: Callable[[], str], is_done: Callable[[], bool]) -> None:
         self._llm_batch_name = name
         self._llm_batch_line = line
+        self._llm_batch_is_done = is_done
 
     def __repr__(self) -> str:
         return self._llm_batch_line()
 
     def _llm_batch_refuse(self) -> NoReturn:
+        name = self._llm_batch_name
+        if self._llm_batch_is_done():
+            raise NotReady(
+                f"this was taken before the answers came: {name!r} has them, or "
+                f"`%llm_batch results {name}` binds them"
+            )
         raise NotReady(
             f"the answers are not there yet: {self._llm_batch_line()}; "
             f"`%llm_batch wait {self._llm_batch_name}` waits for them"

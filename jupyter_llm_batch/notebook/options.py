@@ -8,7 +8,7 @@ import difflib
 import json
 from typing import Any, NoReturn
 
-from ..errors import UsageProblem
+from ..errors import LLMBatchError, UsageProblem
 
 _OPEN, _CLOSE = "([{", ")]}"
 
@@ -61,6 +61,10 @@ def _unquoted(word: str) -> str:
     return word
 
 
+class HelpShown(LLMBatchError):
+    """The user asked for the options; the message is their description."""
+
+
 class Parser(argparse.ArgumentParser):
     """Argparse that raises one line instead of ending the process."""
 
@@ -73,18 +77,20 @@ class Parser(argparse.ArgumentParser):
         if unknown != message:
             word = unknown.split()[0]
             near = difflib.get_close_matches(word, self.options(), n=1)
-            hint = f": did you mean {near[0]}?" if near else ""
+            hint = f": did you mean {near[0]}?" if near else ";"
             raise UsageProblem(
-                f"{self.prog}: unknown {word!r}{hint} `{self.prog}?` lists the options"
+                f"{self.prog}: unknown {word!r}{hint} `{self.prog} --help` lists the options"
             )
-        raise UsageProblem(f"{self.prog}: {message}; `{self.prog}?` explains")
+        raise UsageProblem(f"{self.prog}: {message}; `{self.prog} --help` explains")
 
     def options(self) -> list[str]:
         """Return every option string."""
         return [string for action in self._actions for string in action.option_strings]
 
     def parse(self, line_words: list[str]) -> argparse.Namespace:
-        """Parse words; raises `UsageProblem`."""
+        """Parse words; raises `UsageProblem`, or `HelpShown` for ``--help``."""
+        if {"-h", "--help"} & set(line_words):
+            raise HelpShown(self.format_help())
         return self.parse_args(line_words)
 
 
@@ -121,11 +127,24 @@ def add_submit_options(parser: Parser) -> None:
     )
     add("--endpoint", default="", metavar="NAME", help="chat, responses, embeddings, or a path")
     add("--embed", action="store_true", help="embeddings instead of answers")
+    add("--schema", metavar="NAME", help="structured output: a model, dataclass or JSON schema")
     add("--skip-null", action="store_true", help="leave out rows with an empty cell")
     add("--retry", type=_count, metavar="N", help="rounds of retry for rows not billed (default 2)")
+    add("--reask", type=_count, metavar="N", help="rounds for rows maybe billed (default 0)")
     add("--dry-run", action="store_true", help="show prompts and split, send nothing")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds that is not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -202,8 +221,11 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> dict[
         "skip_null": args.skip_null,
         "column": args.column,
         "retry": args.retry,
+        "reask": args.reask,
         "resubmit": args.resubmit,
     }
+    if args.schema is not None:
+        options["schema"] = evaluate(args.schema, namespace, "--schema")
     if args.over is not None:
         options["over"] = evaluate(args.over, namespace, "--over")
     return options

@@ -65,4 +65,6 @@ class Panels:
 
     def _noted(self, snapshot: Snapshot) -> Snapshot:
         notice = self.notices.get(snapshot.batch_id, "")
-        return msgspec.structs.replace(snapshot, notice=notice) if notice else snapshot
+        if not notice:
+            return snapshot
+        return msgspec.structs.replace(snapshot, notice=notice, line=f"{snapshot.line} · {notice}")

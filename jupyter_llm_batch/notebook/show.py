@@ -18,9 +18,6 @@ from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
 from ..progress import count, duration, money
 
-#: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
-SIMULATED_MODEL = "openai:gpt-5-mini"
-
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -159,13 +156,22 @@ def preview(plan: Preview) -> None:
     """Print what ``--dry-run`` found: prompts, split, size. Nothing was sent."""
     if plan.same_as:
         print(f"the same as {plan.same_as}: running the cell attaches to it, at no new cost")
+    if plan.note:
+        print(f"mind: {plan.note}\n")
+    if plan.system:
+        print(f"--- system prompt ---\n{plan.system[:2000]}\n")
     for number, prompt in enumerate(plan.prompts):
         print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{prompt[:2000]}\n")
     jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
-    print(f"{plan.name}: {plan.model}, {sent:,} requests in {len(plan.jobs)} jobs: {jobs}")
+    print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
+    price = "price not known"
+    if plan.cost is not None:
+        batch, realtime = float(plan.cost.batch), float(plan.cost.realtime)
+        price = f"about {money(batch)} as a batch ({money(realtime)} in real time)"
+    print(f"input: roughly {plan.tokens:,} tokens, {price}; answers come on top")
     if plan.reused:
-        print(f"{plan.reused:,} answers of earlier runs would be used again")
+        print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
     if plan.skipped:
         print(f"{plan.skipped:,} rows are left out (--skip-null)")
     print("nothing was sent; run the cell without --dry-run to submit")

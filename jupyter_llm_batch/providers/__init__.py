@@ -15,7 +15,11 @@ __all__ = ["Adapter", "Encoder", "Limits", "make", "names", "qualify"]
 
 GROUP = "jupyter_llm_batch.providers"
 
-_BUILT_IN = {"openai": ".openai:OpenAI"}
+_BUILT_IN = {
+    "anthropic": ".anthropic:Anthropic",
+    "google": ".google:Google",
+    "openai": ".openai:OpenAI",
+}
 
 #: Model names that everybody knows, so that the provider need not be typed.
 _WELL_KNOWN = {

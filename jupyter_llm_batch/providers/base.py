@@ -82,7 +82,10 @@ class Adapter(Protocol):
         ...
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:
-        """Look for the job a lost `create` may have made; None when the listing has none."""
+        """Look for the job a lost `create` may have made; None when the listing has none.
+
+        A provider that keeps no label raises `Undecided` with the jobs that may be the one.
+        """
         ...
 
     async def retrieve(self, remote_id: str) -> Remote:

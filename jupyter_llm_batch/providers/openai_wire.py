@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .. import schemas
 from ..errors import UsageProblem
 from ..models import Content, Recipe
 from .base import Encoder
@@ -78,11 +79,15 @@ def validate(recipe: Recipe) -> None:
         raise UsageProblem("with --raw the system prompt belongs into the request bodies")
     if recipe.system is not None and name not in _SYSTEM:
         raise UsageProblem(f"the endpoint {recipe.endpoint!r} takes no system prompt")
+    if recipe.schema is not None and (recipe.raw or name not in _SYSTEM):
+        raise UsageProblem("--schema goes with the endpoints chat and responses, without --raw")
     if recipe.max_tokens is not None and name not in _MAX_TOKENS:
         raise UsageProblem(f"the endpoint {recipe.endpoint!r} takes no --max-tokens")
     ours = {"model", _CONTENT[name]} if name in PATHS else {"model"}
     if recipe.system is not None:
         ours.add("instructions")
+    if recipe.schema is not None:
+        ours |= {"response_format", "text"}
     taken = sorted(ours & recipe.params.keys())
     if taken:
         raise UsageProblem(f"the parameter {taken[0]!r} is set by the batch itself: remove it")
@@ -143,8 +148,23 @@ def _shared(recipe: Recipe, model: str, name: str) -> dict[str, Any]:
         shared["instructions"] = recipe.system
     if recipe.max_tokens is not None and not _TOKEN_BOUNDS & recipe.params.keys():
         shared[_MAX_TOKENS[name]] = recipe.max_tokens
+    if recipe.schema is not None:
+        shared.update(_structured(recipe, name))
     shared.update(recipe.params)
     return shared
+
+
+def _structured(recipe: Recipe, name: str) -> dict[str, Any]:
+    assert recipe.schema is not None
+    strict = not schemas.is_open(recipe.schema)
+    form = {
+        "name": recipe.schema_name or "answer",
+        "schema": schemas.strict(recipe.schema) if strict else recipe.schema,
+        "strict": strict,
+    }
+    if name == "chat":
+        return {"response_format": {"type": "json_schema", "json_schema": form}}
+    return {"text": {"format": {"type": "json_schema", **form}}}
 
 
 def _around(recipe: Recipe, name: str) -> tuple[bytes, bytes, bytes]:
@@ -213,7 +233,7 @@ def _unencodable(exc: Exception, what: str) -> UsageProblem:
 def meaning(recipe: Recipe, model: str) -> bytes:
     """Return the record of what is meant; ``v1`` never changes for the same meaning."""
     params = {key: value for key, value in recipe.params.items() if key not in _CACHE_HINTS}
-    record = {
+    record: dict[str, Any] = {
         "provider": PROVIDER,
         "endpoint": kind(recipe.endpoint),
         "model": model,
@@ -222,6 +242,8 @@ def meaning(recipe: Recipe, model: str) -> bytes:
         "params": params,
         "raw": recipe.raw,
     }
+    if recipe.schema is not None:
+        record["schema"] = recipe.schema
     # The standard library's form is fixed where an encoder's may change with its release.
     plain = msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
     return b"v1" + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()

@@ -82,7 +82,7 @@ def from_status(
         kind = Vanished
     elif status in {429, 529}:  # turned away at the door
         kind = Busy
-    elif status in {408, 409} or status >= 500:
+    elif status in {408, 409, 499} or status >= 500:
         kind = Unclear
     else:
         kind = Refused

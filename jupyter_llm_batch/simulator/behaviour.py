@@ -34,6 +34,10 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     stuck: bool = False
     #: A state name that running batches show instead of their own.
     unknown_state: str = ""
+    #: Whether Gemini's jobs with failed rows end as partially succeeded.
+    partial_state: bool = False
+    #: Most seconds that Anthropic's polls of unfinished batches ask to wait; none when 0.
+    anthropic_retry_after: int = 10
     #: Result lines with ids that nobody sent, added to each batch that ends.
     extra_rows: int = 0
     #: Seed of the rates and of the order of the results.

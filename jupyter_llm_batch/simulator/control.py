@@ -13,11 +13,14 @@ from typing import Any
 
 import msgspec
 
+from .anthropic import Anthropic
 from .behaviour import Behaviour
 from .engine import Clock, Engine
 from .fates import Fates
 from .faults import Fault, Faults
 from .files import Files, private_folder, write_whole
+from .google import Google
+from .google_files import Uploads
 from .ledger import Ledger
 from .openai import OpenAI
 from .wire import Call, Provider, Refused, Reply, Route
@@ -63,7 +66,13 @@ class World:
         self.seen: deque[Seen] = deque(maxlen=_LOGGED)
         self.token = secrets.token_hex(16)
         self.last_request = time.monotonic()
-        self.providers: list[Provider] = [OpenAI(self._engine, self.files)]
+        uploads = Uploads(self.files, self.clock)
+        self.providers: list[Provider] = [
+            OpenAI(self._engine, self.files),
+            Anthropic(self._engine, self.files),
+            Google(self._engine, self.files, uploads),
+            uploads,
+        ]
 
     def save(self) -> None:
         """Write down what is not in a file of its own."""

@@ -254,6 +254,12 @@ class Engine:
                 batch.held_since = None
             self._save(batch)
 
+    async def read(self, batch: Batch) -> None:
+        """Read the requests of a batch now, for a provider that knows them from the start."""
+        async with self._locks.setdefault(batch.id, asyncio.Lock()):
+            if not batch.validated:
+                await self._validate(batch)
+
     async def cancel(self, batch: Batch) -> None:
         """Begin to cancel a settled batch; what is done by now stays done."""
         now = self.clock.now()

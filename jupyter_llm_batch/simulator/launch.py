@@ -31,6 +31,21 @@ class Running(msgspec.Struct, frozen=True):
     url: str
     pid: int
 
+    def behave(self, **switches: object) -> None:
+        """Set switches of `Behaviour`."""
+        request = urllib.request.Request(  # noqa: S310 - http on loopback
+            f"{self.url}/_sim/behave",
+            data=msgspec.json.encode(switches),
+            headers={"Content-Type": "application/json"},
+        )
+        with _direct().open(request, timeout=5):
+            pass
+
+
+def _direct() -> urllib.request.OpenerDirector:
+    """Return what opens addresses without a proxy of the environment in between."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class Address(msgspec.Struct):
     """What a simulator process writes down about itself, in ``simulator.json``."""

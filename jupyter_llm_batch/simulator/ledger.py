@@ -35,6 +35,8 @@ class Entry(msgspec.Struct, kw_only=True):
     output_tokens: int
     mode: str
     at: float
+    #: Part of the input that was written to a prompt cache.
+    cache_write_tokens: int = 0
 
 
 class Ledger:

@@ -36,6 +36,7 @@ class Usage(msgspec.Struct):
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 class Batch(msgspec.Struct, kw_only=True):

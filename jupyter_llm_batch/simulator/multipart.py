@@ -1,4 +1,4 @@
-"""Reads a ``multipart/form-data`` body as it arrives; its file goes straight to disk."""
+"""Reads a large body as it arrives: a form, whose file goes to disk, or any, all of it to disk."""
 
 from __future__ import annotations
 
@@ -103,3 +103,21 @@ class FormReader:
             self.form.fields[self._name] = self._text.decode("utf-8", "replace")
         self._name = None
         self._text.clear()
+
+
+class BodyReader:
+    """Feed it chunks; all of them become the file of a form without fields."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.form = Form(file=scratch, complete=True)
+        self._file = private_open(scratch, "wb")
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of the body."""
+        self._file.write(chunk)
+        self.form.size += len(chunk)
+
+    def close(self) -> Form:
+        """Return the form."""
+        self._file.close()
+        return self.form

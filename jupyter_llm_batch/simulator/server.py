@@ -16,7 +16,7 @@ from tornado.web import Application, RequestHandler, stream_request_body
 
 from .control import Control, Seen, World
 from .faults import Fault
-from .multipart import FormReader
+from .multipart import BodyReader, FormReader
 from .wire import Call, Provider, Refused, Reply, Route
 
 #: Largest body; OpenAI takes files of 512 MB.
@@ -49,7 +49,7 @@ class _Handler(RequestHandler):
         self._gone = asyncio.Event()
         self._fault: Fault | None = None
         self._body = bytearray()
-        self._reader: FormReader | None = None
+        self._reader: FormReader | BodyReader | None = None
         self._refusal: Reply | None = None
         self._provider: Provider | None = None
 
@@ -96,6 +96,8 @@ class _Handler(RequestHandler):
         if self._route.upload:
             content_type = request.headers.get("Content-Type", "")
             self._reader = FormReader(content_type, self._world.files.scratch())
+        elif self._route.spool:
+            self._reader = BodyReader(self._world.files.scratch())
 
     def _find_route(self, provider: Provider) -> None:
         path = self.request.path.removeprefix(provider.prefix)

@@ -57,6 +57,8 @@ class Route:
     handle: Callable[[Call], Awaitable[Reply]]
     #: Whether the body is a form with a file, which then goes to disk as it arrives.
     upload: bool = False
+    #: Whether the whole body goes to disk as it arrives, as the file of a form without fields.
+    spool: bool = False
 
 
 class Provider(Protocol):

@@ -1,0 +1,118 @@
+"""The SDK's client for one Anthropic account, and what its exceptions mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import LLMBatchError, Unclear, UsageProblem
+from .translation import from_status, from_transport, retry_after
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from httpx2 import Timeout
+
+KEY = "ANTHROPIC_API_KEY"
+TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+BASE_URL = "ANTHROPIC_BASE_URL"
+HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+DEFAULT_URL = "https://api.anthropic.com"
+KEYS_PAGE = "https://platform.claude.com/settings/keys"
+
+_QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+#: An empty account is told by a 400 like any other mistake; only its words differ.
+_NO_CREDIT = "credit balance is too low"
+
+
+def connect(key: str, token: str, base_url: str, headers: Mapping[str, str]) -> AsyncAnthropic:
+    """Return a client of exactly this account, which repeats nothing by itself."""
+    import anthropic
+
+    client = anthropic.AsyncAnthropic(
+        # With one of these given, the SDK looks for no other credentials, nor for a profile.
+        api_key=key or None,
+        auth_token=token or None,
+        base_url=base_url,
+        webhook_key="",
+        max_retries=0,
+        open_telemetry=False,
+        # A proxy cannot reach this machine's own servers.
+        http_client=anthropic.DefaultAsyncHttpxClient(
+            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+        ),
+    )
+    # By way of the constructor they would join those that the process's own environment names,
+    # where another account may live than the one meant.
+    client._custom_headers = headers
+    return client
+
+
+def custom_headers(text: str) -> dict[str, str]:
+    """Read ``Name: value`` lines, the names in lower case."""
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
+
+
+def normalised(url: str) -> str:
+    """Return a base URL in the one spelling by which accounts are compared."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
+    return parts._replace(
+        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
+    ).geturl()
+
+
+def timeout(*, read: float, write: float = 60.0) -> Timeout:
+    """Return the seconds that a call may take, by what it waits for."""
+    import httpx2
+
+    return httpx2.Timeout(connect=10.0, read=read, write=write, pool=30.0)
+
+
+@asynccontextmanager
+async def translate(who: str) -> AsyncIterator[None]:
+    """Turn whatever the SDK, httpx2 or a strange answer raises into our errors."""
+    import ssl
+
+    import anthropic
+    import anyio
+    import httpx2
+    import msgspec
+
+    try:
+        yield
+    except anthropic.APIStatusError as exc:
+        raise _from_answer(exc, who) from exc
+    except anthropic.APIConnectionError as exc:
+        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from exc
+    except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
+        raise from_transport(exc, who, BASE_URL) from exc
+    except (anthropic.AnthropicError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Unclear(
+            f"{who} gave an answer that is no Anthropic answer ({type(exc).__name__}): "
+            f"check {BASE_URL}"
+        ) from exc
+
+
+def _from_answer(exc: Any, who: str) -> LLMBatchError:
+    message = exc.api_message
+    if not isinstance(message, str):
+        # Pages of proxies are HTML; their status says as much as they do.
+        body = exc.body
+        message = body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+    kind = exc.type if isinstance(exc.type, str) else None
+    code = exc.error_code or kind
+    return from_status(
+        exc.status_code,
+        message,
+        who,
+        code=code,
+        quota=code in _QUOTA_CODES or kind == "billing_error" or _NO_CREDIT in message,
+        wait=retry_after(exc.response.headers, time.time()),
+        key_hint=f"(check {KEY}: {KEYS_PAGE})",
+    )

@@ -1,0 +1,222 @@
+"""Anthropic's result lines, without I/O: one raw line in, one `Result` out, never an exception.
+
+A line is ``{"custom_id", "result": {"type", …}}``. The type is an open string: one that was never
+seen before may stand for work that was done, so its row counts as perhaps billed and is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from ..errors import redact
+from ..models import Outcome, Result, Usage
+
+_ERROR_LENGTH = 500
+#: Types of errors that passed on Anthropic's side; an errored row is never billed.
+_TRANSIENT = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
+#: One word for one thing: a finished answer and a cut one are called the same everywhere.
+_REASONS = {"end_turn": "stop", "max_tokens": "length"}
+_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+
+
+# -- what is read of a line; everything else is skipped by the decoder --------------------------
+
+
+class _Written(msgspec.Struct):
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _Written | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    text: Any = None
+    name: Any = None
+    id: Any = None
+    input: Any = None
+
+
+class _StopDetails(msgspec.Struct):
+    explanation: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block]
+    model: str | None = None
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+    usage: _Tokens | None = None
+
+
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
+class _Error(msgspec.Struct):
+    """An error, or the envelope of one: the real one lies a level deeper."""
+
+    type: str | None = None
+    message: str | None = None
+    details: _Details | None = None
+    error: _Error | None = None
+
+
+class _Outcome(msgspec.Struct):
+    type: str
+    message: _Message | None = None
+    error: _Error | None = None
+
+
+class _Line(msgspec.Struct):
+    custom_id: str
+    result: _Outcome
+
+
+_LINE = msgspec.json.Decoder(_Line)
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def parse(line: bytes) -> Result:
+    """Read one result line; unknown shapes become ``failed``."""
+    try:
+        read = _LINE.decode(line)
+    except (ValueError, RecursionError):
+        try:
+            read = _LINE.decode(_mended(line))
+        except (ValueError, RecursionError):
+            return _unreadable(line)
+    custom_id, result = read.custom_id, read.result
+    match result.type:
+        case "succeeded" if result.message is not None:
+            return _answered(custom_id, result.message)
+        case "errored":
+            return _errored(custom_id, result.error)
+        case "canceled":
+            return Result(
+                custom_id=custom_id,
+                outcome=Outcome.CANCELLED,
+                error="the batch was cancelled before this request ran",
+                code="canceled",
+            )
+        case "expired":
+            return Result(
+                custom_id=custom_id,
+                outcome=Outcome.EXPIRED,
+                error="the batch expired before this request ran",
+                code="expired",
+                transient=True,
+            )
+    return Result(
+        custom_id=custom_id,
+        outcome=Outcome.FAILED,
+        error=_one_line(f"a result of type {result.type!r} cannot be read; the raw line is kept"),
+        code=result.type,
+        billed=True,
+    )
+
+
+def _answered(custom_id: str, message: _Message) -> Result:
+    reason = message.stop_reason
+    text: str | None = "".join(
+        block.text
+        for block in message.content
+        if block.type == "text" and isinstance(block.text, str)
+    )
+    if reason == "refusal":
+        why = message.stop_details.explanation if message.stop_details is not None else None
+        told = why or text or "the model declined to answer"
+        return _billed(custom_id, message, Outcome.REFUSED, error=_one_line(told), code=reason)
+    if not text:
+        calls = [
+            {"id": block.id, "name": block.name, "input": block.input}
+            for block in message.content
+            if block.type == "tool_use"
+        ]
+        text = msgspec.json.encode(calls).decode() if calls else None
+    if text is None and reason != "max_tokens":  # all tokens spent on thinking is still "length"
+        told = "the answer holds no text"
+        return _billed(custom_id, message, Outcome.FAILED, error=told, code="no_text")
+    return _billed(custom_id, message, Outcome.OK, text=text or "")
+
+
+def _billed(custom_id: str, message: _Message, outcome: Outcome, **more: Any) -> Result:
+    reason = message.stop_reason
+    return Result(
+        custom_id=custom_id,
+        outcome=outcome,
+        finish_reason=_REASONS.get(reason, reason) if reason else None,
+        usage=_usage(message.usage),
+        model=message.model,
+        billed=True,
+        **more,
+    )
+
+
+def _errored(custom_id: str, error: _Error | None) -> Result:
+    while error is not None and error.error is not None:
+        error = error.error
+    kind = error.type if error is not None else None
+    code = error.details.error_code if error is not None and error.details is not None else None
+    message = error.message if error is not None else None
+    return Result(
+        custom_id=custom_id,
+        outcome=Outcome.FAILED,
+        error=_one_line(message or kind or "the request failed"),
+        code=code or kind or "errored",
+        transient=kind in _TRANSIENT,
+    )
+
+
+def _unreadable(line: bytes) -> Result:
+    found = _CUSTOM_ID.search(line)
+    return Result(
+        custom_id=found[1].decode() if found else "",
+        outcome=Outcome.FAILED,
+        error="the answer has a form that this version cannot read; the raw line is kept",
+        code="unreadable",
+        billed=True,
+    )
+
+
+def _mended(line: bytes) -> bytes:
+    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
+    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def _usage(tokens: _Tokens | None) -> Usage:
+    if tokens is None:
+        return Usage()
+    read = tokens.cache_read_input_tokens or 0
+    written = tokens.cache_creation_input_tokens or 0
+    by_life, details = tokens.cache_creation, tokens.output_tokens_details
+    return Usage(
+        # Anthropic counts the three kinds of input apart.
+        input=(tokens.input_tokens or 0) + read + written,
+        output=tokens.output_tokens or 0,
+        cached=read,
+        reasoning=(details and details.thinking_tokens) or 0,
+        cache_write=written,
+        cache_write_1h=(by_life and by_life.ephemeral_1h_input_tokens) or 0,
+    )
+
+
+def _one_line(text: str) -> str:
+    return redact(" ".join(text.split())[:_ERROR_LENGTH])

@@ -1,0 +1,373 @@
+"""The Gemini adapter, for the Developer API (Google AI Studio's keys).
+
+The SDK uploads files and reads error answers; jobs are created and read as raw JSON over the same
+connections, because the SDK's job drops counts and errors and its requests would be rewritten. No
+request is repeated here: the poller repeats what may be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from ..errors import (
+    Incomplete,
+    KeyRefused,
+    LLMBatchError,
+    Refused,
+    Unclear,
+    UsageProblem,
+    Vanished,
+)
+from ..models import Account, Job, Recipe, Remote, Result, Sink
+from . import google_objects as objects
+from . import google_results as results
+from . import google_wire as wire
+from .base import Encoder, Limits
+from .google_errors import BASE_URL, translate
+
+if TYPE_CHECKING:
+    from google.genai import Client
+    from httpx2 import AsyncClient, Timeout
+
+KEY = "GEMINI_API_KEY"
+#: Wins over the other one, as in the SDK.
+KEY_BEFORE = "GOOGLE_API_KEY"
+VERSION = "GOOGLE_GENAI_API_VERSION"
+_DEFAULT_URL = "https://generativelanguage.googleapis.com"
+_KEYS_PAGE = "https://aistudio.google.com/apikey"
+_MODELS_PAGE = "https://ai.google.dev/gemini-api/docs/models"
+
+#: 2 GB is the limit of an uploaded file. No limit of rows is documented, so it is the smallest of
+#: the others; nor one of a row, so it is what fits beside nothing else into an inline job.
+_LIMITS = Limits(requests=50_000, bytes=1_900_000_000, line_bytes=18_000_000)
+#: Up to here a job goes inline: 20 MB are allowed. The answers then come in one JSON text, twice,
+#: so that many rows are better off in a file, which can be streamed.
+_INLINE_BYTES = 18_000_000
+_INLINE_ROWS = 5_000
+
+#: Clocks differ: a listing is read this far beyond the moment asked for.
+_CLOCK_SKEW = 600.0
+_PAGE = 100
+_PIECE = 1 << 20
+
+
+class Google:
+    """Gemini under the account that `environ` names.
+
+    Parameters
+    ----------
+    environ
+        A mapping like ``os.environ``: ``GOOGLE_API_KEY`` or ``GEMINI_API_KEY``,
+        ``GOOGLE_GEMINI_BASE_URL`` and ``GOOGLE_GENAI_API_VERSION`` are read from it and from
+        nowhere else.
+    """
+
+    name = wire.PROVIDER
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        first = environ.get(KEY_BEFORE, "").strip()
+        self._variable = KEY_BEFORE if first else KEY
+        self._key = first or environ.get(KEY, "").strip()
+        self._base_url = _normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL)
+        version = environ.get(VERSION, "").strip()
+        self._version = "v1beta" if version == "beta" else version or "v1"
+        self._client: AsyncClient | None = None
+        self._sdk: Client | None = None
+        self._known_models: set[str] = set()
+
+    # -- pure ----------------------------------------------------------------------------------
+
+    def limits(self, endpoint: str) -> Limits:  # noqa: ARG002
+        """Return the limits of one job, the same for every endpoint."""
+        return _LIMITS
+
+    def validate(self, recipe: Recipe, model: str) -> None:  # noqa: ARG002
+        """Raise `UsageProblem` for a recipe that Gemini cannot take."""
+        wire.validate(recipe)
+
+    def encoder(self, recipe: Recipe, model: str) -> Encoder:  # noqa: ARG002
+        """Return the function that makes one request line; the model stands in the URL."""
+        return wire.encoder(recipe)
+
+    def meaning(self, recipe: Recipe, model: str) -> bytes:
+        """Return the versioned record of what is meant."""
+        return wire.meaning(recipe, model)
+
+    def parse(self, line: bytes, endpoint: str) -> Result:  # noqa: ARG002
+        """Read one line of a result file, or one that `fetch` made of an inline answer."""
+        return results.parse(line)
+
+    def prompt_of(self, line: bytes) -> str:
+        """Return the prompt of one request line."""
+        return wire.prompt_of(line)
+
+    # -- account -------------------------------------------------------------------------------
+
+    def check_key(self) -> None:
+        """Raise `UsageProblem` when there is no key, or one that no header can carry."""
+        if not self._key:
+            raise UsageProblem(f"{KEY} is not set: get a key at {_KEYS_PAGE}")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UsageProblem(f"{self._variable} holds characters that no key has: copy it again")
+
+    def account(self, salt: bytes) -> Account:
+        """Return whose batches these are; the key only as a salted fingerprint."""
+        fingerprint = hashlib.blake2b(self._key.encode(), key=salt, digest_size=8).hexdigest()
+        return Account(base_url=self._base_url, fingerprint=fingerprint if self._key else "")
+
+    # -- wire ----------------------------------------------------------------------------------
+
+    async def upload(self, job: Job, payload: Path) -> str | None:
+        """Upload the payload of a large job, after asking whether the model is known at all."""
+        if job.rows <= _INLINE_ROWS and job.bytes <= _INLINE_BYTES:
+            return None
+        await self._check_model(job.model)
+        async with self._translated():
+            file = await self._uploader().aio.files.upload(
+                file=payload,
+                config={
+                    "mime_type": "application/jsonl",
+                    "display_name": job.id,
+                    "http_options": {"timeout": 300_000},  # milliseconds, per piece of 8 MiB
+                },
+            )
+        if not file.name:
+            raise Unclear(f"{self._who} gave the uploaded file no name")
+        return file.name
+
+    async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:
+        """Create the batch: one request; `Unclear` if it may exist."""
+        if upload_id is None:
+            with payload.open("rb") as lines:
+                body = wire.inline(lines, label)
+        else:
+            body = wire.by_file(upload_id, label)
+        method = wire.METHODS[job.endpoint]
+        try:
+            async with self._translated():
+                path = f"{_model_path(job.model)}:{method}"
+                return objects.read_remote(await self._ask("POST", path, read=120.0, body=body))
+        except Vanished as exc:
+            if upload_id is not None:
+                raise  # the upload may be what is gone
+            raise self._unknown(job.model, exc) from exc
+
+    async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
+        """Look through the whole listing for the batch that carries `label`."""
+        async for remote in self.list(since):
+            if remote.label == label:
+                return remote
+        return None
+
+    async def retrieve(self, remote_id: str) -> Remote:
+        """Ask for one batch."""
+        async with self._translated():
+            body = await self._ask("GET", remote_id, read=120.0)
+            return objects.read_remote(body)
+
+    async def list(self, since: float) -> AsyncIterator[Remote]:
+        """Yield batches made since a little before `since`.
+
+        Every page is read: nothing documents the order, and a batch that was overlooked would be
+        bought again.
+        """
+        token = ""
+        while True:
+            page, following = await self._page(token)
+            for remote in page:
+                if remote.created_at is None or remote.created_at >= since - _CLOCK_SKEW:
+                    yield remote
+            if following in {"", token}:
+                return
+            token = following
+
+    async def cancel(self, remote_id: str) -> Remote | None:
+        """Ask for the batch to be cancelled; Google answers nothing, the next poll tells."""
+        async with self._translated():
+            await self._ask("POST", f"{remote_id}:cancel")
+        return None
+
+    async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
+        """Write the results into `sink`, streamed from their file or out of the job itself."""
+        what = f"{part} of {remote_id}"
+        if ref == objects.INLINE:
+            body = bytearray()
+            await self._download(what, remote_id, {}, body.extend)
+            try:
+                file, lines = objects.inline_lines(body)
+                for line in lines:
+                    sink.write(line)
+            except ValueError as exc:
+                raise Incomplete(f"{what} is no whole JSON text") from exc
+            if file is None:
+                return
+            ref = file
+        # By its name: the SDK cuts the id out of an address at its first dash.
+        await self._download(what, f"{ref}:download", {"alt": "media"}, sink.write)
+
+    async def close(self) -> None:
+        """Close connections; a later call opens new ones."""
+        client, self._client = self._client, None
+        sdk, self._sdk = self._sdk, None
+        if sdk is not None:
+            sdk.close()
+        if client is not None:
+            await client.aclose()
+
+    # -- beneath -------------------------------------------------------------------------------
+
+    def _connected(self) -> AsyncClient:
+        if self._client is None:
+            try:
+                self.check_key()
+            except UsageProblem as exc:
+                raise KeyRefused(str(exc)) from exc
+            self._client = _client()
+        return self._client
+
+    def _uploader(self) -> Client:
+        if self._sdk is None:
+            from google import genai
+
+            # It logs which of two keys it takes, and warns of a file's state that it does not
+            # know; unhandled, both would be printed into whichever cell runs.
+            logging.getLogger("google_genai").addHandler(logging.NullHandler())
+            warnings.filterwarnings("ignore", r".* is not a valid FileState", UserWarning)
+            options: Any = {
+                "base_url": self._base_url,
+                "api_version": self._version,
+                # With a client of ours it uses neither aiohttp nor another pool.
+                "httpx_async_client": self._connected(),
+            }
+            self._sdk = genai.Client(enterprise=False, api_key=self._key, http_options=options)
+        return self._sdk
+
+    def _url(self, path: str) -> str:
+        return f"{self._base_url}/{self._version}/{path}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-goog-api-key": self._key, "content-type": "application/json"}
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        read: float = 60.0,
+        body: bytes | None = None,
+        params: dict[str, str] | None = None,
+    ) -> bytes:
+        """Send one request and return the body of its answer."""
+        from google.genai.errors import APIError
+
+        answer = await self._connected().request(
+            method,
+            self._url(path),
+            headers=self._headers(),
+            content=body,
+            params=params,
+            timeout=_timeout(read),
+        )
+        await APIError.raise_for_async_response(answer)
+        return answer.content
+
+    async def _page(self, token: str) -> tuple[Sequence[Remote], str]:
+        params = {"pageSize": str(_PAGE)} | ({"pageToken": token} if token else {})
+        async with self._translated():
+            body = await self._ask("GET", "batches", read=120.0, params=params)
+            return objects.read_page(body)
+
+    async def _download(
+        self, what: str, path: str, params: dict[str, str], write: Callable[[bytes], object]
+    ) -> None:
+        from google.genai.errors import APIError
+
+        started = False
+        try:
+            async with (
+                self._translated(),
+                self._connected().stream(
+                    "GET",
+                    self._url(path),
+                    headers=self._headers(),
+                    params=params,
+                    timeout=_timeout(120.0),
+                    follow_redirects=True,
+                ) as answer,
+            ):
+                await APIError.raise_for_async_response(answer)
+                started = True
+                # httpx2 holds what arrives against content-length, or the end of the chunks.
+                async for piece in answer.aiter_bytes(_PIECE):
+                    write(piece)
+        except Unclear as exc:
+            if started:
+                raise Incomplete(f"{what} was cut short: {exc}") from exc
+            raise
+
+    async def _check_model(self, model: str) -> None:
+        """Refuse a model that the server says it does not have; any other trouble is ignored."""
+        if model in self._known_models:
+            return
+        try:
+            async with self._translated():
+                await self._ask("GET", _model_path(model), read=15.0)
+        except Vanished as exc:
+            if exc.code == "NOT_FOUND":
+                raise self._unknown(model, exc) from exc
+        except LLMBatchError:
+            return  # the upload that follows meets the same trouble and tells it better
+        self._known_models.add(model)
+
+    def _unknown(self, model: str, exc: Vanished) -> Refused:
+        return Refused(
+            f"{self._who} does not know the model {model!r} in version {self._version} of its API: "
+            f"see {_MODELS_PAGE} (some need {VERSION}=v1beta)",
+            status=exc.status,
+            code=exc.code,
+        )
+
+    @property
+    def _who(self) -> str:
+        if self._base_url == _DEFAULT_URL:
+            return "Google"
+        return urlsplit(self._base_url).netloc.rpartition("@")[2] or "Google"
+
+    def _translated(self) -> AbstractAsyncContextManager[None]:
+        return translate(self._who, f"(check {self._variable}: {_KEYS_PAGE})")
+
+
+def _client() -> AsyncClient:
+    import httpx2
+
+    # A proxy cannot reach this machine's own servers. Redirects are followed by downloads only.
+    return httpx2.AsyncClient(
+        mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
+    )
+
+
+def _timeout(read: float) -> Timeout:
+    import httpx2
+
+    return httpx2.Timeout(connect=10.0, read=read, write=120.0, pool=30.0)
+
+
+def _model_path(model: str) -> str:
+    return quote(wire.path(model), safe="/")
+
+
+def _normalised(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
+    return parts._replace(
+        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
+    ).geturl()

@@ -1,0 +1,231 @@
+"""Gemini's result lines, without I/O: one raw line in, one `Result` out, never an exception.
+
+A line is ``{"key", "response"}`` or ``{"key", "error"}``, where the error is a google.rpc.Status;
+the answers of inline jobs are brought into the same form when they are fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from ..models import Outcome, Result, Usage
+from .google_objects import Status, explain, one_line
+
+_KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+
+#: Why an answer was withheld.
+_WITHHELD = frozenset(
+    {
+        "SAFETY",
+        "PROHIBITED_CONTENT",
+        "BLOCKLIST",
+        "RECITATION",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+    }
+)
+#: The names of google.rpc codes.
+_NAMES = {
+    1: "CANCELLED",
+    3: "INVALID_ARGUMENT",
+    4: "DEADLINE_EXCEEDED",
+    5: "NOT_FOUND",
+    7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
+    13: "INTERNAL",
+    14: "UNAVAILABLE",
+}
+#: google.rpc codes and HTTP statuses of rows that never ran or broke on Google's side.
+_CANCELLED = frozenset({1, 499})
+_PASSING = frozenset({4, 8, 13, 14, 429, 500, 502, 503, 504})
+#: Those of requests that were read and refused: 3, 5, 7, 9, 11, 12 and 16, and HTTP's 4xx.
+_REFUSED = frozenset({3, 5, 7, 9, 11, 12, 16, 400, 401, 403, 404, 413})
+
+
+# -- what is read of a line; everything else is skipped by the decoder --------------------------
+
+
+class _Tokens(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool = False
+    function_call: dict[str, Any] | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+
+
+class _Embedding(msgspec.Struct):
+    values: list[float]
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Tokens | None = None
+    model_version: str | None = None
+    embedding: _Embedding | None = None
+    token_count: int | None = None
+
+
+class _Line(msgspec.Struct):
+    key: str
+    response: _Response | None = None
+    error: Status | None = None
+    code: int | None = None
+    message: str | None = None
+    status: str | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line, strict=False)
+
+
+def parse(line: bytes) -> Result:
+    """Read one result line; unknown shapes become ``failed``."""
+    try:
+        read = _LINE.decode(line)
+    except (ValueError, RecursionError):
+        try:
+            read = _LINE.decode(_mended(line))
+        except (ValueError, RecursionError):
+            return _unreadable(line)
+    if read.response is None:
+        # "Either a GenerateContentResponse or a status object": in its field, or bare.
+        error = read.error or Status(read.code, read.message, read.status)
+        if error.code is None and error.message is None:
+            return _unreadable(line)
+        return _failure(read.key, error)
+    response = read.response
+    if response.embedding is not None:
+        return _ok(read.key, response, None, None)
+    if not response.candidates:
+        blocked = response.prompt_feedback and response.prompt_feedback.block_reason
+        if not blocked:
+            return _unreadable(line)
+        return _refused(read.key, response, blocked, "the prompt was blocked")
+    return _from_candidate(read.key, response, response.candidates[0])
+
+
+def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Result:
+    reason = candidate.finish_reason or ""
+    if reason in _WITHHELD:
+        return _refused(
+            key, response, reason, candidate.finish_message or "the answer was withheld"
+        )
+    parts = (candidate.content and candidate.content.parts) or []
+    said = [part.text for part in parts if part.text is not None and not part.thought]
+    text = "".join(said)
+    calls = [part.function_call for part in parts if part.function_call is not None]
+    if not text and calls:
+        text = msgspec.json.encode(calls).decode()
+    # One word for one thing: the same words as on every other provider.
+    word = {"STOP": "stop", "MAX_TOKENS": "length"}.get(reason, reason.lower() or None)
+    if said or text or word == "length":  # all tokens spent on thinking is still "length"
+        return _ok(key, response, text, word)
+    return Result(
+        custom_id=key,
+        outcome=Outcome.FAILED,
+        finish_reason=word,
+        error=one_line(candidate.finish_message or "the answer holds no text"),
+        code="no_text",
+        usage=_usage(response),
+        model=response.model_version,
+        billed=True,
+    )
+
+
+def _ok(key: str, response: _Response, text: str | None, reason: str | None) -> Result:
+    return Result(
+        custom_id=key,
+        outcome=Outcome.OK,
+        text=text,
+        vector=response.embedding.values if response.embedding else None,
+        finish_reason=reason,
+        usage=_usage(response),
+        model=response.model_version,
+        billed=True,
+    )
+
+
+def _refused(key: str, response: _Response, reason: str, told: str) -> Result:
+    usage = _usage(response)
+    return Result(
+        custom_id=key,
+        outcome=Outcome.REFUSED,
+        finish_reason=reason.lower(),
+        error=one_line(f"{told} ({reason})"),
+        code=reason,
+        usage=usage,
+        model=response.model_version,
+        billed=usage != Usage(),
+    )
+
+
+def _failure(key: str, error: Status) -> Result:
+    code = error.code
+    cancelled = code in _CANCELLED
+    transient = cancelled or code in _PASSING
+    return Result(
+        custom_id=key,
+        outcome=Outcome.CANCELLED if cancelled else Outcome.FAILED,
+        error=explain(error),
+        code=error.status or (None if code is None else _NAMES.get(code, str(code))),
+        # A code never seen before may stand for work that was done.
+        billed=not transient and code not in _REFUSED,
+        transient=transient,
+    )
+
+
+def _unreadable(line: bytes) -> Result:
+    found = _KEY.search(line)
+    return Result(
+        custom_id=found[1].decode() if found else "",
+        outcome=Outcome.FAILED,
+        error="the answer has a form that this version cannot read; the raw line is kept",
+        code="unreadable",
+        billed=True,
+    )
+
+
+def _mended(line: bytes) -> bytes:
+    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
+    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def _usage(response: _Response) -> Usage:
+    tokens = response.usage_metadata
+    if tokens is None:
+        return Usage(input=response.token_count or 0)
+    thoughts = tokens.thoughts_token_count or 0
+    return Usage(
+        input=(tokens.prompt_token_count or 0) + (tokens.tool_use_prompt_token_count or 0),
+        output=(tokens.candidates_token_count or 0) + thoughts,
+        cached=tokens.cached_content_token_count or 0,
+        reasoning=thoughts,
+    )
