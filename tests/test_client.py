@@ -1,6 +1,8 @@
 """Submit to answers over real HTTP against the simulator."""
 
 import json
+import logging
+import time
 
 import msgspec
 import pandas as pd
@@ -195,8 +197,6 @@ def test_a_full_queue_is_waited_for(client, sim):
 
 
 def _events_until(client, handle, wanted):
-    import time
-
     end = time.monotonic() + 30
     while time.monotonic() < end:
         events = [event["event"] for event in client.store.events(handle.id)]
@@ -225,8 +225,6 @@ def test_cancel_keeps_what_is_done(make_client, sim):
 
 def sim_wait(client, handle, sim):
     """Let simulated time pass until the batch is over."""
-    import time
-
     end = time.monotonic() + 30
     while not handle.done and time.monotonic() < end:
         sim.advance(5)
@@ -394,8 +392,6 @@ def test_another_key_pauses(make_client, sim):
 
 def test_a_vanished_batch_is_gone_not_sent_again(make_client, sim):
     """404 long after submission ends the rows as missing."""
-    import time
-
     sim.behave(seconds=30)
     later = [0.0]
     client = make_client(clock=lambda: time.time() + later[0])
@@ -574,3 +570,25 @@ def test_a_missing_key_names_the_variable(make_client, sim):
     with pytest.raises(UsageProblem, match=r"OPENAI_API_KEY.*https://"):
         client.submit(name="x", over=["a"], model=MODEL)
     assert client.batches() == []
+
+
+def test_a_key_is_written_nowhere(make_client, sim, tmp_path, caplog):
+    """Neither journal, payloads, logs, snapshots nor messages hold the key or a part of it."""
+    caplog.set_level(logging.DEBUG)
+    key = "sim-Sup3rSecretValue42"
+    client = make_client(environ=sim.environ() | {"OPENAI_API_KEY": key})
+    handle = run(client, ["a", "b [[sim:fail-400]]"])
+    wrong = make_client(
+        environ=sim.environ() | {"OPENAI_API_KEY": "sk-Sup3rSecretValue42"}, notebook="other"
+    )
+    refused = wrong.submit(name="y", over=["a"], model=MODEL)
+    end = time.monotonic() + 20
+    while not wrong.store.jobs(refused.id)[0].error and time.monotonic() < end:
+        time.sleep(0.05)
+    assert wrong.store.jobs(refused.id)[0].error
+    seen = [repr(handle), repr(refused), str(handle.snapshot()), str(refused.snapshot())]
+    seen += [str(wrong.store.jobs(refused.id)), str(client.store.events(handle.id)), caplog.text]
+    written = [file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()]
+    for part in ("Sup3rSecret", "SecretValue", "Value42"):
+        assert not [text for text in seen if part in text]
+        assert not [data for data in written if part.encode() in data]

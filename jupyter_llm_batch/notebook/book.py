@@ -132,6 +132,12 @@ class Book:
                 handle.wait(1.0)
             self.panels.speak()
         self.bind(handle)
+        # Before the cell ends: runners like nbclient stop listening soon after the last one.
+        self.client.background.call(self._draw(handle.snapshot())).result(10.0)
+        self.panels.speak()
+
+    async def _draw(self, snapshot: Snapshot) -> None:
+        self.panels.listen(snapshot)
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
         """Bind the answers now, in the cell that asks for them.

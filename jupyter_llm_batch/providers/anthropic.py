@@ -351,7 +351,7 @@ def _requests(payload: Path) -> tuple[int, AsyncIterator[bytes]]:
         with payload.open("rb") as file:
             while left > 0 and (piece := file.read(min(_PIECE, left))):
                 left -= len(piece)
-                yield piece
+                yield piece.replace(b"\n", b",")
         yield closing
 
     return len(opening) + size + len(closing), pieces()
