@@ -76,12 +76,14 @@ def test_answers_are_bound_by_their_key_and_not_by_their_place(make_client, sim)
     handle = submit(client, prompts)
     until(lambda: "accepted" in events(client, handle))
     (job,) = client.store.jobs(handle.id)
+    client.close()  # or it might have looked before the answer below is set
     sim.advance(60)
     told = json.loads(_get(sim, job.remote_id))
     for place in (told["metadata"]["output"], told["response"]):
         place["inlinedResponses"]["inlinedResponses"].reverse()
     path = f"/google/v1/{job.remote_id}"
     sim.fault(method="GET", path=path, action="status", status=200, body=told, times=1000)
+    (handle,) = make_client().resume()
     handle.wait(60)
     assert sim.faults()[0]["met"] > 1
     assert all(mark(p) in a for p, a in zip(prompts, handle.answers(), strict=True))

@@ -40,6 +40,7 @@ class Book:
         self.panels = Panels(shell, self._pressed)
         self._client: Client | None = None
         self._awaited: set[str] = set()
+        self._waiting: set[str] = set()
 
     # -- the client --------------------------------------------------------------------------------
 
@@ -126,18 +127,20 @@ class Book:
 
     def wait(self, handle: BatchHandle) -> None:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
-        while not handle.done:
-            # Looking up now and then costs nothing and lets a terminal say what is new.
-            with contextlib.suppress(NotReady):
-                handle.wait(1.0)
-            self.panels.speak()
+        self._waiting.add(handle.id)
+        try:
+            while not handle.done:
+                # Looking up now and then costs nothing and lets a terminal say what is new.
+                with contextlib.suppress(NotReady):
+                    handle.wait(1.0)
+                self.panels.speak()
+        finally:
+            self._waiting.discard(handle.id)
+            if handle.done:
+                # By this cell itself: nbclient hears only what the running cell publishes.
+                self.panels.listen(handle.snapshot())
+                self.panels.speak()
         self.bind(handle)
-        # Before the cell ends: runners like nbclient stop listening soon after the last one.
-        self.client.background.call(self._draw(handle.snapshot())).result(10.0)
-        self.panels.speak()
-
-    async def _draw(self, snapshot: Snapshot) -> None:
-        self.panels.listen(snapshot)
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
         """Bind the answers now, in the cell that asks for them.
@@ -175,7 +178,7 @@ class Book:
         if snapshot.finished and snapshot.batch_id in self._awaited:
             self._awaited.discard(snapshot.batch_id)
             asyncio.get_running_loop().create_task(self._bind_later(snapshot))
-        else:
+        elif not (snapshot.finished and snapshot.batch_id in self._waiting):
             self.panels.listen(snapshot)
 
     async def _bind_later(self, snapshot: Snapshot) -> None:
@@ -189,7 +192,8 @@ class Book:
             self.panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
         else:
             self._offer(handle, value)
-        self.panels.listen(snapshot)
+        if snapshot.batch_id not in self._waiting:
+            self.panels.listen(snapshot)
 
     def _offer(self, handle: BatchHandle, value: Any) -> None:
         """Have the answers bound at the next chance, unless the name is not this batch's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,13 +16,17 @@ from .display import PanelView, TextView
 
 
 class Panels:
-    """Views by batch. `listen` runs on the background loop, `show` in the user's cell."""
+    """Views by batch. `show` runs in the user's cell, `listen` on the background loop.
+
+    The end of a batch may also be drawn by the cell that waits for it.
+    """
 
     def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
         self._shell = shell
         self._on_action = on_action
         self._views: dict[str, list[PanelView | TextView]] = {}
         self._texts: list[TextView] = []
+        self._lock = threading.Lock()  # a cell that waits draws the end itself
         self.notices: dict[str, str] = {}
 
     def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
@@ -43,17 +48,19 @@ class Panels:
 
     def listen(self, snapshot: Snapshot) -> None:
         """Draw a new snapshot in every view of its batch."""
-        views = self._views.get(snapshot.batch_id, [])
         snapshot = self._noted(snapshot)
-        for view in [*views]:
+        with self._lock:
+            if snapshot.finished:
+                views = self._views.pop(snapshot.batch_id, [])
+            else:
+                views = [*self._views.get(snapshot.batch_id, [])]
+        for view in views:
             # A front end that went away must not stop the batches.
             with contextlib.suppress(Exception):
                 if snapshot.finished:
                     view.finish(snapshot)
                 else:
                     self._draw(view.update(snapshot, time.monotonic()), view)
-        if snapshot.finished:
-            self._views.pop(snapshot.batch_id, None)
 
     def _draw(self, wait: float, view: PanelView | TextView) -> None:
         if wait > 0:
