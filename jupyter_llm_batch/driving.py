@@ -22,6 +22,8 @@ from .errors import (
     ProviderError,
     Refused,
     Unclear,
+    Undecided,
+    UsageProblem,
     Vanished,
     redact,
 )
@@ -163,6 +165,29 @@ class Driver:
         else:
             wait = min(self._policy.poll, max(settle / 4, 0.05))
             self._store.note(held, job, error=None, not_before=self._clock() + wait)
+
+    async def candidates(self, job: Job, adapter: Adapter) -> list[Remote]:
+        """Return the remote jobs that a lost create may have made, for the user to decide."""
+        sent = job.submitted_at or job.created_at
+        others = self._store.remote_ids(job.provider)
+        rows = self._store.job_rows(job.id)
+        try:
+            found = await lookup.find(adapter, job, rows, others, _label(job), sent)
+        except Undecided as doubt:
+            return list(doubt.candidates)
+        return [found] if found else []
+
+    async def decide(self, held: Lease, job: Job, adapter: Adapter, remote_id: str) -> None:
+        """Record what the user knows about a lost create: its remote id, or none was made."""
+        if not remote_id:
+            self._store.apply(
+                held, job, Event.ABSENT, detail="the user says so", not_before=0.0, error=None,
+                failures=0,
+            )  # fmt: skip
+            return
+        if remote_id in self._store.remote_ids(job.provider):
+            raise UsageProblem(f"{remote_id} is known already as another job's")
+        self._accepted(held, job, Event.FOUND, await adapter.retrieve(remote_id))
 
     def _lost_at(self, job: Job) -> float:
         """Return when the outcome of the last create was lost: a long upload settles nothing."""

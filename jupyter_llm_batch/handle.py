@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import export, results
 from .errors import NotFound, NotReady, UsageProblem
-from .models import Batch, Result, Snapshot
+from .models import Batch, Job, Remote, Result, Snapshot
 
 if TYPE_CHECKING:
     from .client import Client
@@ -165,6 +165,27 @@ class BatchHandle:
         if not self.done:
             raise UsageProblem(f"{self.name} is still under way: wait, or cancel it first")
         return self._client.background.call(self._client.poller().retry(self.id)).result()
+
+    def lost(self) -> list[tuple[Job, list[Remote]]]:
+        """Return the jobs whose creation is not decided, with the remote jobs each may be."""
+        return self._client.background.call(self._client.poller().lost(self.id)).result()
+
+    def resolve(self, remote_id: str = "") -> Job:
+        """Decide about a submission whose outcome is unknown.
+
+        Parameters
+        ----------
+        remote_id
+            The provider's id of what was created; empty when nothing was, and then the job is
+            sent again.
+
+        Raises
+        ------
+        UsageProblem
+            Nothing is undecided, or the id belongs to another job.
+        """
+        poller = self._client.poller()
+        return self._client.background.call(poller.resolve(self.id, remote_id)).result()
 
     def refresh(self) -> BatchHandle:
         """Ask the provider now instead of at the next look."""

@@ -52,7 +52,7 @@ async def find(
         ids = ", ".join(remote.remote_id for remote in undecided)
         raise Undecided(
             f"{job.provider} keeps no label of ours, and {ids} may be what was sent: it is known "
-            f"when that job ends, or decide with `%llm_batch resolve`",
+            f"when that job ends, or `%llm_batch resolve NAME` decides",
             undecided,
         )
     return None

@@ -28,7 +28,7 @@ from .lifecycle import (
     rows_without_answer,
     tally,
 )
-from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Snapshot
+from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Remote, Snapshot
 from .providers.base import Adapter
 from .store import Lease, Store, is_over
 
@@ -139,6 +139,39 @@ class Poller:
                 self._store.release(held)
         self.follow(batch_id)
         return count
+
+    async def lost(self, batch_id: str) -> list[tuple[Job, list[Remote]]]:
+        """Return the jobs whose creation is not decided, with the remote jobs each may be."""
+        return [
+            (job, await self._driver.candidates(job, self._adapters(job.provider)))
+            for job in self._store.jobs(batch_id)
+            if job.state is JobState.UNKNOWN
+        ]
+
+    async def resolve(self, batch_id: str, remote_id: str = "") -> Job:
+        """Decide the first undecided job: it is `remote_id`, or it was never created.
+
+        Raises
+        ------
+        UsageProblem
+            Nothing is undecided, the id is another job's, or another process drives the batch.
+        """
+        held = self._leases.get(batch_id) or self._store.acquire(batch_id, self.owner)
+        if held is None:
+            raise UsageProblem("another process drives this batch: decide there")
+        self._leases[batch_id] = held
+        self._beats[batch_id] = self._clock()
+        for job in self._store.jobs(batch_id):
+            if job.state is not JobState.UNKNOWN:
+                continue
+            if job.id in self._steps:  # a look-up is under way: let it end first
+                await asyncio.wait([self._steps[job.id]])
+                return await self.resolve(batch_id, remote_id)
+            adapter = self._adapters(job.provider)
+            await self._driver.decide(held, job, adapter, remote_id)
+            self.follow(batch_id)
+            return job
+        raise UsageProblem("nothing is undecided: every submission has a known outcome")
 
     async def stop(self) -> None:
         """End politely: calls under way get a moment, leases are given back, batches go on."""

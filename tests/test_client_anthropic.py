@@ -400,3 +400,46 @@ def test_an_unknown_model_is_refused_before_anything_is_sent(client, sim):
     handle = client.submit(name="x", over=["a"], model="anthropic:unknown-model").wait(60)
     assert "unknown-model" in handle.results()[0].error
     assert creates(sim) == []
+
+
+def test_the_user_decides_that_it_was_created(client, sim):
+    """`resolve` with the provider's id goes on with that batch at once; nothing is sent again."""
+    sim.behave(seconds=30)
+    sim.fault(method="POST", path=BATCHES, action="accept_then_drop")
+    handle = submit(client, ["a", "b"])
+    until(lambda: handle.snapshot().state == "attention")
+    ((job, candidates),) = handle.lost()
+    assert [remote.remote_id for remote in candidates]
+    handle.resolve(candidates[0].remote_id)
+    assert client.store.jobs(handle.id)[0].state is JobState.RUNNING
+    with pytest.raises(UsageProblem, match="nothing is undecided"):
+        handle.resolve(job.id)
+    let_time_pass(handle, sim)
+    assert len(creates(sim)) == 1
+    assert list(billed(sim).values()) == [1, 1]
+
+
+def test_the_user_decides_that_nothing_was_created(client, sim):
+    """`resolve` without an id sends the rows again, although a stranger looks like ours."""
+    sim.behave(seconds=30)
+    stranger(sim, 2)
+    sim.fault(method="POST", path=BATCHES, action="drop")
+    handle = submit(client, ["a", "b"])
+    until(lambda: handle.snapshot().state == "attention")
+    handle.resolve()
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.RUNNING)
+    let_time_pass(handle, sim)
+    assert all(mark(p) in a for p, a in zip("ab", handle.answers(), strict=True))
+    assert list(billed(sim).values()) == [1, 1]
+
+
+def test_another_jobs_id_is_not_taken(client, sim):
+    """An id that the journal knows cannot be given to a second job."""
+    known = run(client, ["x", "y"], name="first")
+    sim.behave(seconds=30)
+    sim.fault(method="POST", path=BATCHES, action="accept_then_drop")
+    handle = submit(client, ["a", "b"])
+    until(lambda: handle.snapshot().state == "attention")
+    with pytest.raises(UsageProblem, match="another job's"):
+        handle.resolve(client.store.jobs(known.id)[0].remote_id)
+    assert client.store.jobs(handle.id)[0].state is JobState.UNKNOWN

@@ -62,6 +62,7 @@ class Commands:
             "errors": self._errors,
             "retry": self._retry,
             "cancel": self._cancel,
+            "resolve": self._resolve,
             "history": self._history,
             "forget": self._forget,
             "export": self._export,
@@ -238,6 +239,20 @@ class Commands:
             f"{handle.name}: cancelling; rows already done are collected and "
             "paid for, the others are not billed"
         )
+
+    def _resolve(self, found: list[str]) -> None:
+        parser = _named("resolve")
+        choice = parser.add_mutually_exclusive_group()
+        choice.add_argument("--as-created", metavar="ID", help="the provider's id of the job")
+        choice.add_argument("--as-absent", action="store_true", help="nothing was created")
+        args = parser.parse(found)
+        handle = self.book.client.get(args.name)
+        if args.as_created or args.as_absent:
+            job = handle.resolve(args.as_created or "")
+            goes = f"goes on as {args.as_created}" if args.as_created else "is sent again"
+            print(f"{handle.name}: the job of {count(job.rows)} rows {goes}")
+        else:
+            show.lost(handle)
 
     def _forget(self, found: list[str]) -> None:
         parser = Parser("%llm_batch forget")

@@ -18,7 +18,8 @@ _LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
 
 #: Subcommands whose first argument is a batch.
 _NAMED = {
-    "status", "wait", "submit", "results", "show", "errors", "retry", "cancel", "forget", "export",
+    "status", "wait", "submit", "results", "show", "errors", "retry", "cancel", "resolve",
+    "forget", "export",
 }  # fmt: skip
 
 #: Options whose value is a variable of the notebook.

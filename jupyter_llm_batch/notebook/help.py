@@ -77,6 +77,8 @@ Look after batches.
     %llm_batch errors NAME            rows without an answer, why, and what to do
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
+    %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
+                                      have become; --as-created ID or --as-absent decides
     %llm_batch history                past and present batches (--all: of this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d)
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet

@@ -136,6 +136,29 @@ def errors(handle: BatchHandle) -> None:
     )
 
 
+def lost(handle: BatchHandle) -> None:
+    """Display the submissions whose outcome is unknown, and what each may have become."""
+    undecided = handle.lost()
+    if not undecided:
+        print(f"nothing is undecided: {handle!r}")
+        return
+    rows = []
+    for job, candidates in undecided:
+        at = time.strftime("%d %b %H:%M:%S", time.localtime(job.submitted_at))
+        for remote in candidates:
+            made = time.strftime("%d %b %H:%M:%S", time.localtime(remote.created_at))
+            rows.append([at, count(job.rows), remote.remote_id, made, remote.state])
+        if not candidates:
+            rows.append([at, count(job.rows), "none found so far", "", ""])
+    grid(
+        ["sent", "rows", "may be", "created", "state"],
+        rows,
+        f"%llm_batch resolve {handle.name} --as-created ID takes one of them; --as-absent sends "
+        "the rows again, which pays twice if one of them is yours. Waiting decides by itself "
+        "when such a job ends.",
+    )
+
+
 def before_retry(client: Client, handle: BatchHandle) -> None:
     """Say what a retry sends, and which of it may have been billed."""
     if not handle.done:
