@@ -54,26 +54,35 @@ def _total(
     rates = _rates(provider, model, processing)
     if rates is None:
         return None
-    fresh, cached, output = rates
-    total = fresh * (usage.input - usage.cached) + cached * usage.cached + output * usage.output
+    fresh = usage.input - usage.cached - usage.cache_write
+    counts = (
+        fresh,
+        usage.cached,
+        usage.cache_write - usage.cache_write_1h,
+        usage.cache_write_1h,
+        usage.output,
+    )
+    total = sum((rate * count for rate, count in zip(rates, counts, strict=True)), Decimal(0))
     for each in long:
         total += _price(provider, model, each, processing) or Decimal(0)
     return total
 
 
 @lru_cache(maxsize=256)
-def _rates(
-    provider: str, model: str, processing: str | None
-) -> tuple[Decimal, Decimal, Decimal] | None:
-    """Return USD per fresh input, cached input and output token."""
+def _rates(provider: str, model: str, processing: str | None) -> tuple[Decimal, ...] | None:
+    """Return USD per token: fresh input, read from cache, written for 5 m and 1 h, output."""
     prices = [
-        _price(provider, model, Usage(**tokens), processing)
-        for tokens in ({"input": 1000}, {"input": 1000, "cached": 1000}, {"output": 1000})
+        _price(provider, model, usage, processing)
+        for usage in (
+            Usage(input=1000),
+            Usage(input=1000, cached=1000),
+            Usage(input=1000, cache_write=1000),
+            Usage(input=1000, cache_write=1000, cache_write_1h=1000),
+            Usage(output=1000),
+        )
     ]
-    fresh, cached, output = (None if price is None else price / 1000 for price in prices)
-    if fresh is None or cached is None or output is None:
-        return None
-    return fresh, cached, output
+    known = tuple(price / 1000 for price in prices if price is not None)
+    return known if len(known) == len(prices) else None
 
 
 def _price(provider: str, model: str, usage: Usage, processing: str | None) -> Decimal | None:
@@ -86,6 +95,8 @@ def _price(provider: str, model: str, usage: Usage, processing: str | None) -> D
                 input_tokens=usage.input,
                 output_tokens=usage.output,
                 cache_read_tokens=usage.cached,
+                cache_write_tokens=usage.cache_write,
+                cache_write_1h_tokens=usage.cache_write_1h,
             ),
             model_ref=model,
             provider_id=provider,

@@ -62,6 +62,8 @@ class Book:
 
     def use(self, client: Client) -> None:
         """Work with `client` from now on; go on with what it has unfinished."""
+        if client is self._client:
+            return
         self._client = session.use(client)
         client.listen(self.listen)
         for handle in client.resume():

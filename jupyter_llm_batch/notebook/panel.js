@@ -173,6 +173,7 @@ function render({ model, el }) {
   el.append(card);
 
   let s = model.get("snapshot");
+  let lost = false;
   let receivedAt = Date.now();
   let asked = null;
   let pressed = null; // the button whose effect no snapshot has shown yet,
@@ -211,6 +212,7 @@ function render({ model, el }) {
   }
 
   function tick() {
+    if (lost) return;
     const past = (Date.now() - receivedAt) / 1000;
     const moving = !s.finished && s.state !== "draft";
     const parts = s.state === "draft" ? [] : [duration(s.elapsed + (moving ? past : 0))];
@@ -314,19 +316,34 @@ function render({ model, el }) {
     }
   }
 
+  // The kernel is gone or starts anew: this is the last picture, and nobody listens to the buttons.
+  function onLost() {
+    if (s.finished) return;
+    lost = true;
+    card.dataset.state = "draft"; // grey, and nothing moves
+    buttons.hidden = confirm.hidden = safe.hidden = true;
+    setText(words, "the kernel was restarted or lost; the batch goes on");
+    setText(notice, "%load_ext jupyter_llm_batch shows it again (simulated: %llm_batch simulator)");
+    setText(time, "");
+    spoken.textContent = `${s.title}: ${words.textContent}`;
+  }
+
   function onSnapshot() {
     s = model.get("snapshot");
+    lost = false;
     receivedAt = Date.now();
     pressed = null;
     draw();
   }
 
   model.on("change:snapshot", onSnapshot);
+  model.on("comm_live_update", onLost);
   const timer = setInterval(tick, 1000);
   draw();
   return () => {
     clearInterval(timer);
     model.off("change:snapshot", onSnapshot);
+    model.off("comm_live_update", onLost);
   };
 }
 

@@ -30,6 +30,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
+from .addresses import normalised
 from .anthropic_client import (
     BASE_URL,
     DEFAULT_URL,
@@ -39,7 +40,6 @@ from .anthropic_client import (
     TOKEN,
     connect,
     custom_headers,
-    normalised,
     timeout,
     translate,
 )
@@ -93,7 +93,7 @@ class Anthropic:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._key = environ.get(KEY, "").strip()
         self._token = "" if self._key else environ.get(TOKEN, "").strip()
-        self._base_url = normalised(environ.get(BASE_URL, "").strip() or DEFAULT_URL)
+        self._base_url = normalised(environ.get(BASE_URL, "").strip() or DEFAULT_URL, BASE_URL)
         self._headers = custom_headers(environ.get(HEADERS, ""))
         self._client: AsyncAnthropic | None = None
         self._known_models: set[str] = set()

@@ -6,9 +6,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from ..errors import LLMBatchError, Unclear, UsageProblem
+from ..errors import LLMBatchError, Unclear
 from .translation import from_status, from_transport, retry_after
 
 if TYPE_CHECKING:
@@ -54,17 +53,6 @@ def custom_headers(text: str) -> dict[str, str]:
     """Read ``Name: value`` lines, the names in lower case."""
     pairs = (line.partition(":") for line in text.split("\n"))
     return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
-
-
-def normalised(url: str) -> str:
-    """Return a base URL in the one spelling by which accounts are compared."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as exc:
-        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
-    return parts._replace(
-        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
-    ).geturl()
 
 
 def timeout(*, read: float, write: float = 60.0) -> Timeout:

@@ -6,16 +6,14 @@ seen before may stand for work that was done, so its row counts as perhaps bille
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import msgspec
 
-from ..errors import redact
 from ..models import Outcome, Result, Usage
+from .decoding import mended, one_line, unreadable
 
-_ERROR_LENGTH = 500
 #: Types of errors that passed on Anthropic's side; an errored row is never billed.
 _TRANSIENT = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
 #: One word for one thing: a finished answer and a cut one are called the same everywhere.
@@ -99,9 +97,9 @@ def parse(line: bytes) -> Result:
         read = _LINE.decode(line)
     except (ValueError, RecursionError):
         try:
-            read = _LINE.decode(_mended(line))
+            read = _LINE.decode(mended(line))
         except (ValueError, RecursionError):
-            return _unreadable(line)
+            return unreadable(line, _CUSTOM_ID)
     custom_id, result = read.custom_id, read.result
     match result.type:
         case "succeeded" if result.message is not None:
@@ -126,7 +124,7 @@ def parse(line: bytes) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
-        error=_one_line(f"a result of type {result.type!r} cannot be read; the raw line is kept"),
+        error=one_line(f"a result of type {result.type!r} cannot be read; the raw line is kept"),
         code=result.type,
         billed=True,
     )
@@ -142,7 +140,7 @@ def _answered(custom_id: str, message: _Message) -> Result:
     if reason == "refusal":
         why = message.stop_details.explanation if message.stop_details is not None else None
         told = why or text or "the model declined to answer"
-        return _billed(custom_id, message, Outcome.REFUSED, error=_one_line(told), code=reason)
+        return _billed(custom_id, message, Outcome.REFUSED, error=one_line(told), code=reason)
     if not text:
         calls = [
             {"id": block.id, "name": block.name, "input": block.input}
@@ -178,27 +176,10 @@ def _errored(custom_id: str, error: _Error | None) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
-        error=_one_line(message or kind or "the request failed"),
+        error=one_line(message or kind or "the request failed"),
         code=code or kind or "errored",
         transient=kind in _TRANSIENT,
     )
-
-
-def _unreadable(line: bytes) -> Result:
-    found = _CUSTOM_ID.search(line)
-    return Result(
-        custom_id=found[1].decode() if found else "",
-        outcome=Outcome.FAILED,
-        error="the answer has a form that this version cannot read; the raw line is kept",
-        code="unreadable",
-        billed=True,
-    )
-
-
-def _mended(line: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
-    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
 
 
 def _usage(tokens: _Tokens | None) -> Usage:
@@ -216,7 +197,3 @@ def _usage(tokens: _Tokens | None) -> Usage:
         cache_write=written,
         cache_write_1h=(by_life and by_life.ephemeral_1h_input_tokens) or 0,
     )
-
-
-def _one_line(text: str) -> str:
-    return redact(" ".join(text.split())[:_ERROR_LENGTH])

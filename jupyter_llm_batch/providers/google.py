@@ -29,6 +29,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import google_objects as objects
 from . import google_results as results
 from . import google_wire as wire
+from .addresses import normalised
 from .base import Encoder, Limits
 from .google_errors import BASE_URL, translate
 
@@ -75,7 +76,7 @@ class Google:
         first = environ.get(KEY_BEFORE, "").strip()
         self._variable = KEY_BEFORE if first else KEY
         self._key = first or environ.get(KEY, "").strip()
-        self._base_url = _normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL)
+        self._base_url = normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
         version = environ.get(VERSION, "").strip()
         self._version = "v1beta" if version == "beta" else version or "v1"
         self._client: AsyncClient | None = None
@@ -361,13 +362,3 @@ def _timeout(read: float) -> Timeout:
 
 def _model_path(model: str) -> str:
     return quote(wire.path(model), safe="/")
-
-
-def _normalised(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError as exc:
-        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
-    return parts._replace(
-        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
-    ).geturl()

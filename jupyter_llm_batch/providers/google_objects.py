@@ -13,14 +13,13 @@ from typing import Any
 
 import msgspec
 
-from ..errors import redact
 from ..models import Counts, Outcome, Phase, Remote
+from .decoding import one_line
 
 #: The reference of results that are in the job itself and not in a file.
 INLINE = "inline"
 #: Jobs that wait or run longer expire, without results.
 _LIFETIME = 48 * 3600.0
-_ERROR_LENGTH = 500
 _RESOURCE_EXHAUSTED = 8
 
 
@@ -176,8 +175,3 @@ def _moment(text: str | None) -> float | None:
         return datetime.fromisoformat(text).timestamp() if text else None
     except ValueError:
         return None
-
-
-def one_line(text: str) -> str:
-    """Return `text` without keys, on one line of a readable length."""
-    return redact(" ".join(text.split())[:_ERROR_LENGTH])

@@ -6,14 +6,14 @@ the answers of inline jobs are brought into the same form when they are fetched.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import msgspec
 
 from ..models import Outcome, Result, Usage
-from .google_objects import Status, explain, one_line
+from .decoding import mended, one_line, unreadable
+from .google_objects import Status, explain
 
 _KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
@@ -111,14 +111,14 @@ def parse(line: bytes) -> Result:
         read = _LINE.decode(line)
     except (ValueError, RecursionError):
         try:
-            read = _LINE.decode(_mended(line))
+            read = _LINE.decode(mended(line))
         except (ValueError, RecursionError):
-            return _unreadable(line)
+            return unreadable(line, _KEY)
     if read.response is None:
         # "Either a GenerateContentResponse or a status object": in its field, or bare.
         error = read.error or Status(read.code, read.message, read.status)
         if error.code is None and error.message is None:
-            return _unreadable(line)
+            return unreadable(line, _KEY)
         return _failure(read.key, error)
     response = read.response
     if response.embedding is not None:
@@ -126,7 +126,7 @@ def parse(line: bytes) -> Result:
     if not response.candidates:
         blocked = response.prompt_feedback and response.prompt_feedback.block_reason
         if not blocked:
-            return _unreadable(line)
+            return unreadable(line, _KEY)
         return _refused(read.key, response, blocked, "the prompt was blocked")
     return _from_candidate(read.key, response, response.candidates[0])
 
@@ -199,23 +199,6 @@ def _failure(key: str, error: Status) -> Result:
         billed=not transient and code not in _REFUSED,
         transient=transient,
     )
-
-
-def _unreadable(line: bytes) -> Result:
-    found = _KEY.search(line)
-    return Result(
-        custom_id=found[1].decode() if found else "",
-        outcome=Outcome.FAILED,
-        error="the answer has a form that this version cannot read; the raw line is kept",
-        code="unreadable",
-        billed=True,
-    )
-
-
-def _mended(line: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
-    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
 
 
 def _usage(response: _Response) -> Usage:

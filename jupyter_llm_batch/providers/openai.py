@@ -27,6 +27,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
+from .addresses import normalised
 from .base import Encoder, Limits
 from .translation import from_status, from_transport, retry_after
 
@@ -65,7 +66,7 @@ class OpenAI:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._key = environ.get(KEY, "").strip()
-        self._base_url = _normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL)
+        self._base_url = normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
         self._organization = environ.get("OPENAI_ORG_ID", "").strip()
         self._project = environ.get("OPENAI_PROJECT_ID", "").strip()
         self._client: AsyncOpenAI | None = None
@@ -301,16 +302,6 @@ def _timeout(*, read: float, write: float = 60.0) -> Timeout:
 def _literal(path: str) -> Any:
     """Return `path` as the SDK's type, which lists some endpoints while any string goes out."""
     return path
-
-
-def _normalised(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError as exc:
-        raise UsageProblem(f"{BASE_URL} is no usable address ({exc}): {url!r}") from exc
-    return parts._replace(
-        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
-    ).geturl()
 
 
 @asynccontextmanager

@@ -8,18 +8,16 @@ request that the endpoint refused has a null error too and its reason inside the
 from __future__ import annotations
 
 import base64
-import json
 import re
 from array import array
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ..errors import redact
 from ..models import Outcome, Result, Usage
+from .decoding import mended, one_line, unreadable
 from .openai_wire import kind
 
-_ERROR_LENGTH = 500
 #: Codes by which the endpoint refuses the content itself.
 _CONTENT_CODES = {"content_filter", "content_policy_violation"}
 #: Codes of rows that never ran or broke on OpenAI's side.
@@ -147,10 +145,10 @@ def parse(line: bytes, endpoint: str) -> Result:
         read = decoder.decode(line)
     except (ValueError, RecursionError):
         try:
-            line = _mended(line)
+            line = mended(line)
             read = decoder.decode(line)
         except (ValueError, RecursionError):
-            return _unreadable(line)
+            return unreadable(line, _CUSTOM_ID)
     answer = read.response
     if answer is None or answer.status_code != 200:
         return _failure(read, line)
@@ -167,18 +165,18 @@ def parse(line: bytes, endpoint: str) -> Result:
         return _ok(read.custom_id, body, _as_json(verdict), "stop")
     if isinstance(body, _Body):
         return _ok(read.custom_id, body, _as_json(_body_of(line)), "stop")
-    return _unreadable(line)
+    return unreadable(line, _CUSTOM_ID)
 
 
 def _from_chat(custom_id: str, body: _Chat, line: bytes) -> Result:
     if not body.choices:
-        return _unreadable(line)
+        return unreadable(line, _CUSTOM_ID)
     choice = body.choices[0]
     reason = choice.finish_reason
     message = choice.message
     if message is None:  # the old completions endpoint
         if choice.text is None:
-            return _unreadable(line)
+            return unreadable(line, _CUSTOM_ID)
         return _ok(custom_id, body, choice.text, reason)
     content = message.content
     text = content if isinstance(content, str) or content is None else _joined(content)
@@ -220,13 +218,13 @@ def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
 
 def _from_embeddings(custom_id: str, body: _Embeddings, line: bytes) -> Result:
     if not body.data:
-        return _unreadable(line)
+        return unreadable(line, _CUSTOM_ID)
     vector = body.data[0].embedding
     if isinstance(vector, str):
         try:
             vector = array("f", base64.b64decode(vector, validate=True)).tolist()
         except ValueError:
-            return _unreadable(line)
+            return unreadable(line, _CUSTOM_ID)
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -269,7 +267,7 @@ def _refused(custom_id: str, body: _Body, told: str, code: str, reason: str | No
         custom_id=custom_id,
         outcome=Outcome.REFUSED,
         finish_reason=reason,
-        error=_one_line(told),
+        error=one_line(told),
         code=code,
         usage=_usage(body.usage),
         model=body.model,
@@ -280,7 +278,7 @@ def _refused(custom_id: str, body: _Body, told: str, code: str, reason: str | No
 def _unfinished(custom_id: str, body: _Response, line: bytes) -> Result:
     """Read a response object that ended as failed or cancelled, or did not end at all."""
     if body.status is None:
-        return _unreadable(line)
+        return unreadable(line, _CUSTOM_ID)
     code, message = _reason(body.error)
     usage = _usage(body.usage)
     billed = usage != Usage() or body.status not in {"failed", "cancelled"}
@@ -300,7 +298,7 @@ def _failure(read: _Line[Any], line: bytes) -> Result:
     answer = read.response
     if answer is None:
         if read.error is None:
-            return _unreadable(line)
+            return unreadable(line, _CUSTOM_ID)
         code, message = _reason(read.error)
         outcome = {"batch_expired": Outcome.EXPIRED, "batch_cancelled": Outcome.CANCELLED}.get(
             code or "", Outcome.FAILED
@@ -335,26 +333,9 @@ def _reason(error: _Error | str | None) -> tuple[str | None, str | None]:
     if error is None:
         return None, None
     if isinstance(error, str):
-        return None, _one_line(error)
+        return None, one_line(error)
     code = error.type if error.code is None else str(error.code)
-    return code, _one_line(error.message) if error.message else None
-
-
-def _unreadable(line: bytes) -> Result:
-    found = _CUSTOM_ID.search(line)
-    return Result(
-        custom_id=found[1].decode() if found else "",
-        outcome=Outcome.FAILED,
-        error="the answer has a form that this version cannot read; the raw line is kept",
-        code="unreadable",
-        billed=True,
-    )
-
-
-def _mended(line: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
-    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return code, one_line(error.message) if error.message else None
 
 
 def _usage(tokens: _Tokens | None) -> Usage:
@@ -380,7 +361,3 @@ def _as_json(value: Any) -> str:
 
 def _body_of(line: bytes) -> Any:
     return msgspec.json.decode(line)["response"]["body"]
-
-
-def _one_line(text: str) -> str:
-    return redact(" ".join(text.split())[:_ERROR_LENGTH])

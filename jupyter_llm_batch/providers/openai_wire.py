@@ -7,7 +7,6 @@ encoding of its own content and one join.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from .. import schemas
 from ..errors import UsageProblem
 from ..models import Content, Recipe
+from . import encoding
 from .base import Encoder
 
 PROVIDER = "openai"
@@ -91,7 +91,7 @@ def validate(recipe: Recipe) -> None:
     taken = sorted(ours & recipe.params.keys())
     if taken:
         raise UsageProblem(f"the parameter {taken[0]!r} is set by the batch itself: remove it")
-    _encode(recipe.params, "the parameters")
+    encoding.checked(recipe.params, "the parameters")
 
 
 def encoder(recipe: Recipe, model: str) -> Encoder:
@@ -99,23 +99,23 @@ def encoder(recipe: Recipe, model: str) -> Encoder:
     url = path(recipe.endpoint)
     name = kind(recipe.endpoint)
     shared = _shared(recipe, model, name)
+    encode = encoding.fast
     head = b'{"custom_id":"'
-    middle = b'","method":"POST","url":' + _ENCODE(url) + b',"body":{'
-    constant = _ENCODE(shared)[1:-1]
+    middle = b'","method":"POST","url":' + encode(url) + b',"body":{'
+    constant = encode(shared)[1:-1]
 
     if recipe.raw:
 
         def encode_raw(custom_id: str, content: Content) -> bytes:
-            body = _ENCODE(_raw_body(content, shared))
+            body = encode(_raw_body(content, shared))
             return b"".join((head, custom_id.encode(), middle, body[1:], b"}\n"))
 
-        return _guarded(encode_raw)
+        return encoding.guarded(encode_raw)
 
     before, after, opening = _around(recipe, name)
     text_head = middle + constant + b',"' + _CONTENT[name].encode() + b'":' + before
     list_head = middle + constant + b',"' + _CONTENT[name].encode() + b'":' + opening
     text_tail = after + b"}}\n"
-    encode = _ENCODE
 
     def encode_line(custom_id: str, content: Content) -> bytes:
         if type(content) is str:
@@ -125,21 +125,7 @@ def encoder(recipe: Recipe, model: str) -> Encoder:
         items = _items(content, name)
         return b"".join((head, custom_id.encode(), list_head, encode(items)[1:], b"}}\n"))
 
-    return _guarded(encode_line)
-
-
-def _guarded(encode_line: Encoder) -> Encoder:
-    """Turn the encoder's errors into problems that a user can mend."""
-
-    def encode(custom_id: str, content: Content) -> bytes:
-        try:
-            return encode_line(custom_id, content)
-        except UsageProblem:
-            raise
-        except (ValueError, TypeError, RecursionError) as exc:
-            raise _unencodable(exc, "the content") from exc
-
-    return encode
+    return encoding.guarded(encode_line)
 
 
 def _shared(recipe: Recipe, model: str, name: str) -> dict[str, Any]:
@@ -173,7 +159,7 @@ def _around(recipe: Recipe, name: str) -> tuple[bytes, bytes, bytes]:
         return b"", b"", b"["
     opening = b"["
     if recipe.system is not None:
-        opening += _ENCODE({"role": "system", "content": recipe.system}) + b","
+        opening += encoding.fast({"role": "system", "content": recipe.system}) + b","
     return opening + b'{"role":"user","content":', b"}]", opening
 
 
@@ -199,37 +185,6 @@ def _raw_body(content: Content, shared: dict[str, Any]) -> dict[str, Any]:
     return {**shared, **content}
 
 
-def _plain(value: object) -> Any:
-    """Give the encoder numpy's scalars and subclasses of str as the plain values they are."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    item = getattr(value, "item", None)
-    if callable(item):
-        return item()
-    raise TypeError(f"a value of type {type(value).__name__} cannot be sent as JSON")
-
-
-_ENCODE = msgspec.json.Encoder(enc_hook=_plain).encode
-
-
-def _encode(value: object, what: str) -> bytes:
-    try:
-        return _ENCODE(value)
-    except (ValueError, TypeError, RecursionError) as exc:
-        raise _unencodable(exc, what) from exc
-
-
-def _unencodable(exc: Exception, what: str) -> UsageProblem:
-    if isinstance(exc, UnicodeEncodeError):
-        return UsageProblem(
-            "the text holds half of a surrogate pair, which no Unicode encoding can carry: "
-            "clean it with text.encode('utf-8', 'replace').decode()"
-        )
-    if isinstance(exc, RecursionError):
-        return UsageProblem(f"{what} refers to itself or is nested too deeply")
-    return UsageProblem(f"{what} cannot be sent as JSON: {exc}")
-
-
 def meaning(recipe: Recipe, model: str) -> bytes:
     """Return the record of what is meant; ``v1`` never changes for the same meaning."""
     params = {key: value for key, value in recipe.params.items() if key not in _CACHE_HINTS}
@@ -244,9 +199,7 @@ def meaning(recipe: Recipe, model: str) -> bytes:
     }
     if recipe.schema is not None:
         record["schema"] = recipe.schema
-    # The standard library's form is fixed where an encoder's may change with its release.
-    plain = msgspec.to_builtins(record, str_keys=True, enc_hook=_plain)
-    return b"v1" + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+    return encoding.canonical(record)
 
 
 def prompt_of(line: bytes) -> str:
@@ -255,32 +208,7 @@ def prompt_of(line: bytes) -> str:
         body = msgspec.json.decode(line)["body"]
         for key in ("messages", "input", "prompt"):
             if key in body:
-                return _readable(body[key])
+                return encoding.readable(body[key])
     except (ValueError, KeyError, TypeError):
         pass
     return line.decode(errors="replace").strip()
-
-
-def _readable(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    said = [item for item in content if _role(item) not in {"system", "developer"}]
-    if len(said) == 1:
-        return _parts(said[0])
-    return "\n\n".join(f"{_role(item) or 'input'}: {_parts(item)}" for item in said)
-
-
-def _role(item: Any) -> str:
-    return str(item.get("role", "")) if isinstance(item, dict) else ""
-
-
-def _parts(item: Any) -> str:
-    content = item.get("content") if isinstance(item, dict) else item
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(
-            str(part["text"]) if "text" in part else f"[{part.get('type', 'part')}]"
-            for part in content
-        )
-    return msgspec.json.encode(item).decode()

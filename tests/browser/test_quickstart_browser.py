@@ -78,6 +78,8 @@ def test_the_quickstart_survives_a_restart(lab, simulated):
     lab.theme("light")
 
     lab.restart()
+    expect(panel).to_contain_text("the kernel was restarted")
+    expect(panel.get_by_role("button", name="Cancel")).to_be_hidden()
     lab.run(LOAD)
     back = lab.panel(LOAD)
     expect(back).to_contain_text("sentiment")

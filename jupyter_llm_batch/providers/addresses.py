@@ -1,0 +1,18 @@
+"""Base URLs, the same for every provider."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..errors import UsageProblem
+
+
+def normalised(url: str, variable: str) -> str:
+    """Return the base URL that `variable` gave in the one spelling by which accounts compare."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise UsageProblem(f"{variable} is no usable address ({exc}): {url!r}") from exc
+    return parts._replace(
+        scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
+    ).geturl()

@@ -1,0 +1,34 @@
+"""From the bytes of a result line to what a person reads, the same for every provider."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ..errors import redact
+from ..models import Outcome, Result
+
+_ERROR_LENGTH = 500
+
+
+def mended(line: bytes) -> bytes:
+    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
+    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def unreadable(line: bytes, custom_id: re.Pattern[bytes]) -> Result:
+    """Return the result of a line in no known form, under what `custom_id` finds in it."""
+    found = custom_id.search(line)
+    return Result(
+        custom_id=found[1].decode() if found else "",
+        outcome=Outcome.FAILED,
+        error="the answer has a form that this version cannot read; the raw line is kept",
+        code="unreadable",
+        billed=True,
+    )
+
+
+def one_line(text: str) -> str:
+    """Return `text` without keys, on one line of a readable length."""
+    return redact(" ".join(text.split())[:_ERROR_LENGTH])
