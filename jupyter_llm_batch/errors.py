@@ -3,8 +3,8 @@
 ::
 
     LLMBatchError
+    ├── NotReady            you: wait, the answers are not there yet
     ├── UsageProblem        you: an option, a name, a template, the rows
-    │   ├── NotReady        you: wait, the answers are not there yet
     │   └── NotFound        you: no such batch or row
     ├── ProviderError       somebody between here and the provider
     │   ├── Refused         you: the provider read the request and said no (nothing was created)
@@ -134,12 +134,12 @@ class IllegalEvent(LLMBatchError):
 
 _SECRETS = re.compile(
     r"""(?ix)
-      \b(?:sk|pk|rk|sess|ak|sim)-[A-Za-z0-9_*.\-]{6,}      # OpenAI, Anthropic, the simulator
-    | \bAIza[A-Za-z0-9_*\-]{6,}                             # Google
-    | (?<=bearer\s)\S+
+      (?<=bearer\s)[^\s"',}]+
     | (?<=[?&]key=)[^&\s"']+
-    | (?<=x-api-key:\s)\S+
-    | (?<=x-goog-api-key:\s)\S+
+    | (?<=-api-key:\s)\S+                                  # a header as text
+    | (?<=-api-key":\s")[^"]+ | (?<=-api-key':\s')[^']+    # and in a dict
+    | \b(?:sk|pk|rk|sess|ak|sim)-[A-Za-z0-9_*.\-]{6,}      # OpenAI, Anthropic, the simulator
+    | \bAIza[A-Za-z0-9_*\-]{6,} | \bAQ\.[A-Za-z0-9_\-]{6,}  # Google
     """
 )
 

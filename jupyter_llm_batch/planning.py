@@ -26,7 +26,8 @@ def custom_id(batch_id: str, row: int) -> str:
 def row_of(custom_id: str, batch_id: str) -> int | None:
     """Return the row that a custom_id names, or None when it is not one of this batch."""
     head, _, row = custom_id.rpartition("-")
-    return int(row) if head == batch_id and row.isascii() and row.isdigit() else None
+    ours = head == batch_id and row.isascii() and row.isdigit() and len(row) < 12
+    return int(row) if ours and str(int(row)) == row else None
 
 
 class Ranges:

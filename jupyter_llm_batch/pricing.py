@@ -43,7 +43,8 @@ def cost(provider: str, model: str, usage: Usage, long: Sequence[Usage] = ()) ->
     """
     batch = _total(provider, model, usage, long, "batch")
     realtime = _total(provider, model, usage, long, None)
-    if batch is None or realtime is None or (batch == realtime and realtime > 0):
+    fallback = _rates(provider, model, "batch") == _rates(provider, model, None)
+    if batch is None or realtime is None or fallback:
         return None
     return Cost(batch=batch, realtime=realtime)
 

@@ -234,3 +234,16 @@ def test_answers_that_the_user_built_on_are_the_users(kernel, value, change):
     assert not kernel.binder.is_ours("x")
     assert not kernel.binder.bind_now("x", "new")
     assert kernel.variables["x"] is value
+
+
+def test_a_cell_inside_a_cell_does_not_end_the_outer_one():
+    """Code that runs another cell keeps its namespace until it is through itself."""
+    names = {}
+    binder = Binder(names, None)
+    binder.cell_begins()
+    binder.cell_begins()
+    binder.bind_soon("x", 1)
+    binder.cell_ended()
+    assert "x" not in names
+    binder.cell_ended()
+    assert names == {"x": 1}

@@ -206,3 +206,24 @@ def test_only_options_that_were_given_name_rows_or_a_schema():
     assert given_["over"] == [2]
     assert given_["schema"] == {"type": "object"}
     assert given_["column"] == "label"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('user="123"', "123"), ("n=123", 123), ("mode='fast'", "fast"), ('stop=["a"]', ["a"])],
+)
+def test_a_parameter_in_json_quotes_is_a_string(text, value):
+    """A quoted number stays a string, as JSON has it."""
+    args = options.cell_parser().parse(["x", "--param", text])
+    assert args.param[0][1] == value
+
+
+def test_not_a_number_is_no_parameter():
+    """NaN cannot be sent as JSON and is refused here."""
+    with pytest.raises(UsageProblem, match="NaN"):
+        options.cell_parser().parse(["x", "--param", "x=NaN"])
+
+
+def test_an_apostrophe_before_a_blank_opens_nothing():
+    """Plain words with apostrophes stay words."""
+    assert options.words("a students' don't b") == ["a", "students'", "don't", "b"]

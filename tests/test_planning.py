@@ -69,7 +69,9 @@ def test_custom_ids_are_portable_and_come_back(row):
     assert planning.row_of(made, planning.new_batch_id()) is None
 
 
-@pytest.mark.parametrize("strange", ["", "x", "b-", "b-1x", "b--1", "b-\u0663"])
+@pytest.mark.parametrize(
+    "strange", ["", "x", "b-", "b-1x", "b--1", "b-01", "b-" + "9" * 5000, "b-\u0663"]
+)
 def test_foreign_custom_ids_name_no_row(strange):
     """Ids that we did not make are not taken for ours."""
     assert planning.row_of(strange, "b") is None

@@ -49,6 +49,15 @@ def test_cached_tokens_cost_less_than_fresh_ones():
     assert 0 < cached.batch < fresh.batch
 
 
+def test_tokens_written_to_the_cache_cost_more_than_fresh_ones():
+    """Writing to Anthropic's prompt cache has its own price, a higher one for an hour."""
+    model = ("anthropic", "claude-haiku-4-5")
+    fresh = cost(*model, Usage(input=1000))
+    written = cost(*model, Usage(input=1000, cache_write=1000))
+    hour = cost(*model, Usage(input=1000, cache_write=1000, cache_write_1h=1000))
+    assert fresh.batch < written.batch < hour.batch
+
+
 def test_a_sum_of_short_requests_is_not_a_long_request():
     """A thousand short requests cost a thousand times one, below the long-context tier."""
     one = Usage(input=LINEAR, output=1000)

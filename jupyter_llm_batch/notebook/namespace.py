@@ -90,19 +90,20 @@ class Binder:
         self._ours: dict[str, tuple[object, Any]] = {}
         self._queue: list[tuple[str, Any]] = []
         self._lock = threading.Lock()
-        self._busy = False
+        self._depth = 0  # cells may run cells
 
     # -- cell boundaries ---------------------------------------------------------------------------
 
     def cell_begins(self) -> None:
         """Bind what is ready, then leave the namespace alone."""
-        self._drain()
-        self._busy = True
+        if not self._depth:
+            self._drain()
+        self._depth += 1
 
     def cell_ended(self) -> None:
         """Bind what became ready meanwhile."""
-        self._busy = False
-        self._drain()
+        self._depth = max(self._depth - 1, 0)  # the cell that loads the extension began before it
+        self._when_idle()
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class Binder:
                 self._later(self._when_idle)
 
     def _when_idle(self) -> None:
-        if not self._busy:
+        if not self._depth:
             self._drain()
 
     def _drain(self) -> None:

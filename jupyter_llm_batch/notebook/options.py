@@ -46,8 +46,8 @@ def words(line: str) -> list[str]:
 
 def _closes(line: str, position: int) -> bool:
     """Whether the quote has a partner before the next blank: in ``f'…'``, not in ``it's``."""
-    rest = line[position + 1 :].split(maxsplit=1)
-    return bool(rest) and line[position] in rest[0]
+    rest = line[position + 1 :]
+    return not rest[:1].isspace() and line[position] in (rest.split(maxsplit=1) or [""])[0]
 
 
 def _unquoted(word: str) -> str:
@@ -168,11 +168,16 @@ def _param(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    value = _unquoted(value)
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
+    for form in (value, _unquoted(value)):
+        try:
+            return key, json.loads(form, parse_constant=_no_constant)
+        except ValueError:
+            continue
+    return key, _unquoted(value)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"{name} is no JSON value")
 
 
 def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
