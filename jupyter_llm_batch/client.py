@@ -370,6 +370,7 @@ class Client:
             simulated=self.simulated,
             earlier=submission.Earlier(self.store, [] if resubmit else versions),
             versions=[] if resubmit else versions,
+            latest=max((each.version for each in versions), default=0),
             dry=dry,
         )
 
@@ -378,7 +379,13 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
-        batch = self.store.add_batch(plan.batch, plan.jobs, plan.packs)
+        try:
+            batch = self.store.add_batch(
+                plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1
+            )
+        except BaseException:
+            payloads.remove(self.store.folder_of(plan.batch.id))
+            raise
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
         sent = batch.rows - batch.reused - batch.skipped

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from . import lease
-from .errors import LeaseLost, StoreProblem
+from .errors import LeaseLost, StoreProblem, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
 from .models import Batch, Job
 from .payloads import private_folder
@@ -132,13 +132,31 @@ class Store:
         batch: Batch,
         jobs: Sequence[tuple[Job, Ranges]],
         packs: Mapping[str, bytes],
+        *,
+        after: int | None = None,
     ) -> Batch:
-        """Write a planned batch whole, under the next free version of its name."""
+        """Write a planned batch whole, under the next free version of its name.
+
+        Parameters
+        ----------
+        after
+            The latest version that the plan was compared with.
+
+        Raises
+        ------
+        UsageProblem
+            There is a later version by now: it may ask for the same rows.
+        """
         with self._write() as db:
             last = db.execute(
                 "SELECT max(version) FROM batch WHERE notebook = ? AND name = ? AND draft = 0",
                 [batch.notebook, batch.name],
             ).fetchone()[0]
+            if after is not None and after != (last or 0):
+                raise UsageProblem(
+                    f"another kernel submitted {batch.name} at the same moment: nothing was sent "
+                    "from here, run the cell again to attach to it"
+                )
             version = 0 if batch.draft else (last or 0) + 1
             batch = msgspec.structs.replace(batch, version=version, used_at=batch.created_at)
             db.execute(

@@ -120,9 +120,15 @@ def plan(
     simulated: bool,
     earlier: Earlier,
     versions: Sequence[Batch],
+    latest: int,
     dry: bool = False,
 ) -> Plan:
     """Render every request and write it to disk, in jobs within the provider's limits.
+
+    Parameters
+    ----------
+    latest
+        The latest version of this name that there is.
 
     Raises
     ------
@@ -160,7 +166,7 @@ def plan(
         id=batch_id,
         notebook=notebook,
         name=ask.name,
-        version=1,
+        version=latest + 1,
         created_at=now,
         rows=len(outcomes),
         recipe=ask.recipe,

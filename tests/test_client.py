@@ -592,3 +592,19 @@ def test_a_key_is_written_nowhere(make_client, sim, tmp_path, caplog):
     for part in ("Sup3rSecret", "SecretValue", "Value42"):
         assert not [text for text in seen if part in text]
         assert not [data for data in written if part.encode() in data]
+
+
+def test_two_kernels_that_submit_at_the_same_moment_pay_once(make_client, sim):
+    """A plan made before another kernel's submission is not sent; the cell attaches then."""
+    first, second = make_client(), make_client()
+
+    def rows():
+        yield "a"
+        second.submit(name="x", over=["a", "b"], model=MODEL).wait(60)  # while the first renders
+        yield "b"
+
+    with pytest.raises(UsageProblem, match="same moment"):
+        first.submit(name="x", over=rows(), model=MODEL)
+    assert first.submit(name="x", over=["a", "b"], model=MODEL).attached
+    assert max(billed(sim).values()) == 1
+    assert len(list(first.store.folder.glob("batches/*"))) == 1
