@@ -22,7 +22,7 @@ from .background import Background
 from .errors import LLMBatchError, NotFound, UsageProblem
 from .handle import BatchHandle
 from .lifecycle import Policy
-from .models import Batch, Limits, Recipe, Snapshot, Usage
+from .models import Batch, Recipe, Snapshot, Usage
 from .poller import Poller
 from .pricing import Cost
 from .providers.base import Adapter
@@ -520,10 +520,6 @@ class Client:
                 )
                 self._running = self.background.call(self._poller.run())
             return self._poller
-
-    def limits(self, model: str, endpoint: str = "chat") -> Limits:
-        """Return how much one job of a model takes."""
-        return self.adapter(providers.qualify(model).partition(":")[0]).limits(endpoint)
 
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""

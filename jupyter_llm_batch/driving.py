@@ -330,7 +330,7 @@ class Driver:
             return
         counts = job.counts
         short = counts is not None and reconciler.seen < counts.done + counts.failed
-        if short and gone is None and job.failures < FETCHES:
+        if short and gone is None and job.fetches < FETCHES:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
         reconciler.close(None if short else job.rest, str(gone or ""))
@@ -362,8 +362,9 @@ class Driver:
         for name in job.parts:
             path = self.part(job, name)
             if path.exists():  # kept, since what is in it was paid for
-                path.replace(path.with_suffix(f".incomplete{job.failures}"))
-        self.again(held, job, error)
+                path.replace(path.with_suffix(f".incomplete{job.fetches}"))
+        # Counted apart from failures: an outage must not use up the patience for short downloads.
+        self.again(held, self._store.note(held, job, fetches=job.fetches + 1), error)
 
     def _vanish(self, held: Lease, job: Job, error: Vanished) -> None:
         self._settle(held, job, Event.VANISHED, None, str(error))

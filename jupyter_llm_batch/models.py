@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -271,6 +271,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rest: Outcome | None = None
     attempts: int = 0
     failures: int = 0
+    fetches: int = 0
     not_before: float = 0.0
     cancel_sent: bool = False
     error: str | None = None
@@ -436,6 +437,3 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> object:
         """Take `data`."""
         ...
-
-
-Lines: TypeAlias = Iterable[bytes]

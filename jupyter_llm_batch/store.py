@@ -231,11 +231,6 @@ class Store:
         """Return the batches that use answers of this one."""
         return [each for each in self.batches() if batch_id in each.sources]
 
-    def change_count(self) -> int:
-        """Return a number that changes when another process writes the journal."""
-        with self._lock:
-            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
-
     # -- drafts ------------------------------------------------------------------------------------
 
     def put_part(self, batch_id: str, key: str, record: bytes) -> int:
