@@ -11,26 +11,26 @@ import keyword
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
-from . import drafts, payloads, pricing, providers, schemas, submission
+from . import asking, drafts, finding, payloads, pricing, providers, submission
+from .asking import Options
 from .background import Background
+from .earlier import Earlier
 from .errors import LLMBatchError, NotFound, UsageProblem
 from .handle import BatchHandle
 from .lifecycle import Policy
-from .models import Batch, Recipe, Snapshot, Usage
+from .models import Batch, Snapshot, Usage
 from .poller import Poller
 from .pricing import Cost
 from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .store import Store
-
-#: Marks an argument that was not given, where None means something.
-NOT_GIVEN: Any = msgspec.UNSET
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -54,6 +54,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     rows: int
     reused: int
+    repeats: int
     skipped: int
     jobs: list[tuple[int, int]]
     bytes: int
@@ -121,26 +122,7 @@ class Client:
     # -- submitting --------------------------------------------------------------------------------
 
     def submit(
-        self,
-        text: str | None = None,
-        *,
-        name: str,
-        over: Any = NOT_GIVEN,
-        model: str = "",
-        system: str | None = None,
-        max_tokens: int | None = None,
-        params: Mapping[str, Any] | None = None,
-        endpoint: str = "",
-        embed: bool = False,
-        schema: Any = None,
-        reask: int | None = None,
-        raw: bool = False,
-        split: bool = False,
-        skip_null: bool = False,
-        column: str = "answer",
-        retry: int | None = None,
-        resubmit: bool = False,
-        namespace: Mapping[str, Any] | None = None,
+        self, text: str | None = None, *, name: str, **options: Unpack[Options]
     ) -> BatchHandle:
         """Plan a batch durably, start sending it in the background, and return at once.
 
@@ -153,40 +135,8 @@ class Client:
             Jinja2 template of the prompt; None when `over` holds finished prompts.
         name
             Name of the batch, a Python identifier.
-        over
-            Rows: a frame, series, list, dict or iterable.
-        model
-            ``provider:model``, or a well-known model name; `Settings.model` by default.
-        system
-            System prompt.
-        max_tokens
-            Upper bound of output tokens per answer.
-        params
-            Further request parameters, passed on as they are.
-        endpoint
-            ``"chat"`` (default), ``"responses"``, ``"embeddings"`` or a provider's path.
-        embed
-            Short for ``endpoint="embeddings"``.
-        schema
-            Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
-            answer follows. A frame gets its fields as columns, other input gets objects.
-        reask
-            Rounds for rows that may have been billed: answers that break the schema, were cut
-            off or never came back; 0 by default.
-        raw
-            The items of `over` are request bodies.
-        split
-            `text` holds several prompts divided by lines of ``---``.
-        skip_null
-            Leave out rows with an empty cell instead of refusing them.
-        column
-            Name of the answer column of a frame.
-        retry
-            Rounds of automatic retry for rows that were not billed.
-        resubmit
-            Pay again although this was submitted before.
-        namespace
-            Names that the template sees besides the row's fields.
+        **options
+            ``over``, ``model`` and the others that `asking.Options` describes.
 
         Raises
         ------
@@ -194,52 +144,41 @@ class Client:
             Something must be changed first; nothing was sent.
         """
         check_name(name)
-        ask, adapter = self._ask(
-            text,
-            name=name,
-            over=over,
-            model=model,
-            system=system,
-            max_tokens=max_tokens,
-            params=params,
-            endpoint=endpoint,
-            embed=embed,
-            schema=schema,
-            reask=reask,
-            raw=raw,
-            split=split,
-            skip_null=skip_null,
-            column=column,
-            retry=retry,
-            namespace=namespace,
-        )
-        return self._start(ask, adapter, resubmit=resubmit)
+        return self._start(asking.ask(text, name, options, self.settings), options)
 
-    def preview(self, text: str | None = None, *, name: str, **options: Any) -> Preview:
+    def preview(self, text: str | None = None, *, name: str, **options: Unpack[Options]) -> Preview:
         """Render and split like `submit`, but write and send nothing."""
-        options.pop("resubmit", None)
-        ask, adapter = self._ask(text, name=name, **options)
-        plan = self._plan(ask, adapter, dry=True)
+        ask = asking.ask(text, name, options, self.settings)
+        plan = self._plan(ask, options, dry=True)
         # English text has about four characters to a token; the frame of a request counts little.
-        tokens = sum(job.bytes for job, _ in plan.jobs) // 4
-        provider, _, model = ask.model.partition(":")
+        sizes: Counter[tuple[str, str]] = Counter()
+        for job, _ in plan.jobs:
+            sizes[job.provider, job.model] += job.bytes
+        costs = [
+            pricing.cost(provider, model, Usage(input=size // 4))
+            for (provider, model), size in sizes.items()
+        ]
+        known = [cost for cost in costs if cost is not None]
         return Preview(
             name=name,
-            model=ask.model,
+            model=" + ".join(plan.batch.models),
             rows=plan.batch.rows,
             reused=plan.batch.reused,
+            repeats=plan.repeats,
             skipped=plan.batch.skipped,
             jobs=[(job.rows, job.bytes) for job, _ in plan.jobs],
-            bytes=sum(job.bytes for job, _ in plan.jobs),
-            prompts=[adapter.prompt_of(line) for line in plan.first],
+            bytes=sum(sizes.values()),
+            prompts=plan.first,
             system=ask.recipe.system,
-            tokens=tokens,
-            cost=pricing.cost(provider, model, Usage(input=tokens)),
-            note=ask.note,
+            tokens=sum(sizes.values()) // 4,
+            cost=sum(known, Cost()) if len(known) == len(costs) else None,
+            note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
             same_as=plan.same_as.title if plan.same_as else "",
         )
 
-    def add(self, text: str | None = None, *, name: str, key: str, **options: Any) -> int:
+    def add(
+        self, text: str | None = None, *, name: str, key: str, **options: Unpack[Options]
+    ) -> int:
         """Collect a cell for a later `submit_draft`; the same `key` replaces its own part.
 
         Returns
@@ -248,8 +187,9 @@ class Client:
             How many cells are collected.
         """
         check_name(name)
-        options.pop("resubmit", None)
-        ask, _ = self._ask(text, name=name, **options)
+        ask = asking.ask(text, name, options, self.settings)
+        if ask.model:
+            asking.lanes(ask, self.adapter).of(ask.model)  # the cell that errs is told
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated,
@@ -262,92 +202,9 @@ class Client:
     def submit_draft(self, name: str, *, resubmit: bool = False) -> BatchHandle:
         """Send what `add` collected under `name`."""
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
-        adapter = self.adapter(ask.model.partition(":")[0])
-        adapter.check_key()
-        handle = self._start(ask, adapter, resubmit=resubmit)
+        handle = self._start(ask, {"resubmit": resubmit})
         drafts.drop(self.store, notebook=self.notebook, name=name)
         return handle
-
-    def _ask(
-        self,
-        text: str | None,
-        *,
-        name: str,
-        over: Any = NOT_GIVEN,
-        model: str = "",
-        system: str | None = None,
-        max_tokens: int | None = None,
-        params: Mapping[str, Any] | None = None,
-        endpoint: str = "",
-        embed: bool = False,
-        schema: Any = None,
-        reask: int | None = None,
-        raw: bool = False,
-        split: bool = False,
-        skip_null: bool = False,
-        column: str = "answer",
-        retry: int | None = None,
-        namespace: Mapping[str, Any] | None = None,
-    ) -> tuple[submission.Ask, Adapter]:
-        model = model or self.settings.model
-        if not model:
-            raise UsageProblem(
-                "no model: add --model PROVIDER:MODEL, or set a default with "
-                "%config LLMBatch.model = 'PROVIDER:MODEL'"
-            )
-        model = providers.qualify(model)
-        if embed and endpoint not in {"", "embeddings"}:
-            raise UsageProblem(f"--embed is --endpoint embeddings, not {endpoint}")
-        endpoint = "embeddings" if embed else endpoint or "chat"
-        if max_tokens is None and endpoint != "embeddings" and not raw:
-            max_tokens = self.settings.max_tokens
-        adapter = self.adapter(model.partition(":")[0])
-        adapter.check_key()
-        contents, rows, shape, note = submission.read_contents(
-            text=text,
-            over=None if over is NOT_GIVEN else over,
-            has_over=over is not NOT_GIVEN,
-            split=split,
-            raw=raw,
-            skip_null=skip_null,
-            column=column,
-            namespace=namespace or {},
-        )
-        recipe = self._recipe(
-            name,
-            schema,
-            endpoint=endpoint,
-            system=system,
-            max_tokens=max_tokens,
-            params=dict(params or {}),
-            raw=raw,
-        )
-        if recipe.schema is not None and rows is not None and shape.kind == "frame":
-            taken = [each for each in schemas.fields(recipe.schema) if each in shape.columns]
-            if taken:
-                raise UsageProblem(
-                    f"the input has a column {taken[0]!r} already, which is a field of --schema: "
-                    f"rename it, for instance --over df.rename(columns={{{taken[0]!r}: ...}})"
-                )
-        ask = submission.Ask(
-            name=name,
-            contents=contents,
-            rows=rows,
-            shape=shape,
-            note=note,
-            recipe=recipe,
-            model=model,
-            retries=self.settings.retry if retry is None else retry,
-            reasks=self.settings.reask if reask is None else reask,
-        )
-        return ask, adapter
-
-    def _recipe(self, name: str, schema: Any, **fields: Any) -> Recipe:
-        if schema is None:
-            return Recipe(**fields)
-        described, title = schemas.read(schema)
-        self._kinds[name, title] = schema
-        return Recipe(schema=described, schema_name=title, **fields)
 
     def kind_of(self, batch: Batch) -> Any:
         """Return the class that a batch's schema was given as, if this process knows it."""
@@ -357,25 +214,31 @@ class Client:
         """Remember the class of a batch's schema, found again after a restart."""
         self._kinds.setdefault((batch.name, batch.recipe.schema_name), kind)
 
-    def _plan(
-        self, ask: submission.Ask, adapter: Adapter, *, dry: bool = False, resubmit: bool = False
-    ) -> submission.Plan:
+    def _plan(self, ask: submission.Ask, options: Options, *, dry: bool = False) -> submission.Plan:
         versions = self._versions(ask.name)
+        same_name = [] if options.get("resubmit") else versions
+        others = [
+            batch
+            for name in asking.reused(options)
+            for batch in finding.by_name(self.store, name, self.notebook)
+        ]
         return submission.plan(
             self.store,
             ask,
-            adapter,
+            asking.lanes(ask, self.adapter),
             notebook=self.notebook,
             now=self._clock(),
             simulated=self.simulated,
-            earlier=submission.Earlier(self.store, [] if resubmit else versions),
-            versions=[] if resubmit else versions,
+            earlier=Earlier(self.store, [*same_name, *others]),
+            versions=same_name,
             latest=max((each.version for each in versions), default=0),
             dry=dry,
         )
 
-    def _start(self, ask: submission.Ask, adapter: Adapter, *, resubmit: bool) -> BatchHandle:
-        plan = self._plan(ask, adapter, resubmit=resubmit)
+    def _start(self, ask: submission.Ask, options: Options) -> BatchHandle:
+        if ask.kind is not None:
+            self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
+        plan = self._plan(ask, options)
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
@@ -388,19 +251,36 @@ class Client:
             raise
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
-        sent = batch.rows - batch.reused - batch.skipped
+        handle.notice = "; ".join(self._notices(plan, ask.note, older, options))
+        return handle
+
+    def _notices(
+        self, plan: submission.Plan, note: str, older: list[Batch], options: Options
+    ) -> Iterator[str]:
+        """Yield what the user should know about a new batch."""
+        batch = plan.batch
         if batch.reused:
-            handle.notice = (
-                f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
-            )
-        elif ask.note:
-            handle.notice = ask.note
-        elif older and not resubmit:
-            handle.notice = (
+            sent = batch.rows - batch.reused - batch.skipped - plan.repeats
+            yield f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
+        if plan.repeats:
+            yield f"{plan.repeats:,} rows repeat the prompt of another and are not asked again"
+        if note:
+            yield note
+        if older and not batch.reused and not options.get("resubmit"):
+            yield (
                 f"a new version; {older[-1].title} is still under way and goes on: "
                 f"`%llm_batch cancel {older[-1].title}` stops it"
             )
-        return handle
+        if found := self._elsewhere(plan):
+            yield found
+
+    def _elsewhere(self, plan: submission.Plan) -> str:
+        """Say which other batches hold paid answers to prompts that are about to be paid for."""
+        fresh = [row for _, rows in plan.jobs for row in rows]
+        names = finding.with_answers(self.store, plan.batch, plan.packs["hashes"], fresh)
+        if not names:
+            return ""
+        return f"{names[0]} holds paid answers to such prompts: --reuse {names[0]} takes them"
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""

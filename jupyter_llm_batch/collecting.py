@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Outcome, Result, Sample, Usage
@@ -113,13 +112,13 @@ class Reconciler:
 
     def total_cost(self) -> Cost | None:
         """Return what the rows cost, None when a price is unknown."""
-        total = Cost(batch=Decimal(0), realtime=Decimal(0))
+        total = Cost()
         for model in {*self.usage, *(model for model, _ in self.long)}:
             long = [usage for owner, usage in self.long if owner == model]
             part = cost(self._job.provider, model, self.usage.get(model, Usage()), long)
             if part is None:
                 return None
-            total = Cost(batch=total.batch + part.batch, realtime=total.realtime + part.realtime)
+            total += part
         return total
 
     def kinds(self) -> list[ErrorKind]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from . import payloads, planning
+from . import payloads, planning, providers, routing
 from .errors import NotFound, UsageProblem
 from .models import Batch, Content, Recipe, Shape
 from .store import Store
@@ -25,6 +26,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     file: str
     rows: int
+    routed: bool = False
+    dedupe: bool = False
 
 
 def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulated: bool) -> int:
@@ -40,7 +43,7 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
                 created_at=now,
                 rows=0,
                 recipe=ask.recipe,
-                models=[ask.model],
+                models=[ask.model] if ask.model else [],
                 shape=Shape(kind="list"),
                 plan_hash="",
                 simulated=simulated,
@@ -52,18 +55,25 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
     folder = payloads.private_folder(store.folder_of(draft.id))
     name = f"part-{key}.jsonl"
     count = 0
+    models = None if ask.models is None else iter(ask.models)
     with payloads.writing(folder / name) as writer:
         for content in ask.contents:
-            writer.write(_encode(content) + b"\n")
+            line: Any = content
+            if models is not None:
+                model = _model(models, ask.model, count, left_out=content is None)
+                line = (model, content)
+            writer.write(_encode(line) + b"\n")
             count += 1
     part = Part(
-        recipe=ask.recipe,
+        recipe=msgspec.structs.replace(ask.recipe, prefix=""),  # of one cell, not of all
         model=ask.model,
         retries=ask.retries,
         reasks=ask.reasks,
         shape=ask.shape,
         file=name,
         rows=count,
+        routed=ask.models is not None,
+        dedupe=ask.dedupe,
     )
     return store.put_part(draft.id, key, _encode(part))
 
@@ -101,8 +111,10 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         shape=Shape(kind="one" if single else "list"),
         recipe=parts[0].recipe,
         model=parts[0].model,
+        models=_models(store, draft, parts) if any(part.routed for part in parts) else None,
         retries=max(part.retries for part in parts),
         reasks=max(part.reasks for part in parts),
+        dedupe=any(part.dedupe for part in parts),
     )
 
 
@@ -116,11 +128,26 @@ def drop(store: Store, *, notebook: str, name: str) -> bool:
     return True
 
 
+def _model(models: Iterator[Any], default: str, row: int, *, left_out: bool) -> str:
+    try:
+        named = next(models)
+        return "" if left_out else providers.qualify(routing.model_name(named, default))
+    except UsageProblem as problem:
+        raise UsageProblem(f"row {row}: {problem}") from None
+
+
 def _contents(store: Store, draft: Batch, parts: list[Part]) -> Iterator[Content | None]:
     for part in parts:
         for line in payloads.lines(store.folder_of(draft.id) / part.file):
-            content: Content | None = msgspec.json.decode(line)
+            value = msgspec.json.decode(line)
+            content: Content | None = value[1] if part.routed else value
             yield content
+
+
+def _models(store: Store, draft: Batch, parts: list[Part]) -> Iterator[str]:
+    for part in parts:
+        for line in payloads.lines(store.folder_of(draft.id) / part.file):
+            yield msgspec.json.decode(line)[0] if part.routed else part.model
 
 
 def _find(store: Store, notebook: str, name: str) -> Batch | None:

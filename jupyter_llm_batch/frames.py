@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from itertools import count, repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ class Stream(Items):
         super().__init__(Shape(kind="list"), 0, self._once)
         self._source = source
         self._started = False
+        #: Called with each item before it is handed out.
+        self.watch: Callable[[Any], object] = id
         try:
             self._first = next(source)
         except StopIteration:
@@ -89,10 +91,9 @@ class Stream(Items):
         if self._started:
             raise UsageProblem("the rows are an iterator and were read already: use a list")
         self._started = True
-        self._size = 1
-        yield 0, self._first
-        for item in self._source:
+        for item in chain([self._first], self._source):
             self._size += 1
+            self.watch(item)
             yield self._size - 1, item
 
 

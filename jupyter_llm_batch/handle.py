@@ -148,8 +148,12 @@ class BatchHandle:
         """Ask the provider to cancel; rows that are done by then are still collected."""
         batch = self.record
         if batch.finished_at is None:
-            for each in [batch.id, *batch.sources]:
-                self._client.store.request_cancel(each)
+            store = self._client.store
+            earlier = [found for each in batch.sources if (found := store.batch(each))]
+            # What earlier versions still work on is this batch's too; what --reuse takes is not.
+            own = [each.id for each in earlier if each.name == batch.name]
+            for each in {batch.id, *own}:
+                store.request_cancel(each)
             poller = self._client.poller()
             self._client.background.soon(poller.follow, self.id)
         return self

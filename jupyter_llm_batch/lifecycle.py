@@ -9,6 +9,7 @@ the user can leave.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -115,6 +116,21 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
         case S.COLLECTING:
             return Action.COLLECT, job.not_before
     return None
+
+
+#: A job waits no longer than this for those that fill its cache (seconds).
+PATIENCE = 3600.0
+
+
+def waits_until(job: Job, jobs: Iterable[Job]) -> float:
+    """Return until when `job` waits for jobs that go ahead of it (Unix seconds); else 0.
+
+    What goes ahead is worth waiting for, not worth waiting for ever: a provider may take a day.
+    """
+    if not job.after or job.state is not S.PLANNED:
+        return 0.0
+    ahead = [each for each in jobs if each.number in job.after and each.state not in TERMINAL]
+    return max((each.created_at + PATIENCE for each in ahead), default=0.0)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

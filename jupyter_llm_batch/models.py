@@ -67,6 +67,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         Its name, for providers that want one.
     cache
         ``"5m"`` or ``"1h"``: have the shared prefix cached. A hint, not part of what is meant.
+    prefix
+        Text that all prompts begin with, where caching is wanted; a hint as well.
     """
 
     endpoint: str = "chat"
@@ -77,6 +79,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     schema_name: str = ""
     cache: str | None = None
+    prefix: str = ""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +210,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         The provider keeps a label of ours on the job, so that a lost create can be found.
     settle
         Seconds after which a listing surely shows an accepted create.
+    primed
+        Caching needs one answered request before the others find something in the cache.
     """
 
     requests: int
@@ -215,6 +220,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     one_model: bool = True
     labelled: bool = True
     settle: float = 120.0
+    primed: bool = False
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,7 +250,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a batch that a provider takes as one piece."""
+    """The part of a batch that a provider takes as one piece.
+
+    Attributes
+    ----------
+    model, models
+        The model of its rows; ``mixed`` where there are several, which `models` then names.
+    after
+        Numbers of jobs of this batch that are to be over before this one is sent.
+    """
 
     id: str
     batch_id: str
@@ -256,6 +270,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     bytes: int
     payload: str
+    models: list[str] = msgspec.field(default_factory=list)
+    after: list[int] = msgspec.field(default_factory=list)
     state: JobState = JobState.PLANNED
     account: Account | None = None
     upload_id: str | None = None
@@ -305,7 +321,15 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one named cell submitted. Packed per-row data lives beside it in the store."""
+    """What one named cell submitted. Packed per-row data lives beside it in the store.
+
+    Attributes
+    ----------
+    models
+        Every model it asks, ``provider:model``.
+    routed
+        Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
+    """
 
     id: str
     notebook: str
@@ -329,6 +353,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[str] = msgspec.field(default_factory=list)
     draft: bool = False
     notice: str = ""
+    routed: bool = False
 
     @property
     def title(self) -> str:

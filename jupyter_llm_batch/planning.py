@@ -57,7 +57,7 @@ class Draft:
     def __init__(self, number: int, provider: str, model: str, limits: Limits, most: int) -> None:
         self.number = number
         self.provider = provider
-        self.model = model
+        self.models = [model]
         self.limits = limits
         self.most = most
         self.rows = Ranges()
@@ -74,7 +74,20 @@ class Draft:
         self.count += 1
         self.bytes += size
 
-    def job(self, batch_id: str, round_: int, endpoint: str, payload: str, now: float) -> Job:
+    @property
+    def model(self) -> str:
+        """The one model of its rows, or ``mixed``."""
+        return self.models[0] if len(self.models) == 1 else "mixed"
+
+    def job(
+        self,
+        batch_id: str,
+        round_: int,
+        endpoint: str,
+        payload: str,
+        now: float,
+        after: Iterable[int] = (),
+    ) -> Job:
         """Return the finished record."""
         return Job(
             id=f"{batch_id}-r{round_}-j{self.number}",
@@ -83,11 +96,13 @@ class Draft:
             number=self.number,
             provider=self.provider,
             model=self.model,
+            models=self.models if len(self.models) > 1 else [],
             endpoint=endpoint,
             rows=self.count,
             bytes=self.bytes,
             payload=payload,
             created_at=now,
+            after=[*after],
         )
 
 
@@ -108,8 +123,15 @@ class Splitter:
         self._jobs: Counter[tuple[str, str]] = Counter()
         self._next = first
 
-    def place(self, row: int, provider: str, model: str, size: int, limits: Limits) -> Draft:
+    def place(
+        self, row: int, provider: str, model: str, size: int, limits: Limits, *, alone: bool = False
+    ) -> Draft:
         """Return the job that takes `row` of `size` bytes.
+
+        Parameters
+        ----------
+        alone
+            The row gets a job of its own.
 
         Raises
         ------
@@ -123,17 +145,22 @@ class Splitter:
             )
         lane = (provider, model if limits.one_model else "")
         draft = self._open.get(lane)
-        if draft is None or not draft.has_room(size):
+        if alone:
+            draft = self._begin(provider, model, limits, 1)
+        elif draft is None or not draft.has_room(size):
             most = limits.requests
             if not limits.labelled:
                 # Full jobs of different sizes can be told apart when a create was lost.
                 most = max(1, most - self._jobs[lane])
             self._jobs[lane] += 1
-            draft = Draft(self._next, provider, model, limits, most)
-            self._next += 1
-            self._open[lane] = draft
-            self.drafts.append(draft)
+            draft = self._open[lane] = self._begin(provider, model, limits, most)
         draft.add(row, size)
-        if draft.model != model:
-            draft.model = "mixed"
+        if model not in draft.models:
+            draft.models.append(model)
+        return draft
+
+    def _begin(self, provider: str, model: str, limits: Limits, most: int) -> Draft:
+        draft = Draft(self._next, provider, model, limits, most)
+        self._next += 1
+        self.drafts.append(draft)
         return draft

@@ -27,6 +27,7 @@ from .lifecycle import (
     rows_to_repeat,
     rows_without_answer,
     tally,
+    waits_until,
 )
 from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Remote, Snapshot
 from .providers.base import Adapter
@@ -217,6 +218,8 @@ class Poller:
                     self._close_round(held, batch)
                     continue
                 for job in jobs:
+                    if waits_until(job, jobs) > now and not batch.cancel_requested:
+                        continue
                     due = self._start(held, batch, job, polls)
                     wake_at = min(wake_at, due)
             except LeaseLost:
@@ -397,6 +400,7 @@ class Poller:
     def _inherit(self, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
         """Copy the outcomes that earlier batches have reached meanwhile."""
         known = {source: self._store.pack(source, "outcomes") for source in batch.sources}
+        known[batch.id] = outcomes
         taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
         changed = bytearray(outcomes)
         for row, (source, there) in taken.items():
@@ -407,10 +411,17 @@ class Poller:
         return bytes(changed)
 
     def _start_round(self, held: Lease, batch: Batch, rows: list[int]) -> int:
+        """Send `rows` again; rows that share the answer of another row follow it."""
+        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
+        follow = {row: there for row, (source, there) in taken.items() if source == batch.id}
+        asked = {follow.get(row, row) for row in rows}
+        followers = [row for row, there in follow.items() if there in asked]
+
         def limits_of(job: Job) -> Limits:
             return self._adapters(job.provider).limits(job.endpoint)
 
-        return rounds.start(self._store, held, batch, rows, limits_of, self._clock())
+        now = self._clock()
+        return rounds.start(self._store, held, batch, asked, limits_of, now, followers)
 
     # -- what others see ---------------------------------------------------------------------------
 

@@ -14,8 +14,11 @@ from .models import Usage
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """USD paid as a batch, and what the same tokens would have cost in real time."""
 
-    batch: Decimal
-    realtime: Decimal
+    batch: Decimal = Decimal(0)
+    realtime: Decimal = Decimal(0)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(batch=self.batch + other.batch, realtime=self.realtime + other.realtime)
 
     @property
     def saved(self) -> Decimal:

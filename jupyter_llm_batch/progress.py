@@ -12,6 +12,7 @@ from statistics import median
 
 import msgspec
 
+from .lifecycle import waits_until
 from .models import Batch, ErrorKind, Job, JobLine, JobState, Outcome, Sample, Snapshot
 
 _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
@@ -190,6 +191,11 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
     at_provider = [job for job in jobs if job.state in _AT_PROVIDER]
     waiting = [job for job in jobs if job.state is JobState.PLANNED and job.not_before > now]
     held = len(waiting) == len(jobs) - len(accepted)
+    behind = [job for job in jobs if waits_until(job, jobs) > now]
+    if behind and len(behind) == len(jobs) - len(accepted):
+        rows = sum(job.rows for job in behind)
+        ahead = _where(at_provider) or _where(behind)
+        return "submitting", f"filling the cache at {ahead}, {count(rows)} rows follow"
     if len(accepted) < len(jobs) and not (held and at_provider):
         return "submitting", _sending(jobs, accepted, waiting if held else [], now)
     running = [job for job in at_provider if job.state is JobState.RUNNING]

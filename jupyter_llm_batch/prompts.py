@@ -122,6 +122,21 @@ class Template:
         assert prompt is not None
         return prompt
 
+    def prefix(self, rows: Rows, namespace: Mapping[str, Any]) -> str:
+        """Return what every prompt begins with, as far as can be told without rendering them."""
+        if self._parsed.parts is None:
+            return self._parsed.lead
+        known = ""
+        for text, name in self._parsed.parts:
+            known += text
+            if name in RESERVED or name in (rows.fields or ()) or name not in namespace:
+                break
+            try:
+                known += to_text(plain(namespace[name]))
+            except (NullFound, NoText):
+                break
+        return known
+
     def _wanted(self) -> list[str]:
         """Return the names in the order in which their values are put in."""
         if self._parsed.parts is not None:

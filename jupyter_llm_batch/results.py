@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from .errors import NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, Outcome, Result
 from .store import Store
-from .submission import ROWS_FILE
+from .submission import LEFT_OUT, ROWS_FILE
 
 
 @cache
@@ -79,6 +80,9 @@ def _inherited(store: Store, batch: Batch, found: list[Result | None]) -> None:
     for row, (source, there) in taken.items():
         if owners[row]:
             continue  # asked again meanwhile, by this batch itself
+        if source == batch.id:
+            found[row] = found[there]  # an equal prompt, asked once
+            continue
         if source not in theirs:
             origin = store.batch(source)
             theirs[source] = read(store, origin) if origin else []
@@ -114,7 +118,16 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
         fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
         errors=[_error(result) for result in found],
         reasons=[result.finish_reason if result else None for result in found],
+        models=models(store, batch) if batch.routed else None,
     )
+
+
+def models(store: Store, batch: Batch) -> list[str | None]:
+    """Return the model that each row was asked of; None for rows that were left out."""
+    if not batch.routed:
+        return [batch.models[0] if batch.models else None] * batch.rows
+    picks = struct.iter_unpack("<H", store.pack(batch.id, "models"))
+    return [None if pick == LEFT_OUT else batch.models[pick] for (pick,) in picks]
 
 
 def _columns(batch: Batch, found: list[Result | None]) -> dict[str, list[Any]] | None:

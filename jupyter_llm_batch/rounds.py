@@ -18,6 +18,7 @@ def start(
     rows: Iterable[int],
     limits_of: Callable[[Job], Limits],
     now: float,
+    followers: Iterable[int] = (),
 ) -> int:
     """Plan `rows` of `batch` as one more round, durably, and return how many there are.
 
@@ -25,6 +26,8 @@ def start(
     ----------
     limits_of
         Returns the limits for jobs of the same kind as a job.
+    followers
+        Rows that share the answer of one of `rows` and wait with it.
     """
     wanted = set(rows)
     if not wanted:
@@ -37,7 +40,10 @@ def start(
     found: dict[int, Job] = {}
     try:
         for row, line, origin in _lines(store, batch, jobs, wanted):
-            draft = splitter.place(row, origin.provider, origin.model, len(line), limits_of(origin))
+            models = origin.models or [origin.model]
+            limits = limits_of(origin)
+            draft = splitter.place(row, origin.provider, models[0], len(line), limits)
+            draft.models += [model for model in models if model not in draft.models]
             if draft.number not in writers:
                 path = folder / _name(round_, draft.number)
                 writers[draft.number] = payloads.PayloadWriter(path)
@@ -56,7 +62,7 @@ def start(
         job = draft.job(batch.id, round_, endpoint, _name(round_, draft.number), now)
         planned.append((job, draft.rows))
     outcomes = bytearray(store.pack(batch.id, "outcomes"))
-    for row in wanted:
+    for row in (*wanted, *followers):
         outcomes[row] = WAITING
     store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)})
     return len(wanted)

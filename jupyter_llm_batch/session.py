@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
-from .client import NOT_GIVEN, Client
+from .asking import Options
+from .client import Client
 from .handle import BatchHandle
 from .lifecycle import Policy
 from .settings import Settings
@@ -62,11 +63,9 @@ def simulate(
     )
 
 
-def submit(
-    text: str | None = None, *, name: str, over: Any = NOT_GIVEN, **options: Any
-) -> BatchHandle:
-    """Submit a batch and return at once; see `client.Client.submit` for the options."""
-    return current().submit(text, name=name, over=over, **options)
+def submit(text: str | None = None, *, name: str, **options: Unpack[Options]) -> BatchHandle:
+    """Submit a batch and return at once; see `asking.Options` for the options."""
+    return current().submit(text, name=name, **options)
 
 
 def get(name: str) -> BatchHandle:

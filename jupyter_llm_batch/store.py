@@ -229,7 +229,7 @@ class Store:
 
     def dependents(self, batch_id: str) -> list[Batch]:
         """Return the batches that use answers of this one."""
-        return [each for each in self.batches() if batch_id in each.sources]
+        return [each for each in self.batches() if batch_id in each.sources and each.id != batch_id]
 
     # -- drafts ------------------------------------------------------------------------------------
 

@@ -7,24 +7,26 @@ durable; when it raises, nothing was written and nothing will be sent.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import frames, payloads, planning, prompts, sources
+from . import earlier as before
+from . import payloads, planning, routing, sources
+from .earlier import HASH, Earlier
 from .errors import UsageProblem
-from .lifecycle import SKIPPED, WAITING, may_be_billed, outcome_of
-from .models import Batch, Content, Job, Outcome, Recipe, Rows, Shape
-from .providers.base import Adapter, Encoder, Limits
+from .lifecycle import SKIPPED, WAITING
+from .models import Batch, Content, Job, Recipe, Rows, Shape
+from .spool import Lane, Lanes, Spool
 from .store import Store
 
-#: Bytes of a request hash.
-HASH = 16
-
 ROWS_FILE = "rows.arrow"
+
+#: Stands for the model of a row that was left out.
+LEFT_OUT = 0xFFFF
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
@@ -39,9 +41,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     rows
         The input, for its shape and its snapshot; None for a single prompt or for ``--split``.
     model
-        ``provider:model``.
+        The model of all rows, and of those that `models` gives none.
+    models
+        What names the model of each row (``--route``), read in step with `contents`.
     note
         Something the user should know before it is paid for.
+    dedupe
+        Ask equal prompts once.
+    kind
+        The user's class for answers that follow a schema.
     """
 
     name: str
@@ -50,9 +58,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     note: str = ""
     recipe: Recipe
-    model: str
+    model: str = ""
+    models: Iterable[Any] | None = None
     retries: int = 2
     reasks: int = 0
+    dedupe: bool = False
+    kind: Any = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,57 +74,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     same_as
         An earlier batch that asked for exactly this; then nothing is to be sent.
     first
-        The first request lines, for people to look at.
+        The first requests as text, for people to look at.
+    repeats
+        Rows whose prompt another row of this batch asks already.
     """
 
     batch: Batch
     jobs: list[tuple[Job, planning.Ranges]]
     packs: dict[str, bytes]
     same_as: Batch | None
-    first: list[bytes]
-
-
-class Earlier:
-    """Answers that were paid for, or are on their way, under the same name: never asked twice.
-
-    Found by (request hash, occurrence), so that equal prompts stay separate requests.
-    """
-
-    def __init__(self, store: Store, batches: Sequence[Batch]) -> None:
-        self._places: dict[bytes, deque[tuple[str, int]]] = {}
-        self.hashes: dict[str, bytes] = {}
-        seen: set[tuple[str, int]] = set()
-        for batch in batches:
-            hashes = self.hashes[batch.id] = store.pack(batch.id, "hashes")
-            outcomes = store.pack(batch.id, "outcomes")
-            owners = memoryview(store.pack(batch.id, "owners")).cast("I")
-            inherited = sources.read(store.pack(batch.id, "sources"), batch.sources)
-            for row, code in enumerate(outcomes):
-                if not _is_kept(code):
-                    continue
-                place = (batch.id, row) if owners[row] else inherited.get(row, (batch.id, row))
-                if place not in seen:
-                    seen.add(place)
-                    digest = hashes[row * HASH : (row + 1) * HASH]
-                    self._places.setdefault(digest, deque()).append(place)
-
-    def take(self, digest: bytes) -> tuple[str, int] | None:
-        """Return where the next occurrence of a request was asked before, or None."""
-        places = self._places.get(digest)
-        return places.popleft() if places else None
-
-
-def _is_kept(code: int) -> bool:
-    """Whether a row must not be asked again by itself: answered, under way, or maybe billed."""
-    if code == SKIPPED:
-        return False
-    return code == WAITING or outcome_of(code) is Outcome.OK or may_be_billed(code)
+    first: list[str]
+    repeats: int = 0
 
 
 def plan(
     store: Store,
     ask: Ask,
-    adapter: Adapter,
+    lanes: Lanes,
     *,
     notebook: str,
     now: float,
@@ -127,6 +104,8 @@ def plan(
 
     Parameters
     ----------
+    lanes
+        How each model is asked.
     latest
         The latest version of this name that there is.
 
@@ -135,19 +114,18 @@ def plan(
     UsageProblem
         A row cannot be asked; the message names it. Nothing was written.
     """
-    provider, _, model = ask.model.partition(":")
-    adapter.validate(ask.recipe, model)
     batch_id = planning.new_batch_id()
     folder = store.folder_of(batch_id)
-    spool = Spool(None if dry else folder, provider, model, adapter.limits(ask.recipe.endpoint))
+    if ask.models is None:
+        lanes.of(ask.model)  # refused before anything is rendered or written
+    spool = Spool(None if dry else folder)
+    filler = _Filler(spool, lanes, batch_id, earlier, dedupe=ask.dedupe)
     try:
-        taken, hashes, outcomes = _fill(
-            spool, ask.contents, batch_id, adapter.encoder(ask.recipe, model),
-            hashlib.blake2b(adapter.meaning(ask.recipe, model), digest_size=HASH), earlier,
-        )  # fmt: skip
+        filler.fill(ask)
+        outcomes, hashes, taken = filler.outcomes, filler.hashes, filler.taken
         if not outcomes or all(code == SKIPPED for code in outcomes):
             raise UsageProblem("there is nothing to ask: every row was left out")
-        same_as = _same(versions, earlier, bytes(hashes))
+        same_as = before.same(versions, earlier, bytes(hashes))
         if dry or same_as is not None:
             spool.discard()
         else:
@@ -162,6 +140,7 @@ def plan(
     if same_as is not None and not dry:
         payloads.remove(folder)
     from_batches = list(dict.fromkeys(source for source, _ in taken.values()))
+    repeats = sum(source == batch_id for source, _ in taken.values())
     batch = Batch(
         id=batch_id,
         notebook=notebook,
@@ -170,63 +149,108 @@ def plan(
         created_at=now,
         rows=len(outcomes),
         recipe=ask.recipe,
-        models=[ask.model],
+        models=lanes.models,
         shape=ask.shape,
         plan_hash=hashlib.blake2b(hashes, digest_size=HASH).hexdigest(),
         simulated=simulated,
         max_retries=ask.retries,
         max_reasks=ask.reasks,
-        reused=len(taken),
+        reused=len(taken) - repeats,
         skipped=outcomes.count(SKIPPED),
         sources=from_batches,
+        routed=ask.models is not None,
     )
     jobs = [
-        (draft.job(batch_id, 0, ask.recipe.endpoint, Spool.name(draft.number), now), draft.rows)
+        (
+            draft.job(
+                batch_id, 0, ask.recipe.endpoint, Spool.name(draft.number), now, spool.after(draft)
+            ),
+            draft.rows,
+        )
         for draft in spool.splitter.drafts
     ]
     packs = {
         "hashes": bytes(hashes),
-        "outcomes": _known(store, outcomes, taken),
+        "outcomes": before.known(store, outcomes, taken),
         "owners": bytes(4 * len(outcomes)),
     }
     if taken:
         packs["sources"] = sources.pack(len(outcomes), taken, from_batches)
-    return Plan(batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=spool.first)
+    if batch.routed:
+        packs["models"] = bytes(filler.picks)
+    first = [lane.prompt_of(line) for lane, line in spool.first]
+    return Plan(batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=first, repeats=repeats)
 
 
-def _fill(
-    spool: Spool,
-    contents: Iterable[Content | None],
-    batch_id: str,
-    encode: Encoder,
-    meaning: hashlib.blake2b,
-    earlier: Earlier,
-) -> tuple[dict[int, tuple[str, int]], bytearray, bytearray]:
-    """Write each row's line, or note where its answer comes from."""
-    taken: dict[int, tuple[str, int]] = {}
-    hashes, outcomes = bytearray(), bytearray()
-    prefix = planning.custom_id(batch_id, 0)[:-1]
-    take, write = earlier.take, spool.write
-    for row, content in enumerate(contents):
-        if content is None:
-            hashes += bytes(HASH)
-            outcomes.append(SKIPPED)
-            continue
-        if isinstance(content, str) and not content.strip():
-            raise UsageProblem(f"row {row}: the prompt is blank; leave the row out")
-        digest = content_hash(meaning, content, row)
-        hashes += digest
-        outcomes.append(WAITING)
-        known = take(digest)
-        if known is not None:
-            taken[row] = known
-            continue
+class _Filler:
+    """Writes each row's line, or notes where its answer comes from."""
+
+    def __init__(
+        self, spool: Spool, lanes: Lanes, batch_id: str, earlier: Earlier, *, dedupe: bool
+    ) -> None:
+        self.taken: dict[int, tuple[str, int]] = {}
+        self.hashes, self.outcomes, self.picks = bytearray(), bytearray(), bytearray()
+        self._spool = spool
+        self._lanes = lanes
+        self._batch_id = batch_id
+        self._take = earlier.take
+        self._rows_of: dict[bytes, int] | None = {} if dedupe else None
+
+    def fill(self, ask: Ask) -> None:
+        """Take all rows of `ask`."""
+        prefix = planning.custom_id(self._batch_id, 0)[:-1]
+        write, hashes, outcomes = self._spool.write, self.hashes, self.outcomes
+        models = None if ask.models is None else iter(ask.models)
+        lane = None if models else self._lanes.of(ask.model)[1]
+        for row, content in enumerate(ask.contents):
+            if models is not None:
+                lane = self._routed(models, ask.model, row, left_out=content is None)
+            if content is None:
+                hashes += bytes(HASH)
+                outcomes.append(SKIPPED)
+                continue
+            assert lane is not None
+            if isinstance(content, str) and not content.strip():
+                raise UsageProblem(f"row {row}: the prompt is blank; leave the row out")
+            digest = content_hash(lane.meaning, content, row)
+            hashes += digest
+            outcomes.append(WAITING)
+            known = self._take(digest)
+            if self._rows_of is not None:
+                known = self._repeated(digest, row, known)
+            if known is not None:
+                self.taken[row] = known
+                continue
+            try:
+                line = lane.encode(f"{prefix}{row}", content)
+            except UsageProblem as problem:
+                raise UsageProblem(f"row {row}: {problem}") from None
+            write(row, line, lane)
+
+    def _routed(
+        self, models: Iterator[Any], default: str, row: int, *, left_out: bool
+    ) -> Lane | None:
+        """Return the lane of a row that names its model."""
         try:
-            line = encode(f"{prefix}{row}", content)
+            named = next(models)
+            if left_out:
+                self.picks += struct.pack("<H", LEFT_OUT)
+                return None
+            number, lane = self._lanes.of(routing.model_name(named, default))
         except UsageProblem as problem:
             raise UsageProblem(f"row {row}: {problem}") from None
-        write(row, line)
-    return taken, hashes, outcomes
+        self.picks += struct.pack("<H", number)
+        return lane
+
+    def _repeated(
+        self, digest: bytes, row: int, known: tuple[str, int] | None
+    ) -> tuple[str, int] | None:
+        """Return where an equal prompt is asked already, in this batch too."""
+        assert self._rows_of is not None
+        first = self._rows_of.setdefault(digest, row)
+        if first == row or known is not None:
+            return known
+        return self.taken.get(first, (self._batch_id, first))
 
 
 def content_hash(meaning: hashlib.blake2b, content: Content, row: int = 0) -> bytes:
@@ -248,24 +272,6 @@ def content_hash(meaning: hashlib.blake2b, content: Content, row: int = 0) -> by
     return digest.digest()
 
 
-def _same(versions: Sequence[Batch], earlier: Earlier, hashes: bytes) -> Batch | None:
-    """Return the latest earlier batch that asked for exactly these rows in this order."""
-    for batch in reversed(versions):
-        if earlier.hashes.get(batch.id) == hashes:
-            return batch
-    return None
-
-
-def _known(store: Store, outcomes: bytearray, taken: Mapping[int, tuple[str, int]]) -> bytes:
-    """Fill in the outcomes that inherited rows have already."""
-    packs: dict[str, bytes] = {}
-    for row, (source, there) in taken.items():
-        if source not in packs:
-            packs[source] = store.pack(source, "outcomes")
-        outcomes[row] = packs[source][there]
-    return bytes(outcomes)
-
-
 def write_rows(rows: Rows, folder: Path) -> None:
     """Snapshot the input beside the plan, whole or not at all."""
     snapshot = getattr(rows, "snapshot", None)
@@ -274,103 +280,3 @@ def write_rows(rows: Rows, folder: Path) -> None:
     temporary = folder / f"{ROWS_FILE}.new"
     snapshot(temporary)
     payloads.adopt(temporary, folder / ROWS_FILE)
-
-
-class Spool:
-    """The payload files of a plan while rows are still added.
-
-    Parameters
-    ----------
-    folder
-        Where they are written; None writes nothing (``--dry-run``).
-    """
-
-    def __init__(self, folder: Path | None, provider: str, model: str, limits: Limits) -> None:
-        self.splitter = planning.Splitter()
-        self.first: list[bytes] = []
-        self._folder = payloads.private_folder(folder) if folder else None
-        self._lane = (provider, model)
-        self._limits = limits
-        self._writers: list[payloads.PayloadWriter] = []
-        self._draft: planning.Draft | None = None
-        self._put: Callable[[bytes], object] = len
-
-    @staticmethod
-    def name(number: int) -> str:
-        """Return the file name of a first round's job."""
-        return f"r0-j{number}.jsonl"
-
-    def write(self, row: int, line: bytes) -> None:
-        """Add a row to the job that has room for it."""
-        if len(self.first) < 3:
-            self.first.append(line)
-        size = len(line)
-        draft = self._draft
-        if draft is not None and size <= self._limits.line_bytes and draft.has_room(size):
-            draft.add(row, size)  # the common case, without the splitter's questions
-        else:
-            draft = self.splitter.place(row, *self._lane, size, self._limits)
-        if draft is not self._draft:
-            self._draft = draft
-            if self._folder is not None:
-                writer = payloads.PayloadWriter(self._folder / self.name(draft.number))
-                self._writers.append(writer)
-                self._put = writer.write
-        self._put(line)
-
-    def commit(self) -> None:
-        """Make every file durable."""
-        for writer in self._writers:
-            writer.commit()
-        if self._folder is not None:
-            payloads.sync_folder(self._folder)
-
-    def discard(self) -> None:
-        """Delete every file."""
-        for writer in self._writers:
-            writer.discard()
-
-
-# -- what the options mean -------------------------------------------------------------------------
-
-
-def read_contents(
-    *,
-    text: str | None,
-    over: Any,
-    has_over: bool,
-    split: bool,
-    raw: bool,
-    skip_null: bool,
-    column: str,
-    namespace: Mapping[str, Any],
-) -> tuple[Iterable[Content | None], Rows | None, Shape, str]:
-    """Turn cell text and rows into contents, with the shape of the answers and a note."""
-    if not has_over:
-        if text is None:
-            raise UsageProblem("there is nothing to ask: give --over ROWS or a cell body")
-        if split:
-            parts = [prompts.compile(part).render_one(namespace) for part in prompts.split(text)]
-            return parts, None, Shape(kind="list", column=column), ""
-        prompt = prompts.compile(text).render_one(namespace)
-        return [prompt], None, Shape(kind="one", column=column), ""
-    if split:
-        raise UsageProblem("--split divides the cell into prompts; it does not go with --over")
-    rows: Rows = frames.read(over, column=column)
-    if text is None:
-        return prompts.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape, ""
-    if raw:
-        raise UsageProblem("--raw takes finished request bodies: use `%llm_batch run NAME --over`")
-    template = prompts.compile(text)
-    note = "" if template.names - namespace.keys() else _same_for_all(template, rows)
-    contents = template.render(rows, namespace=namespace, skip_null=skip_null)
-    return contents, rows, rows.shape, note
-
-
-def _same_for_all(template: prompts.Template, rows: Rows) -> str:
-    """Return a warning when no name of the template is a field: every row asks the same."""
-    fields = {*(rows.fields or ()), *prompts.RESERVED}
-    if rows.fields is None or template.names & fields:
-        return ""
-    first = next(iter(rows.fields), "name")
-    return f"every row asks the same: the cell names no field, such as {{{{ {first} }}}}"

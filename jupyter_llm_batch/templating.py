@@ -71,6 +71,8 @@ class Parsed:
     parts
         ``(text, name)`` in turn when there is nothing else in it, else None; the last name is
         empty.
+    lead
+        The text before anything else in it.
     """
 
     def __init__(self, text: str) -> None:
@@ -79,6 +81,7 @@ class Parsed:
             tree = env.parse(text)
             self.names = frozenset(meta.find_undeclared_variables(tree))
             self.parts = _parts(tree)
+            self.lead = _lead(tree)
             self._template = env.from_string(_guarded(tree))
         except TemplateSyntaxError as exc:
             raise UsageProblem(
@@ -145,6 +148,12 @@ def _parts(tree: nodes.Template) -> list[tuple[str, str]] | None:
             else:
                 return None
     return [*parts, (text, "")]
+
+
+def _lead(tree: nodes.Template) -> str:
+    first = tree.body[0] if tree.body else None
+    data = first.nodes[0] if isinstance(first, nodes.Output) and first.nodes else None
+    return data.data if isinstance(data, nodes.TemplateData) else ""
 
 
 def _guarded(tree: nodes.Template) -> nodes.Template:

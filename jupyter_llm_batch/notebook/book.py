@@ -9,6 +9,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from .. import session
+from ..asking import Options
 from ..client import Client
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
@@ -100,12 +101,10 @@ class Book:
 
     # -- batches -----------------------------------------------------------------------------------
 
-    def submit(
-        self, name: str, text: str | None, options: dict[str, Any], over: str
-    ) -> BatchHandle:
+    def submit(self, name: str, text: str | None, options: Options, over: str) -> BatchHandle:
         """Submit from a cell: placeholder, panel, and the batch under way."""
         self.check_name(name, over)
-        handle = self.client.submit(text, name=name, namespace=self.shell.user_ns, **options)
+        handle = self.client.submit(text, name=name, **options)
         return self.started(handle)
 
     def started(self, handle: BatchHandle) -> BatchHandle:

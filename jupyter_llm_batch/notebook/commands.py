@@ -9,6 +9,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from ..asking import Options
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
@@ -82,9 +83,7 @@ class Commands:
             if args.add and not args.dry_run:
                 self._add(args.name, cell, options, args.over or "")
             elif args.dry_run:
-                show.preview(self.book.client.preview(
-                    cell, name=args.name, namespace=self.book.shell.user_ns, **options
-                ))  # fmt: skip
+                show.preview(self.book.client.preview(cell, name=args.name, **options))
             else:
                 handle = self.book.submit(args.name, cell, options, args.over or "")
                 if args.wait:
@@ -104,7 +103,7 @@ class Commands:
 
     # -- submitting --------------------------------------------------------------------------------
 
-    def _add(self, name: str, cell: str, options: dict[str, Any], over: str) -> None:
+    def _add(self, name: str, cell: str, options: Options, over: str) -> None:
         self.book.check_name(name, over)
         parent = self.book.shell.get_parent() if hasattr(self.book.shell, "get_parent") else {}
         cell_id = parent.get("metadata", {}).get("cellId") if parent else None
@@ -112,7 +111,6 @@ class Commands:
             cell,
             name=name,
             key=cell_key(cell_id or "", *(() if cell_id else (cell, over))),
-            namespace=self.book.shell.user_ns,
             **options,
         )
         cells = "1 cell" if count == 1 else f"{count} cells"

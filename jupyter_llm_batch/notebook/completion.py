@@ -23,7 +23,7 @@ _NAMED = {
 }  # fmt: skip
 
 #: Options whose value is a variable of the notebook.
-_VARIABLES = {"--over", "--system-from"}
+_VARIABLES = {"--over", "--route", "--schema", "--system-from"}
 
 
 def make_matcher(magics: LLMBatchMagics) -> Any:
@@ -61,6 +61,8 @@ def _candidates(
         return models()
     if last in _VARIABLES:
         return sorted(name for name in magics.namespace if not name.startswith("_"))
+    if last == "--reuse":
+        return _names(magics)
     if last == "--endpoint":
         return ["chat", "responses", "embeddings"]
     if magic == "%%":

@@ -40,20 +40,27 @@ Options
 -------
 -m, --model PROVIDER:MODEL  the model; %config LLMBatch.model sets a default
 --over EXPR                 rows: a variable or any Python expression
+--route EXPR                the model of each row: a column, a function of the row, or a list;
+                            one batch spans models and providers
 --as NAME                   name of the answer column (answer)
 --system TEXT               system prompt; --system-from VAR takes it from a variable
 --max-tokens N              most output tokens per answer
---param KEY=VALUE           any request parameter; the value is JSON, or else a string
+--param KEY=VALUE           any request parameter; the value is JSON, or else a string;
+                            PROVIDER:KEY=VALUE goes to that provider only
 --endpoint NAME             chat (default), responses, embeddings, or a provider's path
 --embed                     embeddings instead of answers: vectors come back
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
                             schema of the notebook; a frame gets its fields as columns
+--cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
+                            cell) cached for an hour or 5 minutes
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
                             `%llm_batch submit NAME` sends
 --dry-run                   show the first prompts and the split, send nothing
 --wait                      block until the answers are there (Run All, papermill)
+--dedupe                    ask equal prompts once; their rows share the answer
+--reuse NAME                take paid answers of another batch (NOTEBOOK::NAME of another notebook)
 --retry N                   rounds of automatic retry for rows that were not billed (2)
 --reask N                   rounds for rows that may have been billed: answers that break the
                             schema, were cut off or never came back (0)

@@ -8,6 +8,8 @@ import difflib
 import json
 from typing import Any, NoReturn
 
+from .. import frames
+from ..asking import Options
 from ..errors import LLMBatchError, UsageProblem
 
 _OPEN, _CLOSE = "([{", ")]}"
@@ -113,6 +115,7 @@ def add_submit_options(parser: Parser) -> None:
     add = parser.add_argument
     add("-m", "--model", default="", metavar="PROVIDER:MODEL", help="the model")
     add("--over", metavar="EXPR", help="rows: a variable or any Python expression")
+    add("--route", metavar="EXPR", help="the model of each row: a column, a function or a list")
     add("--system", metavar="TEXT", help="system prompt")
     add("--system-from", metavar="VAR", help="variable that holds the system prompt")
     add("--as", dest="column", default="answer", metavar="NAME", help="name of the answer column")
@@ -128,7 +131,22 @@ def add_submit_options(parser: Parser) -> None:
     add("--endpoint", default="", metavar="NAME", help="chat, responses, embeddings, or a path")
     add("--embed", action="store_true", help="embeddings instead of answers")
     add("--schema", metavar="NAME", help="structured output: a model, dataclass or JSON schema")
+    add(
+        "--cache",
+        nargs="?",
+        const="1h",
+        choices=("5m", "1h"),
+        help="cache what all prompts begin with (default 1h)",
+    )
     add("--skip-null", action="store_true", help="leave out rows with an empty cell")
+    add("--dedupe", action="store_true", help="ask equal prompts once")
+    add(
+        "--reuse",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="take paid answers of another batch",
+    )
     add("--retry", type=_count, metavar="N", help="rounds of retry for rows not billed (default 2)")
     add("--reask", type=_count, metavar="N", help="rounds for rows maybe billed (default 0)")
     add("--dry-run", action="store_true", help="show prompts and split, send nothing")
@@ -214,23 +232,47 @@ def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None
     return value
 
 
-def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> dict[str, Any]:
+def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Options:
     """Return the options of `Client.submit` that a line names."""
-    options: dict[str, Any] = {
+    options: Options = {
         "model": args.model,
         "system": system_of(args, namespace),
         "max_tokens": args.max_tokens,
         "params": dict(args.param),
         "endpoint": args.endpoint,
         "embed": args.embed,
+        "cache": args.cache,
         "skip_null": args.skip_null,
+        "dedupe": args.dedupe,
+        "reuse": args.reuse,
         "column": args.column,
         "retry": args.retry,
         "reask": args.reask,
         "resubmit": args.resubmit,
+        "namespace": namespace,
     }
     if args.schema is not None:
         options["schema"] = evaluate(args.schema, namespace, "--schema")
     if args.over is not None:
         options["over"] = evaluate(args.over, namespace, "--over")
+    if args.route is not None:
+        options["route"] = _route(args.route, options.get("over"), namespace)
     return options
+
+
+def _route(expression: str, over: Any, namespace: dict[str, Any]) -> Any:
+    """Return a column's name where there is such a column, else the value of the expression."""
+    is_name = expression.isidentifier()
+    if expression in field_names(over) or (is_name and expression not in namespace):
+        return expression
+    return evaluate(expression, namespace, "--route")
+
+
+def field_names(over: Any) -> list[str]:
+    """Return the fields of rows that can be looked at without using them up."""
+    if over is None or (not hasattr(over, "__len__") and not hasattr(over, "columns")):
+        return []
+    try:
+        return frames.read(over).names()
+    except UsageProblem:
+        return []  # the submission tells it better

@@ -195,6 +195,8 @@ def preview(plan: Preview) -> None:
     print(f"input: roughly {plan.tokens:,} tokens, {price}; answers come on top")
     if plan.reused:
         print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
+    if plan.repeats:
+        print(f"{plan.repeats:,} rows repeat the prompt of another row and are not asked again")
     if plan.skipped:
         print(f"{plan.skipped:,} rows are left out (--skip-null)")
     print("nothing was sent; run the cell without --dry-run to submit")

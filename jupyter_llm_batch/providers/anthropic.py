@@ -62,6 +62,9 @@ _LIMITS = Limits(
     one_model=False,
     labelled=False,
     settle=600.0,
+    # A batch does not read what ordinary calls wrote into the cache, nor do its own rows wait
+    # for each other: one small batch goes ahead.
+    primed=True,
 )
 
 _BATCHES = "/v1/messages/batches"
@@ -148,7 +151,8 @@ class Anthropic:
 
     async def upload(self, job: Job, payload: Path) -> str | None:  # noqa: ARG002
         """Upload nothing, since `create` carries the requests, but ask about the model first."""
-        await self._check_model(job.model)
+        for model in job.models or [job.model]:
+            await self._check_model(model)
         return None
 
     async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:  # noqa: ARG002

@@ -80,10 +80,10 @@ def _check_cache(recipe: Recipe) -> None:
         raise UsageProblem(f"--cache {recipe.cache!r} is none of {', '.join(_LIFETIMES)}")
     if recipe.raw:
         raise UsageProblem("with --raw 'cache_control' belongs into the request bodies")
-    if recipe.system is None:
+    if recipe.system is None and not recipe.prefix.strip():
         raise UsageProblem(
-            "--cache keeps what all rows share, and they share nothing: put the common part into "
-            "--system"
+            "--cache keeps what all rows share, and they share nothing: begin the prompt with the "
+            "common part, or put it into --system"
         )
 
 
@@ -127,10 +127,17 @@ def encoder(recipe: Recipe, model: str, *, sampling: bool = False) -> Encoder:
     text_head = middle + constant + system + b',"messages":[{"role":"user","content":'
     list_head = middle + constant
     encode = encoding.fast
+    prefix = recipe.prefix if recipe.cache and recipe.prefix.strip() else ""
+    opening = _prefix_block(recipe)
 
     def encode_line(custom_id: str, content: Content) -> bytes:
         if type(content) is str:
-            return b"".join((head, custom_id.encode(), text_head, encode(content), b"}]}}\n"))
+            said = encode(content)
+            # A block of blanks alone is refused.
+            if prefix and content.startswith(prefix) and content[len(prefix) :].strip():
+                rest = encode({"type": "text", "text": content[len(prefix) :]})
+                said = b"".join((b"[", opening, b",", rest, b"]"))
+            return b"".join((head, custom_id.encode(), text_head, said, b"}]}}\n"))
         if isinstance(content, str):
             return encode_line(custom_id, str.__str__(content))
         own, messages = _divided(content)
@@ -148,6 +155,12 @@ def _shared(recipe: Recipe, model: str) -> dict[str, Any]:
         form = {"type": "json_schema", "schema": closed(recipe.schema)}
         shared["output_config"] = {**recipe.params.get("output_config", {}), "format": form}
     return shared
+
+
+def _prefix_block(recipe: Recipe) -> bytes:
+    """Return what all prompts begin with as a block of its own, marked to be cached."""
+    hint = {"type": "ephemeral", "ttl": recipe.cache}
+    return encoding.fast({"type": "text", "text": recipe.prefix, "cache_control": hint})
 
 
 def _common_system(recipe: Recipe) -> str | list[dict[str, Any]]:

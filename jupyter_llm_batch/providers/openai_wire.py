@@ -7,6 +7,7 @@ encoding of its own content and one join.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -136,8 +137,16 @@ def _shared(recipe: Recipe, model: str, name: str) -> dict[str, Any]:
         shared[_MAX_TOKENS[name]] = recipe.max_tokens
     if recipe.schema is not None:
         shared.update(_structured(recipe, name))
+    if recipe.cache is not None and name in _SYSTEM:
+        shared["prompt_cache_key"] = _cache_key(recipe, model)
     shared.update(recipe.params)
     return shared
+
+
+def _cache_key(recipe: Recipe, model: str) -> str:
+    """Return what requests with the same beginning share, so that they meet the same cache."""
+    beginning = encoding.checked([model, recipe.system, recipe.prefix], "the system prompt")
+    return f"llm-batch-{hashlib.blake2b(beginning, digest_size=8).hexdigest()}"
 
 
 def _structured(recipe: Recipe, name: str) -> dict[str, Any]:

@@ -1,0 +1,242 @@
+"""What the options of a cell mean: names, values and rows in, one checked `Ask` out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypedDict
+
+from . import frames, prompts, providers, routing, schemas
+from .earlier import HASH
+from .errors import UsageProblem
+from .models import Content, Recipe, Rows, Shape
+from .providers.base import Adapter
+from .settings import Settings
+from .spool import CACHED_FROM, Lanes
+from .submission import Ask
+
+#: What ``--cache`` alone means: a batch takes longer than five minutes.
+CACHE = "1h"
+
+
+class Options(TypedDict, total=False):
+    """The options of `Client.submit`, each with the meaning of the magic's option of that name.
+
+    Attributes
+    ----------
+    over
+        Rows: a frame, series, list, dict or iterable. Without it the text is one prompt.
+    model
+        ``provider:model``, or a well-known model name; `Settings.model` by default.
+    route
+        Names the model of each row: a column's name, a function of the row, or a list of names.
+        Rows for which it gives None are asked of `model`.
+    system
+        System prompt.
+    max_tokens
+        Upper bound of output tokens per answer.
+    params
+        Further request parameters, passed on as they are; one written as ``provider:name`` goes
+        to that provider only.
+    endpoint
+        ``"chat"`` (default), ``"responses"``, ``"embeddings"`` or a provider's path.
+    embed
+        Short for ``endpoint="embeddings"``.
+    schema
+        Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
+        answer follows. A frame gets its fields as columns, other input gets objects.
+    cache
+        ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached.
+    raw
+        The items of `over` are request bodies.
+    split
+        The text holds several prompts divided by lines of ``---``.
+    skip_null
+        Leave out rows with an empty cell instead of refusing them.
+    dedupe
+        Ask equal prompts once; their rows share the answer.
+    reuse
+        Names of other batches (of any notebook) whose paid answers may be taken.
+    column
+        Name of the answer column of a frame.
+    retry
+        Rounds of automatic retry for rows that were not billed.
+    reask
+        Rounds for rows that may have been billed: answers that break the schema, were cut off or
+        never came back; 0 by default.
+    resubmit
+        Pay again although this was submitted before.
+    namespace
+        Names that the template sees besides the row's fields.
+    """
+
+    over: Any
+    model: str
+    route: Any
+    system: str | None
+    max_tokens: int | None
+    params: Mapping[str, Any] | None
+    endpoint: str
+    embed: bool
+    schema: Any
+    cache: str | bool | None
+    raw: bool
+    split: bool
+    skip_null: bool
+    dedupe: bool
+    reuse: str | Iterable[str] | None
+    column: str
+    retry: int | None
+    reask: int | None
+    resubmit: bool
+    namespace: Mapping[str, Any] | None
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise `UsageProblem` for an option that there is not."""
+    for name in options.keys() - Options.__annotations__.keys():
+        near = get_close_matches(name, Options.__annotations__, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise UsageProblem(f"there is no option {name!r}{hint}")
+
+
+def ask(text: str | None, name: str, options: Options, settings: Settings) -> Ask:
+    """Read and check the options of a batch.
+
+    Raises
+    ------
+    UsageProblem
+        One of them must be changed first.
+    """
+    check(options)
+    model = options.get("model") or settings.model
+    route = options.get("route")
+    if not model and route is None:
+        raise UsageProblem(
+            "no model: add --model PROVIDER:MODEL, or set a default with "
+            "%config LLMBatch.model = 'PROVIDER:MODEL'"
+        )
+    raw, column = options.get("raw", False), options.get("column", "answer")
+    namespace = options.get("namespace") or {}
+    endpoint = _endpoint(options)
+    max_tokens = options.get("max_tokens")
+    if max_tokens is None and endpoint != "embeddings" and not raw:
+        max_tokens = settings.max_tokens
+    contents, rows, shape, note, prefix = _contents(text, options, raw, column, namespace)
+    if route is not None and rows is None:
+        raise UsageProblem("--route chooses a model for each row: it needs --over ROWS")
+    cache = _cache(options)
+    system = options.get("system")
+    if cache is None:
+        prefix = ""
+    elif len(system or "") + len(prefix) < CACHED_FROM:
+        note = note or (
+            f"the prompts share about {(len(system or '') + len(prefix)) // 4:,} tokens, and "
+            "providers cache from about 1,024 on: --cache will hardly help"
+        )
+    described, title = (None, "")
+    if options.get("schema") is not None:
+        described, title = schemas.read(options["schema"])
+        _check_fields(described, shape)
+    retry, reask = options.get("retry"), options.get("reask")
+    return Ask(
+        name=name,
+        contents=contents,
+        rows=rows,
+        shape=shape,
+        note=note,
+        recipe=Recipe(
+            endpoint=endpoint,
+            system=system,
+            max_tokens=max_tokens,
+            params=dict(options.get("params") or {}),
+            raw=raw,
+            schema=described,
+            schema_name=title,
+            cache=cache,
+            prefix=prefix,
+        ),
+        model=providers.qualify(model) if model else "",
+        models=None if route is None or rows is None else routing.models(route, rows),
+        retries=settings.retry if retry is None else retry,
+        reasks=settings.reask if reask is None else reask,
+        dedupe=options.get("dedupe", False),
+        kind=options.get("schema"),
+    )
+
+
+def lanes(ask: Ask, adapters: Callable[[str], Adapter]) -> Lanes:
+    """Return how the models of `ask` are asked."""
+    return Lanes(adapters, providers.qualify, ask.recipe, HASH)
+
+
+def reused(options: Options) -> list[str]:
+    """Return the names of batches whose answers may be taken."""
+    names = options.get("reuse") or []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _endpoint(options: Options) -> str:
+    endpoint = options.get("endpoint", "")
+    if not options.get("embed"):
+        return endpoint or "chat"
+    if endpoint not in {"", "embeddings"}:
+        raise UsageProblem(f"--embed is --endpoint embeddings, not {endpoint}")
+    return "embeddings"
+
+
+def _cache(options: Options) -> str | None:
+    cache = options.get("cache")
+    if not cache:
+        return None
+    if cache is True:
+        return CACHE
+    if cache not in {"5m", "1h"}:
+        raise UsageProblem(f"--cache keeps what prompts share for 5m or 1h, not {cache!r}")
+    return cache
+
+
+def _check_fields(schema: dict[str, Any], shape: Shape) -> None:
+    if shape.kind != "frame":
+        return
+    taken = [each for each in schemas.fields(schema) if each in shape.columns]
+    if taken:
+        raise UsageProblem(
+            f"the input has a column {taken[0]!r} already, which is a field of --schema: "
+            f"rename it, for instance --over df.rename(columns={{{taken[0]!r}: ...}})"
+        )
+
+
+def _contents(
+    text: str | None, options: Options, raw: bool, column: str, namespace: Mapping[str, Any]
+) -> tuple[Iterable[Content | None], Rows | None, Shape, str, str]:
+    """Turn cell text and rows into contents; with shape, a note, and how all prompts begin."""
+    split, skip_null = options.get("split", False), options.get("skip_null", False)
+    if "over" not in options:
+        if text is None:
+            raise UsageProblem("there is nothing to ask: give --over ROWS or a cell body")
+        if split:
+            parts = [prompts.compile(part).render_one(namespace) for part in prompts.split(text)]
+            return parts, None, Shape(kind="list", column=column), "", ""
+        prompt = prompts.compile(text).render_one(namespace)
+        return [prompt], None, Shape(kind="one", column=column), "", ""
+    if split:
+        raise UsageProblem("--split divides the cell into prompts; it does not go with --over")
+    rows: Rows = frames.read(options["over"], column=column)
+    if text is None:
+        return prompts.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape, "", ""
+    if raw:
+        raise UsageProblem("--raw takes finished request bodies: use `%llm_batch run NAME --over`")
+    template = prompts.compile(text)
+    note = "" if template.names - namespace.keys() else _same_for_all(template, rows)
+    contents = template.render(rows, namespace=namespace, skip_null=skip_null)
+    return contents, rows, rows.shape, note, template.prefix(rows, namespace)
+
+
+def _same_for_all(template: prompts.Template, rows: Rows) -> str:
+    """Return a warning when no name of the template is a field: every row asks the same."""
+    fields = {*(rows.fields or ()), *prompts.RESERVED}
+    if rows.fields is None or template.names & fields:
+        return ""
+    first = next(iter(rows.fields), "name")
+    return f"every row asks the same: the cell names no field, such as {{{{ {first} }}}}"

@@ -1,0 +1,110 @@
+"""What was asked before: answers that were paid for, or are on their way, are never asked twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from . import sources
+from .lifecycle import SKIPPED, WAITING, may_be_billed, outcome_of
+from .models import Batch, Outcome
+from .store import Store
+
+#: Bytes of a request hash.
+HASH = 16
+
+#: How many of a batch's requests are looked for under other names.
+_PROBES = 64
+
+
+class Earlier:
+    """Requests of earlier batches whose answers may be taken.
+
+    Found by (request hash, occurrence), so that equal prompts stay separate requests.
+
+    Parameters
+    ----------
+    batches
+        Where to look, oldest first.
+    """
+
+    def __init__(self, store: Store, batches: Sequence[Batch]) -> None:
+        self._places: dict[bytes, deque[tuple[str, int]]] = {}
+        self.hashes: dict[str, bytes] = {}
+        seen: set[tuple[str, int]] = set()
+        for batch in batches:
+            hashes = self.hashes[batch.id] = store.pack(batch.id, "hashes")
+            outcomes = store.pack(batch.id, "outcomes")
+            owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+            inherited = sources.read(store.pack(batch.id, "sources"), batch.sources)
+            for row, code in enumerate(outcomes):
+                if not _is_kept(code):
+                    continue
+                place = (batch.id, row) if owners[row] else inherited.get(row, (batch.id, row))
+                if place not in seen:
+                    seen.add(place)
+                    digest = hashes[row * HASH : (row + 1) * HASH]
+                    self._places.setdefault(digest, deque()).append(place)
+
+    def take(self, digest: bytes) -> tuple[str, int] | None:
+        """Return where the next occurrence of a request was asked before, or None."""
+        places = self._places.get(digest)
+        return places.popleft() if places else None
+
+
+def _is_kept(code: int) -> bool:
+    """Whether a row must not be asked again by itself: answered, under way, or maybe billed."""
+    if code == SKIPPED:
+        return False
+    return code == WAITING or outcome_of(code) is Outcome.OK or may_be_billed(code)
+
+
+def same(versions: Sequence[Batch], earlier: Earlier, hashes: bytes) -> Batch | None:
+    """Return the latest earlier batch that asked for exactly these rows in this order."""
+    for batch in reversed(versions):
+        if earlier.hashes.get(batch.id) == hashes:
+            return batch
+    return None
+
+
+def known(store: Store, outcomes: bytearray, taken: Mapping[int, tuple[str, int]]) -> bytes:
+    """Fill in the outcomes that inherited rows have already."""
+    packs: dict[str, bytes] = {}
+    for row, (source, there) in taken.items():
+        if source not in packs:
+            packs[source] = store.pack(source, "outcomes")
+        outcomes[row] = packs[source][there] if packs[source] else WAITING
+    return bytes(outcomes)
+
+
+def elsewhere(
+    store: Store, batches: Sequence[Batch], hashes: bytes, fresh: Sequence[int]
+) -> list[Batch]:
+    """Return the batches that hold paid answers to some of the rows `fresh`, found by a sample.
+
+    Parameters
+    ----------
+    batches
+        Batches of other names or notebooks.
+    hashes
+        The request hashes of a planned batch.
+    fresh
+        Its rows that are going to be paid for.
+    """
+    step = max(1, len(fresh) // _PROBES)
+    probes = [hashes[row * HASH : (row + 1) * HASH] for row in fresh[::step]]
+    return [batch for batch in batches if _answers(store, batch, probes)]
+
+
+def _answers(store: Store, batch: Batch, probes: Sequence[bytes]) -> bool:
+    theirs = store.pack(batch.id, "hashes")
+    outcomes = b""
+    for probe in probes:
+        at = theirs.find(probe)
+        while at % HASH and at >= 0:  # across two hashes: chance
+            at = theirs.find(probe, at + 1)
+        if at >= 0:
+            outcomes = outcomes or store.pack(batch.id, "outcomes")
+            if outcome_of(outcomes[at // HASH]) is Outcome.OK:
+                return True
+    return False

@@ -1,0 +1,57 @@
+"""Batches by the names that people use for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import earlier
+from .errors import NotFound
+from .models import Batch
+from .store import Store
+
+#: How many batches of other names are searched for answers to a new batch's prompts.
+_SEARCHED = 200
+
+
+def by_name(store: Store, name: str, notebook: str) -> list[Batch]:
+    """Return the batches called `name`, oldest first: of this notebook, else of any.
+
+    Parameters
+    ----------
+    name
+        ``name``, ``name#2`` for one version, or ``NOTEBOOK::name``.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    """
+    book, divided, rest = name.rpartition("::")
+    base, _, version = rest.partition("#")
+    found = [
+        batch
+        for batch in store.batches(notebook=book if divided else None, name=base)
+        if not batch.draft and version in {"", str(batch.version)}
+    ]
+    here = [batch for batch in found if batch.notebook == notebook]
+    if not found:
+        raise NotFound(f"no batch {name!r} in any notebook: `%llm_batch history --all` lists them")
+    return here if here and not divided else found
+
+
+def name_of(batch: Batch, notebook: str) -> str:
+    """Return what `by_name` finds `batch` by, seen from `notebook`."""
+    return batch.title if batch.notebook == notebook else f"{batch.notebook}::{batch.title}"
+
+
+def with_answers(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> list[str]:
+    """Return names of other batches that hold paid answers to the rows `fresh` of a new one."""
+    if not fresh:
+        return []
+    others = [
+        each
+        for each in store.batches()
+        if not each.draft and (each.notebook, each.name) != (batch.notebook, batch.name)
+    ]
+    found = earlier.elsewhere(store, others[-_SEARCHED:], hashes, fresh)
+    return [name_of(each, batch.notebook) for each in reversed(found)]

@@ -1,0 +1,176 @@
+"""The payload files of a plan while rows are still added, a lane for each model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from . import payloads, planning, providers
+from .errors import UsageProblem
+from .models import Limits, Recipe
+from .providers.base import Adapter, Encoder
+
+#: Shared prefixes shorter than this are cached by no provider (about 1,024 tokens of English).
+#: Sources: OpenAI's prompt-caching guide, Anthropic's "Cache limitations", Gemini's context
+#: caching; some models want more.
+CACHED_FROM = 4_000
+
+
+class Lane:
+    """How the rows of one model are asked.
+
+    Parameters
+    ----------
+    adapter
+        The model's provider.
+    recipe
+        What all rows share; parameters written as ``provider:name`` go to that provider only.
+    model
+        ``provider:model``.
+
+    Raises
+    ------
+    UsageProblem
+        The provider cannot take the recipe, or has no key.
+    """
+
+    def __init__(self, adapter: Adapter, recipe: Recipe, model: str, hash_size: int) -> None:
+        self.name = model
+        self.provider, _, self.model = model.partition(":")
+        adapter.check_key()
+        recipe = msgspec.structs.replace(recipe, params=_own(recipe.params, self.provider))
+        adapter.validate(recipe, self.model)
+        self.prompt_of = adapter.prompt_of
+        self.limits: Limits = adapter.limits(recipe.endpoint)
+        self.encode: Encoder = adapter.encoder(recipe, self.model)
+        self.meaning = hashlib.blake2b(adapter.meaning(recipe, self.model), digest_size=hash_size)
+        #: The first row goes ahead alone, to fill the cache.
+        self.primes = self.limits.primed and recipe.cache is not None and _is_long(recipe)
+        self.draft: planning.Draft | None = None
+        self.put: Callable[[bytes], object] = len
+
+
+def _own(params: Mapping[str, object], provider: str) -> dict[str, object]:
+    own = {}
+    for name, value in params.items():
+        owner, colon, rest = name.partition(":")
+        if not colon or owner not in providers.names():
+            own[name] = value
+        elif owner == provider:
+            own[rest] = value
+    return own
+
+
+def _is_long(recipe: Recipe) -> bool:
+    return len(recipe.system or "") + len(recipe.prefix) >= CACHED_FROM
+
+
+class Spool:
+    """The payload files of a plan.
+
+    Parameters
+    ----------
+    folder
+        Where they are written; None writes nothing (``--dry-run``).
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.splitter = planning.Splitter()
+        self.first: list[tuple[Lane, bytes]] = []
+        self._folder = payloads.private_folder(folder) if folder else None
+        self._writers: dict[int, payloads.PayloadWriter] = {}
+        self._primes: dict[str, list[int]] = {}
+
+    @staticmethod
+    def name(number: int) -> str:
+        """Return the file name of a first round's job."""
+        return f"r0-j{number}.jsonl"
+
+    def write(self, row: int, line: bytes, lane: Lane) -> None:
+        """Add a row to the job that has room for it."""
+        if len(self.first) < 3:
+            self.first.append((lane, line))
+        size = len(line)
+        draft = lane.draft
+        if draft is not None and size <= lane.limits.line_bytes and draft.has_room(size):
+            draft.add(row, size)  # the common case, without the splitter's questions
+        else:
+            self._place(row, size, lane)
+        lane.put(line)
+
+    def _place(self, row: int, size: int, lane: Lane) -> None:
+        alone, lane.primes = lane.primes, False
+        draft = self.splitter.place(row, lane.provider, lane.model, size, lane.limits, alone=alone)
+        if alone:
+            self._primes.setdefault(lane.provider, []).append(draft.number)
+        lane.draft = draft
+        if self._folder is not None:
+            if draft.number not in self._writers:
+                path = self._folder / self.name(draft.number)
+                self._writers[draft.number] = payloads.PayloadWriter(path)
+            lane.put = self._writers[draft.number].write
+
+    def after(self, draft: planning.Draft) -> list[int]:
+        """Return the jobs that must be over before this one is sent: those that fill its cache."""
+        primes = self._primes.get(draft.provider, [])
+        return [] if draft.number in primes else primes
+
+    def commit(self) -> None:
+        """Make every file durable."""
+        for writer in self._writers.values():
+            writer.commit()
+        if self._folder is not None:
+            payloads.sync_folder(self._folder)
+
+    def discard(self) -> None:
+        """Delete every file."""
+        for writer in self._writers.values():
+            writer.discard()
+
+
+class Lanes:
+    """The lanes of a plan, made when a row first names their model.
+
+    Parameters
+    ----------
+    adapters
+        Returns the adapter of a provider.
+    qualify
+        Returns ``provider:model`` for what a user calls a model.
+    """
+
+    def __init__(
+        self,
+        adapters: Callable[[str], Adapter],
+        qualify: Callable[[str], str],
+        recipe: Recipe,
+        hash_size: int,
+    ) -> None:
+        self._adapters = adapters
+        self._qualify = qualify
+        self._recipe = recipe
+        self._hash_size = hash_size
+        self._known: dict[str, tuple[int, Lane]] = {}
+        self.lanes: list[Lane] = []
+
+    @property
+    def models(self) -> list[str]:
+        """Every model so far, ``provider:model``."""
+        return [lane.name for lane in self.lanes]
+
+    def of(self, model: str) -> tuple[int, Lane]:
+        """Return the lane of a model and its number."""
+        if model not in self._known:
+            name = self._qualify(model)
+            number = next((i for i, lane in enumerate(self.lanes) if lane.name == name), -1)
+            if number < 0:
+                number = len(self.lanes)
+                if number >= 0xFFFF:
+                    raise UsageProblem("the rows name more than 65,535 models")
+                adapter = self._adapters(name.partition(":")[0])
+                self.lanes.append(Lane(adapter, self._recipe, name, self._hash_size))
+            self._known[model] = number, self.lanes[number]
+        return self._known[model]
