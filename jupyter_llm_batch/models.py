@@ -395,6 +395,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         Every job was accepted: the computer may be switched off.
     retryable
         Rows that ``%llm_batch retry`` would send again.
+    cached
+        Share of the input tokens that came out of a prompt cache, 0 to 1; None when caching was
+        not asked for and did not happen.
     line
         The whole snapshot as one line of text.
     """
@@ -421,6 +424,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     remaining: float | None = None
     cost: float | None = None
     saved: float | None = None
+    cached: float | None = None
     keep_until: float | None = None
     notice: str = ""
     jobs: list[JobLine] = msgspec.field(default_factory=list)

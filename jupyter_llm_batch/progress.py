@@ -13,7 +13,7 @@ from statistics import median
 import msgspec
 
 from .lifecycle import waits_until
-from .models import Batch, ErrorKind, Job, JobLine, JobState, Outcome, Sample, Snapshot
+from .models import Batch, ErrorKind, Job, JobLine, JobState, Outcome, Sample, Snapshot, Usage
 
 _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 
@@ -97,6 +97,7 @@ def snapshot(
         remaining=_remaining(jobs, now, elapsed, history) if moving else None,
         cost=cost,
         saved=saved,
+        cached=_cached(batch, jobs),
         keep_until=min(known, default=None),
         notice=batch.notice,
         jobs=[_job_line(job) for job in jobs],
@@ -135,6 +136,19 @@ def money(usd: float) -> str:
     if 0 < usd < 0.0001:
         return "< $0.0001"
     return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+
+
+def _cached(batch: Batch, jobs: Iterable[Job]) -> float | None:
+    """Return the share of the input that a prompt cache gave."""
+    usage = sum((job.usage for job in jobs), Usage())
+    if not usage.input or not (usage.cached or batch.recipe.cache):
+        return None
+    return usage.cached / usage.input
+
+
+def cache_words(share: float) -> str:
+    """Return the share of cached input in words."""
+    return f"{100 * share:.0f} % of the input cached"
 
 
 def _models(models: Sequence[str]) -> str:
@@ -302,6 +316,8 @@ def _with_line(shot: Snapshot) -> Snapshot:
     if shot.cost is not None:
         saved = f", saved {money(shot.saved)}" if shot.saved else ""
         parts.append(money(shot.cost) + saved)
+    if shot.cached is not None:
+        parts.append(cache_words(shot.cached))
     if shot.safe_to_close and not shot.finished:
         parts.append("safe to close")
     line = " · ".join(part for part in parts if part)

@@ -1,6 +1,7 @@
 """What test files import by name; fixtures stand in conftest.py."""
 
 import hashlib
+import time
 
 from jupyter_llm_batch.lifecycle import Policy
 
@@ -11,3 +12,11 @@ FAST = Policy(poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=
 def mark(prompt):
     """Return the hash that the simulator puts into its answer to `prompt`."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:8]
+
+
+def until(condition, *, seconds=60.0):
+    """Wait until `condition` is true; fail when it never is."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"still not so after {seconds:g} s"
+        time.sleep(0.01)

@@ -301,6 +301,7 @@ function render({ model, el }) {
     drawCounts();
     const spent = s.cost === null ? [] : [money(s.cost)];
     if (s.saved) spent.push(`saved ${money(s.saved)}`);
+    if (s.cached !== null) spent.push(`${Math.round(100 * s.cached)} % of the input cached`);
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
     const until = s.finished || s.keep_until === null ? "" : day.format(s.keep_until * 1000);

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..models import ErrorKind, JobLine, Sample, Snapshot
-from ..progress import count, duration, money, tally
+from ..progress import cache_words, count, duration, money, tally
 
 _GREEN, _RED, _AMBER, _BLUE, _GREY = "#2da160", "#d6494b", "#c98a12", "#3b82d6", "#8a8f98"
 
@@ -104,6 +104,8 @@ def _facts(snapshot: Snapshot) -> str:
         facts.append(money(snapshot.cost))
     if snapshot.saved:
         facts.append(f"saved {money(snapshot.saved)}")
+    if snapshot.cached is not None:
+        facts.append(cache_words(snapshot.cached))
     if not snapshot.finished and snapshot.safe_to_close:
         facts.append("safe to close")
     if not snapshot.finished and snapshot.keep_until is not None:

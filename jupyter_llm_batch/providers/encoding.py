@@ -73,10 +73,12 @@ def _text(item: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "\n".join(
-            str(part["text"]) if "text" in part else f"[{part.get('type', 'part')}]"
+        # A block that is marked to be cached is the beginning of the next one.
+        return "".join(
+            (str(part["text"]) if "text" in part else f"[{part.get('type', 'part')}]")
+            + ("" if "cache_control" in part else "\n")
             for part in content
-        )
+        ).rstrip("\n")
     return msgspec.json.encode(item).decode()
 
 

@@ -201,10 +201,12 @@ class Bodies:
     """Makes answers; remembers which prefixes were kept, for the prompt cache."""
 
     def __init__(self) -> None:
-        self._kept: set[tuple[str, str, bytes]] = set()
+        #: Who wrote a prefix, by kind of call, model and prefix.
+        self._kept: dict[tuple[bool, str, bytes], str] = {}
+        self._calls = 0
 
     def answer(self, asked: Asked, fate: Fate, seed: bytes, batch_id: str) -> Answered:
-        """Return the answer; ``seed`` gives its id, a batch has a cache of its own."""
+        """Return the answer; ``seed`` gives its id, ``batch_id`` is empty for an ordinary call."""
         text, tokens, reason = _text(asked, fate)
         usage = self._usage(asked, batch_id)
         usage.output_tokens = tokens
@@ -237,16 +239,21 @@ class Bodies:
         return Answered(body, usage)
 
     def _usage(self, asked: Asked, batch_id: str) -> Usage:
-        """Return the input tokens: the first to keep a prefix writes it, later ones read it."""
+        """Return the input tokens: the first to keep a prefix writes it, later ones read it.
+
+        The rows of a batch run side by side, so that none reads what another of them wrote; nor
+        does a batch read what ordinary calls wrote.
+        """
         usage = Usage(input_tokens=asked.tokens)
         kept = answers.count_tokens(asked.prefix)
         if kept >= _CACHED_FROM:
-            key = (batch_id, asked.model, answers.digest(asked.prefix))
-            if key in self._kept:
-                usage.cached_tokens = kept
-            else:
+            key = (bool(batch_id), asked.model, answers.digest(asked.prefix))
+            self._calls += 1
+            here = batch_id or f"call {self._calls}"
+            if self._kept.setdefault(key, here) == here:
                 usage.cache_write_tokens = kept
-            self._kept.add(key)
+            else:
+                usage.cached_tokens = kept
         return usage
 
 

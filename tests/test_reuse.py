@@ -1,0 +1,120 @@
+"""``--dedupe`` and ``--reuse``: equal prompts asked once, paid answers of other batches taken."""
+
+import pandas as pd
+import pytest
+from support import mark, until
+
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.errors import NotFound, UsageProblem
+
+MODEL = "openai:gpt-5-mini"
+TWICE = ["a", "b", "a", "c", "b", "a"]
+
+
+def ask(client, over, name="x", text="Q {{ item }}", **options):
+    return client.submit(text, name=name, over=over, model=MODEL, **options)
+
+
+def test_equal_prompts_are_asked_twice_unless_dedupe_says_otherwise(client, sim):
+    """The same prompt twice in the input is two requests; with --dedupe it is one."""
+    ask(client, TWICE).wait(60)
+    assert len(sim.ledger()) == 6
+    handle = ask(client, TWICE, name="y", dedupe=True)
+    assert handle.notice.startswith("3 rows repeat the prompt of another")
+    answers = handle.wait(60).answers()
+    assert len(sim.ledger()) == 9
+    assert all(mark(f"Q {item}") in text for item, text in zip(TWICE, answers, strict=True))
+
+
+def test_repeated_rows_share_their_answer_after_a_restart(make_client):
+    """Frame, duplicate index: each row finds the answer of its prompt."""
+    frame = pd.DataFrame({"item": TWICE}, index=[1, 1, 2, 2, 3, 3])
+    client = make_client()
+    ask(client, frame, dedupe=True)
+    client.close()
+    handle = make_client().get("x")
+    out = handle.wait(60).answers()
+    assert all(
+        mark(f"Q {item}") in text for item, text in zip(out["item"], out["answer"], strict=True)
+    )
+    assert [result.custom_id[-2:] for result in handle.results()] == [
+        "-0",
+        "-1",
+        "-0",
+        "-3",
+        "-1",
+        "-0",
+    ]
+
+
+def test_a_retry_asks_a_repeated_prompt_once(client, sim):
+    """Rows that share a request fail, and are mended, together."""
+    over = ["a [[sim:expire x1]]", "b", "a [[sim:expire x1]]"]
+    handle = ask(client, over, dedupe=True).wait(60)
+    assert [result.outcome for result in handle.results()] == [Outcome.OK] * 3
+    assert client_rounds(client, handle) == [2, 1]
+    refused = ask(client, ["[[sim:fail-400]] z"] * 3, name="y", dedupe=True, retry=0).wait(60)
+    assert refused.snapshot().failed == 3
+    assert refused.retry() == 1
+    refused.wait(60)
+    assert refused.snapshot().failed == 3
+
+
+def client_rounds(client, handle):
+    return [job.rows for job in client.store.jobs(handle.id)]
+
+
+def test_a_later_version_takes_the_shared_answer(client, sim):
+    """New rows only are paid for, with --dedupe and without."""
+    ask(client, TWICE, dedupe=True).wait(60)
+    ask(client, [*TWICE, "d"], dedupe=True).wait(60)
+    assert len(sim.ledger()) == 4
+    assert client.forget(client.get("x#2")) is None
+
+
+def test_paid_answers_of_another_name_are_pointed_out_and_not_taken(client, sim):
+    """Only --reuse takes them."""
+    ask(client, TWICE).wait(60)
+    handle = ask(client, TWICE, name="y")
+    assert "x holds paid answers to such prompts: --reuse x takes them" in handle.notice
+    handle.wait(60)
+    assert len(sim.ledger()) == 12
+
+
+def test_reuse_takes_them(client, sim):
+    """Nothing is sent for rows that another batch has answered."""
+    ask(client, ["a", "b"]).wait(60)
+    handle = ask(client, ["b", "c", "a"], name="y", reuse="x")
+    assert "2 rows are taken from earlier runs at no cost, 1 are new" in handle.notice
+    answers = handle.wait(60).answers()
+    assert all(mark(f"Q {item}") in text for item, text in zip("bca", answers, strict=True))
+    assert len(sim.ledger()) == 3
+    with pytest.raises(UsageProblem, match="y use answers of x"):
+        client.forget(client.get("x"))
+
+
+def test_answers_of_another_notebook_are_taken_by_its_name(make_client, sim):
+    """NOTEBOOK::NAME, as the hint spells it."""
+    ask(make_client(notebook="other.ipynb"), ["a", "b"]).wait(60)
+    client = make_client()
+    plan = client.preview("Q {{ item }}", name="y", over=["a", "b"], model=MODEL)
+    assert "--reuse other.ipynb::x takes them" in plan.note
+    ask(client, ["a", "b"], name="y", reuse=["other.ipynb::x"]).wait(60)
+    assert len(sim.ledger()) == 2
+
+
+def test_reusing_what_is_not_there_is_one_line(client):
+    """A mistyped name must not pay."""
+    with pytest.raises(NotFound, match="no batch 'nope' in any notebook"):
+        ask(client, ["a"], reuse="nope")
+
+
+def test_cancelling_leaves_the_batch_alone_whose_answers_are_taken(client, sim):
+    """It is another batch, with a cell of its own."""
+    sim.behave(seconds=3600)
+    first = ask(client, ["a"])
+    until(lambda: first.snapshot().safe_to_close)
+    ask(client, ["a", "b"], name="y", reuse="x").cancel()
+    assert not first.record.cancel_requested
+    sim.advance(3600)
+    assert mark("Q a") in first.wait(60).answers()[0]
