@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .models import Result as Result
     from .models import Snapshot as Snapshot
     from .models import Usage as Usage
+    from .session import adopt as adopt
     from .session import batches as batches
     from .session import get as get
     from .session import simulate as simulate
@@ -44,6 +45,7 @@ _HOMES = {
     "Snapshot": "models",
     "Usage": "models",
     "UsageProblem": "errors",
+    "adopt": "session",
     "batches": "session",
     "get": "session",
     "simulate": "session",

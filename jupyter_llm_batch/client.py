@@ -18,11 +18,11 @@ from typing import Any, Unpack
 
 import msgspec
 
-from . import asking, drafts, finding, payloads, pricing, providers, submission
+from . import adopting, asking, drafts, finding, payloads, planning, pricing, providers, submission
 from .asking import Options
 from .background import Background
 from .earlier import Earlier
-from .errors import LLMBatchError, NotFound, UsageProblem
+from .errors import LLMBatchError, NotFound, ProviderError, UsageProblem
 from .handle import BatchHandle
 from .lifecycle import Policy
 from .models import Batch, Snapshot, Usage
@@ -303,6 +303,48 @@ class Client:
     def _versions(self, name: str) -> list[Batch]:
         found = self.store.batches(notebook=self.notebook, name=name)
         return [batch for batch in found if not batch.draft]
+
+    def adopt(self, remote: str, name: str) -> BatchHandle:
+        """Take over a batch that a script or another machine created.
+
+        Its answers come as a dict by custom_id, in natural order.
+
+        Parameters
+        ----------
+        remote
+            ``provider:id``, for instance ``openai:batch_abc``.
+        name
+            Name of the batch here, a Python identifier.
+
+        Raises
+        ------
+        UsageProblem
+            The provider has no such batch, or it is known here already.
+        """
+        check_name(name)
+        provider, _, remote_id = remote.partition(":")
+        if not remote_id or provider not in providers.names():
+            known = ", ".join(f"{each}:ID" for each in providers.names())
+            raise UsageProblem(f"{remote!r} names no provider's batch: write one of {known}")
+        adapter = self.adapter(provider)
+        adapter.check_key()
+        if remote_id in self.store.remote_ids(provider):
+            raise UsageProblem(f"{remote} is known here already: `%llm_batch history --all`")
+        try:
+            found = self.background.call(adapter.retrieve(remote_id)).result()
+        except ProviderError as error:
+            raise UsageProblem(f"cannot adopt {remote}: {error}") from None
+        batch, job = adopting.records(
+            found, provider, name=name, notebook=self.notebook, now=self._clock(),
+            simulated=self.simulated,
+        )  # fmt: skip
+        job = msgspec.structs.replace(job, account=adapter.account(self.store.salt()))
+        payloads.private_folder(self.store.folder_of(batch.id))
+        batch = self.store.add_batch(
+            batch, [(job, planning.Ranges([(0, batch.rows)]))], adopting.packs(batch.rows)
+        )
+        self.background.soon(self.poller().follow, batch.id)
+        return BatchHandle(self, batch.id)
 
     # -- finding -----------------------------------------------------------------------------------
 

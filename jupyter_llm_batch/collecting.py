@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Outcome, Result, Sample, Usage
@@ -36,10 +36,20 @@ class Reconciler:
         The rows it asked for.
     user_cancelled
         The user, not the provider, asked for the end.
+    keys
+        The custom_ids by row, where they are not ours.
     """
 
-    def __init__(self, job: Job, rows: Iterable[int], *, user_cancelled: bool) -> None:
+    def __init__(
+        self,
+        job: Job,
+        rows: Iterable[int],
+        *,
+        user_cancelled: bool,
+        keys: Sequence[str] | None = None,
+    ) -> None:
         self._job = job
+        self._rows_of = None if keys is None else {key: row for row, key in enumerate(keys)}
         self._user_cancelled = user_cancelled
         self.codes: dict[int, int] = dict.fromkeys(rows, WAITING)
         self.usage: dict[str, Usage] = {}
@@ -52,7 +62,7 @@ class Reconciler:
 
     def take(self, result: Result) -> None:
         """Count one line."""
-        row = row_of(result.custom_id, self._job.batch_id)
+        row = self._row_of(result.custom_id)
         if row is None or self.codes.get(row) != WAITING:
             self.strange += 1
             return
@@ -71,6 +81,11 @@ class Reconciler:
                 self.samples.append((row, result.text))
         else:
             self._count(row, result.outcome, result.code or "", result.error or "")
+
+    def _row_of(self, custom_id: str) -> int | None:
+        if self._rows_of is not None:
+            return self._rows_of.get(custom_id)
+        return row_of(custom_id, self._job.batch_id)
 
     def close(self, rest: Outcome | None, reason: str = "") -> None:
         """Give every row that no line mentioned its outcome: `rest`, or *missing*."""

@@ -7,12 +7,15 @@ fails for a passing reason says when to try again; nothing here loops or sleeps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from . import lookup, payloads, schemas
+import msgspec
+
+from . import adopting, lookup, payloads, schemas
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -324,6 +327,8 @@ class Driver:
                 self.again(held, job, error)
                 return
         try:
+            if batch.adopted:
+                job = await self._find_rows(held, batch, job, adapter)
             reconciler = await self._reconcile(batch, job, adapter)
         except Incomplete as error:
             self._fetch_again(held, job, error)
@@ -345,7 +350,13 @@ class Driver:
 
     async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
         rows = self._store.job_rows(job.id)
-        reconciler = Reconciler(job, rows, user_cancelled=batch.cancel_requested)
+        keys = adopting.read_keys(self._store.pack(batch.id, adopting.KEYS))
+        reconciler = Reconciler(
+            job,
+            rows,
+            user_cancelled=batch.cancel_requested,
+            keys=keys if batch.adopted else None,
+        )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
         for name in job.parts:
             path = self.part(job, name)
@@ -357,6 +368,27 @@ class Driver:
                     await self._breathe()
                 reconciler.take(parse(line, job.endpoint))
         return reconciler
+
+    async def _find_rows(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> Job:
+        """Learn which rows a batch that was created elsewhere has."""
+        if job.round or self._store.pack(batch.id, adopting.KEYS):
+            return job
+        requests = self.payload(job)
+        if job.upload_id and job.remote_id and not requests.exists():
+            # Some providers hand the requests out again; without them the answers suffice.
+            with contextlib.suppress(Refused):
+                with payloads.writing(requests) as writer:
+                    await adapter.fetch(job.remote_id, "requests", job.upload_id, writer)
+                adopting.check_requests(requests)
+        paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
+        for path in paths:
+            payloads.check_whole(path)
+        keys, rows = adopting.find_rows(
+            requests, paths, lambda line: adapter.parse(line, job.endpoint)
+        )
+        adopting.write_keys(keys, self._store.folder_of(batch.id))
+        packs = adopting.packs(len(keys)) | {adopting.KEYS: msgspec.json.encode(keys)}
+        return self._store.know_rows(held, job, rows, packs)
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
         for name in job.parts:
@@ -429,7 +461,7 @@ class Driver:
 
     def _prompts(self, job: Job, reconciler: Reconciler, adapter: Adapter | None) -> dict[int, str]:
         wanted = {row for row, _ in reconciler.samples}
-        if adapter is None or not wanted:
+        if adapter is None or not wanted or not self.payload(job).exists():
             return {}
         found: dict[int, str] = {}
         rows = iter(self._store.job_rows(job.id))

@@ -177,6 +177,9 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
         Unix seconds until which the provider keeps the results.
     rest
         What became of rows that no part mentions; None when they are simply *missing*.
+    endpoint, model, input
+        What is asked, of which model, and the provider's id of the uploaded requests, where it
+        says so.
     """
 
     remote_id: str
@@ -191,6 +194,9 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     poll_after: float | None = None
     keep_until: float | None = None
     rest: Outcome | None = None
+    endpoint: str = "chat"
+    model: str | None = None
+    input: str | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -329,6 +335,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         Every model it asks, ``provider:model``.
     routed
         Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
+    adopted
+        It was created elsewhere: the pack ``keys`` holds the custom_ids of its rows.
     """
 
     id: str
@@ -354,6 +362,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     draft: bool = False
     notice: str = ""
     routed: bool = False
+    adopted: bool = False
 
     @property
     def title(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import frames, payloads, planning, providers, schemas, sources
+from . import adopting, frames, payloads, planning, providers, schemas, sources
 from .errors import NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, Outcome, Result
@@ -31,6 +31,7 @@ def read(store: Store, batch: Batch) -> list[Result | None]:
     a result that says so.
     """
     outcomes = store.pack(batch.id, "outcomes")
+    ids = custom_ids(store, batch)
     found: list[Result | None] = [None] * len(outcomes)
     _own(store, batch, found)
     if batch.sources:
@@ -41,7 +42,7 @@ def read(store: Store, batch: Batch) -> list[Result | None]:
         outcome = outcome_of(code)
         if outcome is not None and found[row] is None:
             found[row] = Result(
-                custom_id=planning.custom_id(batch.id, row),
+                custom_id=ids[row],
                 outcome=outcome,
                 error=reasons.get(owners[row]) or _WITHOUT_LINE.get(outcome, outcome.value),
                 billed=may_be_billed(code),
@@ -60,7 +61,7 @@ _WITHOUT_LINE = {
 
 def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
-    rows = {planning.custom_id(batch.id, row): row for row in range(len(found))}
+    rows = {custom_id: row for row, custom_id in enumerate(custom_ids(store, batch))}
     for job in store.jobs(batch.id):
         parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
         endpoint, number = job.endpoint, job.number
@@ -71,6 +72,13 @@ def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
                 # The first line of a row counts, and only of the job that gave its outcome.
                 if row >= 0 and owners[row] == number and found[row] is None:
                     found[row] = result
+
+
+def custom_ids(store: Store, batch: Batch) -> list[str]:
+    """Return the custom_id of every row, in order."""
+    if batch.adopted:
+        return adopting.read_keys(store.pack(batch.id, adopting.KEYS))
+    return [planning.custom_id(batch.id, row) for row in range(batch.rows)]
 
 
 def _inherited(store: Store, batch: Batch, found: list[Result | None]) -> None:
@@ -172,6 +180,11 @@ def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
         rows = store.job_rows(job.id)
         if any(start <= row < stop for start, stop in rows.pairs):
             path = store.folder_of(batch.id) / job.payload
+            if batch.adopted and not path.exists():
+                raise NotFound(
+                    f"{batch.title} was created elsewhere, and {job.provider} does not hand out "
+                    "its requests: only the answers are here"
+                )
             for here, line in zip(rows, payloads.lines(path), strict=False):
                 if here == row:
                     return line, job
@@ -193,7 +206,7 @@ def result_line(store: Store, batch: Batch, row: int) -> bytes:
             source, there = taken[row]
             origin = store.batch(source)
             return result_line(store, origin, there) if origin else b""
-    wanted = planning.custom_id(batch.id, row)
+    wanted = custom_ids(store, batch)[row]
     for job in store.jobs(batch.id):
         if job.number != owners[row]:
             continue
@@ -216,6 +229,7 @@ def as_records(batch: Batch, found: list[Result | None]) -> list[Mapping[str, An
     for row, result in enumerate(found):
         record: dict[str, Any] = {
             "row": row,
+            **({"custom_id": result.custom_id if result else None} if batch.adopted else {}),
             "outcome": str(result.outcome) if result else None,
             batch.shape.column: _answer(result),
             "error": _error(result),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import payloads, sources
+from .errors import UsageProblem
 from .lifecycle import WAITING
 from .models import Batch, Job, Limits
 from .planning import Ranges, Splitter, custom_id
@@ -82,6 +83,11 @@ def _lines(
         here = store.job_rows(job.id)
         if left.isdisjoint(here):
             continue
+        if batch.adopted and not path.exists():
+            raise UsageProblem(
+                f"{batch.title} was created elsewhere, and its requests are not here: send them "
+                "again from where they came"
+            )
         for row, line in zip(here, payloads.lines(path), strict=True):
             if row in left:
                 left.discard(row)

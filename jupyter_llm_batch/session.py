@@ -68,6 +68,11 @@ def submit(text: str | None = None, *, name: str, **options: Unpack[Options]) ->
     return current().submit(text, name=name, **options)
 
 
+def adopt(remote: str, name: str) -> BatchHandle:
+    """Take over a batch that was created elsewhere; see `client.Client.adopt`."""
+    return current().adopt(remote, name)
+
+
 def get(name: str) -> BatchHandle:
     """Return the latest batch called `name`, or ``name#2`` for its second version."""
     return current().get(name)

@@ -347,6 +347,21 @@ class Store:
             self._put_job(db, after)
         return after
 
+    def know_rows(self, held: Lease, job: Job, rows: Ranges, packs: Mapping[str, bytes]) -> Job:
+        """Note which rows the only job of a batch has, where that was not known before."""
+        after = msgspec.structs.replace(job, rows=len(rows))
+        with self._write() as db:
+            self._fence(db, held)
+            record = db.execute("SELECT record FROM batch WHERE id = ?", [job.batch_id]).fetchone()
+            batch = msgspec.structs.replace(_read_batch(record[0]), rows=len(rows))
+            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch.id])
+            packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
+            db.execute(
+                "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, _encode(after), job.id]
+            )
+            self._put_packs(db, job.batch_id, packs)
+        return after
+
     def add_round(
         self,
         held: Lease,

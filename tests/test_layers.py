@@ -20,6 +20,7 @@ LAYERS = [
     ["frames", "earlier", "spool"],
     ["rounds", "lookup", "routing", "export"],
     ["submission", "finding"],
+    ["adopting"],
     ["driving", "background", "results", "asking"],
     ["poller"],
     ["drafts", "handle", "simulator"],

@@ -64,6 +64,7 @@ class Commands:
             "retry": self._retry,
             "cancel": self._cancel,
             "resolve": self._resolve,
+            "adopt": self._adopt,
             "history": self._history,
             "forget": self._forget,
             "export": self._export,
@@ -251,6 +252,17 @@ class Commands:
             print(f"{handle.name}: the job of {count(job.rows)} rows {goes}")
         else:
             show.lost(handle)
+
+    def _adopt(self, found: list[str]) -> None:
+        parser = Parser("%llm_batch adopt")
+        parser.add_argument("remote", metavar="PROVIDER:ID", help="the provider's id of the batch")
+        parser.add_argument("name")
+        parser.add_argument("--wait", action="store_true")
+        args = parser.parse(found)
+        self.book.check_name(args.name)
+        handle = self.book.started(self.book.client.adopt(args.remote, args.name))
+        if args.wait:
+            self._waiting(handle)
 
     def _forget(self, found: list[str]) -> None:
         parser = Parser("%llm_batch forget")

@@ -86,6 +86,8 @@ Look after batches.
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
                                       have become; --as-created ID or --as-absent decides
+    %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
+                                      come as a dict by custom_id
     %llm_batch history                past and present batches (--all: of this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d)
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet

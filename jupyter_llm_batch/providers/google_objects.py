@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -48,6 +49,8 @@ class Status(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct, rename="camel", frozen=True):
+    type: str = msgspec.field(name="@type", default="")
+    model: str | None = None
     state: str = "BATCH_STATE_UNSPECIFIED"
     display_name: str | None = None
     create_time: str | None = None
@@ -102,6 +105,8 @@ def _remote(operation: _Operation) -> Remote:
         # Google does not say how long results are kept; six weeks are third-party reports.
         keep_until=None,
         rest={"CANCELLED": Outcome.CANCELLED, "EXPIRED": Outcome.EXPIRED}.get(state),
+        endpoint="embeddings" if "Embed" in metadata.type else "chat",
+        model=metadata.model and metadata.model.removeprefix("models/"),
     )
 
 
@@ -154,10 +159,10 @@ def inline_lines(body: bytes | bytearray) -> tuple[str | None, Iterator[bytes]]:
         for items in (each.inlined_responses, each.inlined_embed_content_responses)
         if items is not None and items.inlined_responses
     )
-    return file, map(_line, next(held, []))
+    return file, map(_line, count(), next(held, []))
 
 
-def _line(item: msgspec.Raw) -> bytes:
+def _line(position: int, item: msgspec.Raw) -> bytes:
     # Google's answers are indented, and a line must be one.
     flat = msgspec.json.format(bytes(item), indent=-1)
     try:
@@ -165,8 +170,8 @@ def _line(item: msgspec.Raw) -> bytes:
         metadata = msgspec.json.decode(read.pop("metadata", b"{}"), type=dict[str, Any])
     except msgspec.DecodeError:
         return flat + b"\n"  # a shape never seen before is kept as it is
-    # Jobs of other tools have their own name for it.
-    key = metadata.get("key", metadata.get("custom_id"))
+    # Jobs of other tools have their own name for it, or none: the order is that of the requests.
+    key = metadata.get("key", metadata.get("custom_id", str(position)))
     return msgspec.json.encode({"key": key} | read) + b"\n"
 
 

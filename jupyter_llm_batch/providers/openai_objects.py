@@ -12,6 +12,7 @@ import msgspec
 
 from ..errors import redact
 from ..models import Counts, Outcome, Phase, Remote
+from .openai_wire import kind
 
 #: The metadata key that carries our label.
 LABEL = "llm_batch"
@@ -39,6 +40,9 @@ class _RequestCounts(msgspec.Struct):
 class _BatchObject(msgspec.Struct):
     id: str
     status: str
+    endpoint: str = ""
+    model: str | None = None
+    input_file_id: str | None = None
     errors: _Errors | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
@@ -98,6 +102,9 @@ def _remote(batch: _BatchObject) -> Remote:
         error=_explain(batch.errors),
         keep_until=ended + _RETENTION if ended else None,
         rest=_rest(batch),
+        endpoint=kind(batch.endpoint) or "chat",
+        model=batch.model,
+        input=batch.input_file_id,
     )
 
 
