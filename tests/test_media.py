@@ -733,6 +733,21 @@ def test_image_columns_of_data_sets_are_taken(client):
     assert f"saw 1 image {seen(PNG)}" in handle.answers()["answer"][0].as_py()
 
 
+def test_routed_rows_take_their_media_along(client):
+    """Each row of a generator goes to its own provider, in that one's form."""
+    rows = ({"photo": PNG, "to": model} for model in MODELS)
+    handle = client.submit("x", name="x", over=rows, route="to", image="photo").wait(60)
+    assert all(f"saw 1 image {seen(PNG)}" in answer for answer in handle.answers())
+
+
+def test_equal_images_are_asked_once_with_dedupe(client, sim):
+    """Two rows with the same text and bytes share one paid answer."""
+    options = {"name": "x", "model": MODELS[0], "image": "item", "dedupe": True}
+    answers = client.submit("x", over=[PNG, bytearray(PNG)], **options).wait(60).answers()
+    assert answers[0] == answers[1]
+    assert len(sim.ledger()) == 1
+
+
 def test_cells_are_collected_with_their_media(client):
     """`add` keeps the images on disk until the cells are sent."""
     for key in "ab":
