@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
-from . import frames, prompts, providers, routing, schemas
+from . import frames, media, prompts, providers, routing, schemas
 from .earlier import HASH
 from .errors import UsageProblem
 from .models import Content, Recipe, Rows, Shape
@@ -59,6 +59,10 @@ class Options(TypedDict, total=False):
         Names of other batches (of any notebook) whose paid answers may be taken.
     column
         Name of the answer column of a frame.
+    image, file
+        Columns whose values go beside the text: paths, URLs, bytes, PIL images, ids of files that
+        the provider keeps, or lists of these. A name that is no field is a variable; of plain
+        lists it is ``"item"``.
     retry
         Rounds of automatic retry for rows that were not billed.
     reask
@@ -86,6 +90,8 @@ class Options(TypedDict, total=False):
     dedupe: bool
     reuse: str | Iterable[str] | None
     column: str
+    image: str | Iterable[str]
+    file: str | Iterable[str]
     retry: int | None
     reask: int | None
     resubmit: bool
@@ -212,14 +218,19 @@ def _contents(
 ) -> tuple[Iterable[Content | None], Rows | None, Shape, str, str]:
     """Turn cell text and rows into contents; with shape, a note, and how all prompts begin."""
     split, skip_null = options.get("split", False), options.get("skip_null", False)
+    wanted = media.columns(options.get("image", ()), options.get("file", ()))
+    if wanted:
+        _check_media(wanted[0].kind, _endpoint(options), raw=raw, ready=text is None)
     if "over" not in options:
         if text is None:
             raise UsageProblem("there is nothing to ask: give --over ROWS or a cell body")
         if split:
-            parts = [prompts.compile(part).render_one(namespace) for part in prompts.split(text)]
-            return parts, None, Shape(kind="list", column=column), "", ""
+            texts = [prompts.compile(part).render_one(namespace) for part in prompts.split(text)]
+            several = [media.attach_one(each, wanted, namespace) for each in texts]
+            return several, None, Shape(kind="list", column=column), "", ""
         prompt = prompts.compile(text).render_one(namespace)
-        return [prompt], None, Shape(kind="one", column=column), "", ""
+        only = media.attach_one(prompt, wanted, namespace)
+        return [only], None, Shape(kind="one", column=column), "", ""
     if split:
         raise UsageProblem("--split divides the cell into prompts; it does not go with --over")
     rows: Rows = frames.read(options["over"], column=column)
@@ -228,9 +239,29 @@ def _contents(
     if raw:
         raise UsageProblem("--raw takes finished request bodies: use `%llm_batch run NAME --over`")
     template = prompts.compile(text)
+    if wanted:
+        # What all texts begin with stands behind the media, where no provider caches it.
+        attached = media.attach(template, rows, wanted, namespace=namespace, skip_null=skip_null)
+        return attached, rows, rows.shape, "", ""
     note = "" if template.names - namespace.keys() else _same_for_all(template, rows)
     contents = template.render(rows, namespace=namespace, skip_null=skip_null)
     return contents, rows, rows.shape, note, template.prefix(rows, namespace)
+
+
+def _check_media(kind: str, endpoint: str, *, raw: bool, ready: bool) -> None:
+    """Refuse media where there is no message that they could stand in."""
+    if raw:
+        raise UsageProblem(
+            f"with --raw images and files belong into the request bodies: no --{kind}"
+        )
+    if ready:
+        raise UsageProblem(
+            f"--{kind} goes with a cell's text: write `%%llm_batch NAME --over ROWS --{kind} COL`, "
+            "or put the parts into message lists"
+        )
+    if endpoint not in {"chat", "responses", "messages"} and not endpoint.startswith("/"):
+        option = "--embed" if endpoint == "embeddings" else f"--endpoint {endpoint}"
+        raise UsageProblem(f"{option} takes text only: leave out --{kind}")
 
 
 def _same_for_all(template: prompts.Template, rows: Rows) -> str:

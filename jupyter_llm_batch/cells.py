@@ -12,8 +12,11 @@ import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
+
+from . import pictures
 
 #: type -> (tag, value to JSON, JSON to value)
 _SIMPLE: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -33,7 +36,11 @@ _SIMPLE: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
         b64decode,
     ),
 }
-_BUILD: dict[str, Callable[[Any], Any]] = {tag: build for tag, _, build in _SIMPLE.values()}
+_BUILD: dict[str, Callable[[Any], Any]] = {
+    **{tag: build for tag, _, build in _SIMPLE.values()},
+    "path": Path,
+    "picture": lambda body: pictures.decoded(b64decode(body)),
+}
 
 
 def pack(value: Any) -> Any:
@@ -74,6 +81,10 @@ def _pack_other(value: Any, kind: type) -> Any:
     elif family == "numpy" and getattr(value, "ndim", 1) == 0:
         if value.dtype.kind not in "mM":  # nanoseconds would come out as bare integers
             return pack(value.item())
+    elif isinstance(value, PurePath):
+        return {"path": str(value)}
+    elif pictures.is_picture(value):
+        return {"picture": b64encode(pictures.encoded(value)).decode("ascii")}
     elif isinstance(value, str):
         return str.__str__(value)
     elif isinstance(value, int):

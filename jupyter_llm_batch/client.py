@@ -46,6 +46,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     tokens
         Input tokens, roughly; the cost is theirs alone, since nobody knows how long answers get.
+    media, encoded
+        Images and files, and their characters of base64: nobody but the provider knows their
+        tokens, so that `tokens` and `cost` are without them.
     cost
         USD, None when the model's price is not known.
     """
@@ -61,6 +64,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     prompts: list[str]
     system: str | None = None
     tokens: int = 0
+    media: int = 0
+    encoded: int = 0
     cost: Cost | None = None
     note: str = ""
     same_as: str = ""
@@ -153,7 +158,7 @@ class Client:
         # English text has about four characters to a token; the frame of a request counts little.
         sizes: Counter[tuple[str, str]] = Counter()
         for job, _ in plan.jobs:
-            sizes[job.provider, job.model] += job.bytes
+            sizes[job.provider, job.model] += job.bytes - plan.encoded.get(job.number, 0)
         costs = [
             pricing.cost(provider, model, Usage(input=size // 4))
             for (provider, model), size in sizes.items()
@@ -167,10 +172,12 @@ class Client:
             repeats=plan.repeats,
             skipped=plan.batch.skipped,
             jobs=[(job.rows, job.bytes) for job, _ in plan.jobs],
-            bytes=sum(sizes.values()),
+            bytes=sum(job.bytes for job, _ in plan.jobs),
             prompts=plan.first,
             system=ask.recipe.system,
             tokens=sum(sizes.values()) // 4,
+            media=plan.media,
+            encoded=sum(plan.encoded.values()),
             cost=sum(known, Cost()) if len(known) == len(costs) else None,
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
             same_as=plan.same_as.title if plan.same_as else "",

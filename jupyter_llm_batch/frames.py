@@ -50,9 +50,9 @@ class Items:
     def __len__(self) -> int:
         return self._size
 
-    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    def columns(self, names: Sequence[str], step: int = 0) -> Iterator[tuple[Any, ...]]:
         """Refuse: items need not have the same fields."""
-        raise NotImplementedError(names)
+        raise NotImplementedError(names, step)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Yield ``(key, item)`` per row."""
@@ -109,13 +109,13 @@ class Frame:
     def __len__(self) -> int:
         return len(self._native)
 
-    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of the fields `names`, a tuple per row."""
+    def columns(self, names: Sequence[str], step: int = _SLICE) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of the fields `names`, a tuple per row; `step` rows at a time."""
         if not names:
             yield from repeat((), len(self))
             return
-        for start in range(0, len(self), _SLICE):
-            cells = {name: self._cells(self._positions[name], start) for name in set(names)}
+        for start in range(0, len(self), step):
+            cells = {name: self._cells(self._positions[name], start, step) for name in set(names)}
             yield from zip(*(cells[name] for name in names), strict=True)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
@@ -134,13 +134,13 @@ class Frame:
         """Write the whole input to `path`: it comes back beside the answers."""
         snapshots.write(path, self.shape.library, self._native)
 
-    def _cells(self, position: int, start: int) -> Any:
+    def _cells(self, position: int, start: int, step: int) -> Any:
         """Return one slice of a column as Python objects."""
         if self.shape.library == "pandas":
-            return self._native.iloc[start : start + _SLICE, position].tolist()
+            return self._native.iloc[start : start + step, position].tolist()
         if self.shape.library == "polars":
-            return self._native.to_series(position).slice(start, _SLICE).to_list()
-        return self._native.column(position).slice(start, _SLICE).to_pylist()
+            return self._native.to_series(position).slice(start, step).to_list()
+        return self._native.column(position).slice(start, step).to_pylist()
 
 
 def _names_of(item: Any) -> list[str]:

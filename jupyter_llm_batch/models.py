@@ -460,8 +460,11 @@ class Rows(Protocol):
         """Return the number of rows."""
         ...
 
-    def columns(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of the fields `names`, a tuple per row (frames only)."""
+    def columns(self, names: Sequence[str], step: int = 1024) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of the fields `names`, a tuple per row (frames only).
+
+        `step` rows are held as Python objects at a time.
+        """
         ...
 
     def items(self) -> Iterator[tuple[Any, Any]]:

@@ -141,7 +141,8 @@ class Splitter:
         if size > min(limits.line_bytes, limits.bytes):
             raise UsageProblem(
                 f"row {row} is {size:,} bytes as a request, more than {provider} takes "
-                f"({min(limits.line_bytes, limits.bytes):,}): shorten or split its text"
+                f"({min(limits.line_bytes, limits.bytes):,}): shorten or split its text, or give "
+                "large files by URL"
             )
         lane = (provider, model if limits.one_model else "")
         draft = self._open.get(lane)

@@ -256,7 +256,7 @@ class _Source:
 
     def where(self, number: int) -> str:
         """Return how a message names the row, up to the words that follow."""
-        return f"{_place(self.rows, number)}: " if self.rows is not None else ""
+        return f"{place(self.rows, number)}: " if self.rows is not None else ""
 
 
 class _Columns(_Source):
@@ -289,7 +289,7 @@ class _Items(_Source):
             yield tuple([fields[n] if n in fields else extra.get(n, _MISSING) for n in names])
 
 
-def _place(rows: Rows, number: int) -> str:
+def place(rows: Rows, number: int) -> str:
     """Return ``row 3``, with the index label or key where it says more."""
     if rows.shape.kind == "dict" or rows.shape.library == "pandas":
         key = next(islice(rows.items(), number, None))[0]
@@ -361,7 +361,7 @@ def _checked(
                 raise UsageProblem("is empty (None, NaN or NA): --skip-null leaves such rows out")
             content = check(value)
         except UsageProblem as problem:
-            raise UsageProblem(f"{_place(rows, number)} {problem}") from None
+            raise UsageProblem(f"{place(rows, number)} {problem}") from None
         yield content
 
 

@@ -179,6 +179,8 @@ def _from_values(values: Any) -> tuple[str, Any]:
     kinds = set(map(type, objects))
     if kinds == {str}:
         return "text", pa.array(objects, pa.large_string())
+    if kinds == {bytes}:
+        return "bytes", pa.array(objects, pa.large_binary())
     if kinds in ({list}, {np.ndarray}):
         with suppress(pa.ArrowException):
             array = pa.array(objects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import msgspec
 
 from . import payloads, planning, providers
 from .errors import UsageProblem
-from .models import Limits, Recipe
+from .models import Content, Limits, Recipe
+from .providers import parts
 from .providers.base import Adapter, Encoder
 
 #: Shared prefixes shorter than this are cached by no provider (about 1,024 tokens of English).
@@ -83,6 +85,8 @@ class Spool:
         self._folder = payloads.private_folder(folder) if folder else None
         self._writers: dict[int, payloads.PayloadWriter] = {}
         self._primes: dict[str, list[int]] = {}
+        self.media = 0
+        self.encoded: Counter[int] = Counter()
 
     @staticmethod
     def name(number: int) -> str:
@@ -112,6 +116,13 @@ class Spool:
                 path = self._folder / self.name(draft.number)
                 self._writers[draft.number] = payloads.PayloadWriter(path)
             lane.put = self._writers[draft.number].write
+
+    def weigh(self, content: Content, lane: Lane) -> None:
+        """Count the images and files of a row that was just written."""
+        found, size = parts.count(content)
+        if found and lane.draft is not None:
+            self.media += found
+            self.encoded[lane.draft.number] += size
 
     def after(self, draft: planning.Draft) -> list[int]:
         """Return the jobs that must be over before this one is sent: those that fill its cache."""

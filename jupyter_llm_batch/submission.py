@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from . import earlier as before
-from . import payloads, planning, routing, sources
+from . import media, payloads, planning, routing, sources
 from .earlier import HASH, Earlier
 from .errors import UsageProblem
 from .lifecycle import SKIPPED, WAITING
@@ -77,6 +77,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         The first requests as text, for people to look at.
     repeats
         Rows whose prompt another row of this batch asks already.
+    media, encoded
+        Images and files in the requests, and the base64 of theirs in each job, by its number.
     """
 
     batch: Batch
@@ -85,6 +87,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     same_as: Batch | None
     first: list[str]
     repeats: int = 0
+    media: int = 0
+    encoded: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 def plan(
@@ -179,7 +183,10 @@ def plan(
     if batch.routed:
         packs["models"] = bytes(filler.picks)
     first = [lane.prompt_of(line) for lane, line in spool.first]
-    return Plan(batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=first, repeats=repeats)
+    return Plan(
+        batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=first, repeats=repeats,
+        media=spool.media, encoded=dict(spool.encoded),
+    )  # fmt: skip
 
 
 class _Filler:
@@ -226,6 +233,8 @@ class _Filler:
             except UsageProblem as problem:
                 raise UsageProblem(f"row {row}: {problem}") from None
             write(row, line, lane)
+            if type(content) is list:
+                self._spool.weigh(content, lane)
 
     def _routed(
         self, models: Iterator[Any], default: str, row: int, *, left_out: bool
@@ -268,7 +277,7 @@ def content_hash(meaning: hashlib.blake2b, content: Content, row: int = 0) -> by
                 "clean it with text.encode('utf-8', 'replace').decode()"
             ) from None
     else:
-        digest.update(b"\0json\0" + _canonical(content))
+        digest.update(b"\0json\0" + _canonical(media.meaning(content)))
     return digest.digest()
 
 

@@ -264,5 +264,5 @@ def test_a_prompt_is_shown_without_its_system_messages():
     """People see what was asked, images by their kind."""
     encode = wire.encoder(Recipe(system="S"), MODEL)
     parts = [{"type": "text", "text": "look"}, {"type": "image", "url": "https://x/y"}]
-    assert wire.prompt_of(encode("b-1", [user(parts)])) == "look\n[image]"
+    assert wire.prompt_of(encode("b-1", [user(parts)])) == "look\n[image https://x/y]"
     assert wire.prompt_of(b'{"params":1}\n') == '{"params":1}'

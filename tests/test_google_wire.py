@@ -235,7 +235,7 @@ def test_the_full_name_of_a_model_means_the_same():
         (
             [{"role": "user", "content": ["a", {"type": "image", "url": "u"}]}],
             {},
-            "a\n[fileData]",
+            "a\n[fileData u]",
         ),
     ],
 )

@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
     ["errors"],
-    ["models"],
-    ["settings", "schemas", "planning", "lifecycle", "sources", "cells", "values"],
+    ["models", "pictures"],
+    ["settings", "schemas", "planning", "lifecycle", "sources", "cells", "values", "media_types"],
     ["pricing", "lease"],
     ["templating", "progress", "collecting", "snapshots", "payloads"],
     ["prompts", "answers", "store", "providers"],
-    ["frames", "earlier", "spool"],
+    ["frames", "earlier", "spool", "media"],
     ["rounds", "lookup", "routing", "export"],
     ["submission", "finding"],
     ["adopting"],

@@ -478,13 +478,13 @@ def test_content_in_parts_counts_as_its_joined_text(client):
     """Text parts of one message are one prompt; images are part of it without text."""
     parts = [
         {"type": "text", "text": "one "},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
         {"type": "text", "text": "two"},
     ]
     answer = client.chat.completions.create(
         model="gpt-5-mini", messages=[{"role": "user", "content": parts}]
     )
-    assert mark("one two") in answer.choices[0].message.content
+    assert f"{mark('one two')}; saw 1 image " in answer.choices[0].message.content
     assert answer.usage.prompt_tokens > 85
 
 

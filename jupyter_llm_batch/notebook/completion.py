@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from ..errors import LLMBatchError
+from ..values import fields_of
 
 if TYPE_CHECKING:
     from .magics import LLMBatchMagics
@@ -24,6 +26,9 @@ _NAMED = {
 
 #: Options whose value is a variable of the notebook.
 _VARIABLES = {"--over", "--route", "--schema", "--system-from"}
+
+#: Options whose value is a field of the rows.
+_FIELDS = {"--image", "--file"}
 
 
 def make_matcher(magics: LLMBatchMagics) -> Any:
@@ -61,6 +66,8 @@ def _candidates(
         return models()
     if last in _VARIABLES:
         return sorted(name for name in magics.namespace if not name.startswith("_"))
+    if last in _FIELDS:
+        return _fields(magics, done)
     if last == "--reuse":
         return _names(magics)
     if last == "--endpoint":
@@ -83,6 +90,17 @@ def _names(magics: LLMBatchMagics) -> list[str]:
         return sorted({handle.name for handle in magics.commands().book.client.batches()})
     except (LLMBatchError, OSError):
         return []
+
+
+def _fields(magics: LLMBatchMagics, done: list[str]) -> list[str]:
+    """Return the fields of the variable after ``--over``; nothing of the user's is run for it."""
+    over = next((word for flag, word in pairwise(done) if flag == "--over"), "")
+    rows = magics.namespace.get(over)
+    if isinstance(rows, list | tuple) and rows:
+        found: Iterable[Any] = fields_of(rows[0]) or ["item"]
+    else:
+        found = getattr(rows, "column_names", None) or list(getattr(rows, "columns", ()))
+    return [name for name in found if isinstance(name, str)]
 
 
 @cache

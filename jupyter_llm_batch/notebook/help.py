@@ -29,6 +29,11 @@ column `answer` (and `error`, `finish_reason`).
     ---
     Three names for a dog.
 
+    %%llm_batch receipts -m openai:gpt-5-mini --over df --image photo --file invoice
+    Does the receipt from {{ shop }} belong to this invoice? Yes or no.
+
+The columns `photo` and `invoice` hold paths, URLs, bytes or PIL images.
+
 Rows
 ----
 DataFrame (pandas, polars, pyarrow): columns are the template's variables.
@@ -43,6 +48,10 @@ Options
 --route EXPR                the model of each row: a column, a function of the row, or a list;
                             one batch spans models and providers
 --as NAME                   name of the answer column (answer)
+--image COL                 a column of images beside the text: paths, URLs, bytes, PIL images,
+                            ids of uploaded files, or lists of these; with a plain list `item`,
+                            and a variable where there is no such column; may be repeated
+--file COL                  the same for PDFs, texts and what else the model takes
 --system TEXT               system prompt; --system-from VAR takes it from a variable
 --max-tokens N              most output tokens per answer
 --param KEY=VALUE           any request parameter; the value is JSON, or else a string;

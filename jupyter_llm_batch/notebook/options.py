@@ -116,6 +116,8 @@ def add_submit_options(parser: Parser) -> None:
     add("-m", "--model", default="", metavar="PROVIDER:MODEL", help="the model")
     add("--over", metavar="EXPR", help="rows: a variable or any Python expression")
     add("--route", metavar="EXPR", help="the model of each row: a column, a function or a list")
+    add("--image", action="append", default=[], metavar="COL", help="column of images")
+    add("--file", action="append", default=[], metavar="COL", help="column of files, such as PDFs")
     add("--system", metavar="TEXT", help="system prompt")
     add("--system-from", metavar="VAR", help="variable that holds the system prompt")
     add("--as", dest="column", default="answer", metavar="NAME", help="name of the answer column")
@@ -246,6 +248,8 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "dedupe": args.dedupe,
         "reuse": args.reuse,
         "column": args.column,
+        "image": args.image,
+        "file": args.file,
         "retry": args.retry,
         "reask": args.reask,
         "resubmit": args.resubmit,

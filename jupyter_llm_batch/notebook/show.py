@@ -17,6 +17,7 @@ from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
 from ..progress import count, duration, money
+from ..providers.parts import shortened
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -114,7 +115,8 @@ def row(client: Client, handle: BatchHandle, number: int) -> None:
 
 def _pretty(line: bytes) -> str:
     try:
-        text = msgspec.json.format(line, indent=2).decode()
+        short = msgspec.json.encode(shortened(msgspec.json.decode(line)))
+        text = msgspec.json.format(short, indent=2).decode()
     except msgspec.DecodeError:
         text = line.decode(errors="replace")
     return text if len(text) < 20_000 else f"{text[:20_000]}\n… {len(text):,} characters in all"
@@ -192,7 +194,11 @@ def preview(plan: Preview) -> None:
     if plan.cost is not None:
         batch, realtime = float(plan.cost.batch), float(plan.cost.realtime)
         price = f"about {money(batch)} as a batch ({money(realtime)} in real time)"
-    print(f"input: roughly {plan.tokens:,} tokens, {price}; answers come on top")
+    also = ""
+    if plan.media:
+        size = plan.encoded * 3 / 4e6
+        also = f"{plan.media:,} images and files ({size:,.1f} MB) and the "
+    print(f"input: roughly {plan.tokens:,} tokens, {price}; {also}answers come on top")
     if plan.reused:
         print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
     if plan.repeats:

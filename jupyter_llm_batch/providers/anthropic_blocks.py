@@ -1,7 +1,9 @@
-"""Parts of a message that are not text, from our neutral form to Anthropic's content blocks.
+"""Parts of a message that are not text, from our neutral form (`parts`) to Anthropic's blocks.
 
-The neutral form is ``{"type": "image" | "file", "media_type", "data"}`` with base64 data, or
-``{"type", "url"}``. Everything else goes out as it is: it is Anthropic's own form, or a newer one.
+Limits, from platform.claude.com/docs: build-with-claude/vision (JPEG, PNG, GIF and WebP images,
+600 per request, 100 for models with a small context), build-with-claude/pdf-support and
+api/overview (32 MB per request). The API's own words give the bound of an image, which counts
+the base64: "image exceeds 5 MB maximum: … bytes > 5242880 bytes".
 """
 
 from __future__ import annotations
@@ -10,40 +12,42 @@ import base64
 from typing import Any
 
 from ..errors import UsageProblem
+from .parts import Takes, is_neutral
 
-#: What the API takes as an image (SDK, Base64ImageSourceParam).
-_IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF = "application/pdf"
+
+TAKES = Takes(
+    who="Anthropic",
+    images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
+    files=(_PDF, "text/", "application/json"),
+    words="JPEG, PNG, GIF and WebP images, and PDF and text files with --file",
+    most_images=600,
+    image_data=5 * 1024 * 1024,
+    file_data=32_000_000,
+    all_data=32_000_000,
+    schemes=("https:",),
+    ids=("file_",),
+)
 
 
 def block(part: Any) -> Any:
-    """Return one part of a message as Anthropic takes it."""
-    if not isinstance(part, dict) or part.get("type") not in {"image", "file"}:
+    """Return one part of a message, which has been checked, as Anthropic takes it."""
+    if not is_neutral(part):
         return part
+    media_type = str(part.get("media_type", ""))
+    image = part["type"] == "image" or media_type in TAKES.images
+    kind = "image" if image else "document"
     if "url" in part:
-        kind = "image" if part["type"] == "image" else "document"
         return {"type": kind, "source": {"type": "url", "url": part["url"]}}
-    if "data" not in part:
-        return part
-    return _from_data(part, str(part.get("media_type", "")))
-
-
-def _from_data(part: dict[str, Any], media_type: str) -> dict[str, Any]:
-    if media_type in _IMAGES or media_type == _PDF:
-        kind = "document" if media_type == _PDF else "image"
+    if "id" in part:
+        return {"type": kind, "source": {"type": "file", "file_id": part["id"]}}
+    if image or media_type == _PDF:
         source = {"type": "base64", "media_type": media_type, "data": part["data"]}
         return {"type": kind, "source": source}
-    if part["type"] == "file" and media_type.startswith("text/"):
-        # Text of any kind is taken as plain text, and not in base64.
-        try:
-            text = base64.b64decode(part["data"], validate=True).decode()
-        except ValueError as exc:
-            raise UsageProblem(f"a file of type {media_type} is not UTF-8 text") from exc
-        return {
-            "type": "document",
-            "source": {"type": "text", "media_type": "text/plain", "data": text},
-        }
-    takes = "JPEG, PNG, GIF and WebP images" + (
-        ", PDF and text files" if part["type"] == "file" else ""
-    )
-    raise UsageProblem(f"Anthropic takes {takes}, not {media_type or 'data without media_type'}")
+    # Text of any kind is taken as plain text, and not in base64.
+    try:
+        text = base64.b64decode(part["data"], validate=True).decode()
+    except ValueError as exc:
+        raise UsageProblem(f"a file of type {media_type} is not UTF-8 text") from exc
+    source = {"type": "text", "media_type": "text/plain", "data": text}
+    return {"type": kind, "source": source}

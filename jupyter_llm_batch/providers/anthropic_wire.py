@@ -14,8 +14,9 @@ from .. import schemas
 from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
-from .anthropic_blocks import block
+from .anthropic_blocks import TAKES, block
 from .base import Encoder
+from .parts import check
 
 PROVIDER = "anthropic"
 
@@ -185,6 +186,7 @@ def _divided(content: Content) -> tuple[list[Any], list[Any]]:
         )
     if not isinstance(content, list) or not content:
         raise UsageProblem("the content must be a text or a non-empty list of messages")
+    check(content, TAKES)
     system: list[Any] = []
     messages = []
     for message in content:

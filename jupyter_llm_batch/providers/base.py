@@ -42,7 +42,10 @@ class Adapter(Protocol):
         ...
 
     def encoder(self, recipe: Recipe, model: str) -> Encoder:
-        """Compile what all lines share, and return a function that makes one line."""
+        """Compile what all lines share, and return a function that makes one line.
+
+        Images and files among the messages have the form that `parts` describes.
+        """
         ...
 
     def meaning(self, recipe: Recipe, model: str) -> bytes:

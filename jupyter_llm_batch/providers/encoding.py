@@ -10,6 +10,7 @@ import msgspec
 from ..errors import UsageProblem
 from ..models import Content
 from .base import Encoder
+from .parts import mark
 
 
 def _plain(value: object) -> Any:
@@ -75,7 +76,7 @@ def _text(item: Any) -> str:
     if isinstance(content, list):
         # A block that is marked to be cached is the beginning of the next one.
         return "".join(
-            (str(part["text"]) if "text" in part else f"[{part.get('type', 'part')}]")
+            (str(part["text"]) if "text" in part else mark(part))
             + ("" if "cache_control" in part else "\n")
             for part in content
         ).rstrip("\n")

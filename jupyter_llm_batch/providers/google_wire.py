@@ -17,6 +17,8 @@ from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
 from .base import Encoder
+from .google_parts import TAKES, to_part
+from .parts import check, mark
 
 PROVIDER = "google"
 
@@ -227,6 +229,7 @@ def _conversation(content: Content, shared: dict[str, Any]) -> dict[str, Any]:
         )
     if not isinstance(content, list) or not content:
         raise UsageProblem("the content must be a text or a non-empty list of messages")
+    check(content, TAKES)
     contents: list[dict[str, Any]] = []
     instructions: list[Any] = []
     for message in content:
@@ -252,24 +255,7 @@ def _parts(message: dict[str, Any]) -> list[Any]:
         return [{"text": said}]
     if not isinstance(said, list) or not said:
         raise UsageProblem("a message needs 'content', a text or a list of parts")
-    return [_part(part) for part in said]
-
-
-def _part(part: Any) -> Any:
-    """Return a part in Gemini's form; one that is in it already passes."""
-    if isinstance(part, str):
-        return {"text": part}
-    if not isinstance(part, dict):
-        raise UsageProblem("each part of a message must be a text or a dict")
-    kind, media = part.get("type"), part.get("media_type")
-    if kind == "text":
-        return {"text": part.get("text", "")}
-    if kind in {"image", "file"} and "url" in part:
-        file = {"mimeType": media, "fileUri": part["url"]}
-        return {"fileData": {name: value for name, value in file.items() if value is not None}}
-    if kind in {"image", "file"} and "data" in part:
-        return {"inlineData": {"mimeType": media, "data": part["data"]}}
-    return part
+    return [to_part(part) for part in said]
 
 
 def meaning(recipe: Recipe, model: str) -> bytes:
@@ -306,6 +292,5 @@ def prompt_of(line: bytes) -> str:
 
 def _shown(content: dict[str, Any]) -> str:
     return "\n".join(
-        str(part["text"]) if "text" in part else f"[{next(iter(part), 'part')}]"
-        for part in content["parts"]
+        str(part["text"]) if "text" in part else mark(part) for part in content["parts"]
     )

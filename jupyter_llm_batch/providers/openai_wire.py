@@ -17,6 +17,7 @@ from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
 from .base import Encoder
+from .openai_parts import messages
 
 PROVIDER = "openai"
 
@@ -181,7 +182,7 @@ def _items(content: Content, name: str) -> list[Any]:
         raise UsageProblem(f"the endpoint {name!r} takes one text per row, not a list")
     if not isinstance(content, list) or not content:
         raise UsageProblem("the content must be a text or a non-empty list of messages")
-    return content
+    return messages(content, responses=name == "responses")
 
 
 def _raw_body(content: Content, shared: dict[str, Any]) -> dict[str, Any]:

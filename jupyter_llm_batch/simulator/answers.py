@@ -64,9 +64,9 @@ def mark(prompt: str) -> str:
     return digest(prompt).hex()[:8]
 
 
-def marked(text: str, prompt: str) -> str:
-    """Return a text that says that it is simulated, and for which prompt."""
-    return f"{text} (simulated {mark(prompt)})"
+def marked(text: str, prompt: str, seen: str = "") -> str:
+    """Return a text that says that it is simulated, for which prompt, and with which media."""
+    return f"{text} (simulated {mark(prompt)}{seen})"
 
 
 def pick(options: Sequence[str], prompt: str) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from . import answers, schemas
+from .anthropic_parts import fault
 from .fates import Fate
 from .life import Usage
+from .seen import Seen
 
 Body = dict[str, Any]
 
@@ -62,6 +64,8 @@ class Asked(msgspec.Struct):
     #: What is to be kept in the cache, and for how long; nothing when empty.
     prefix: str = ""
     ttl: str = "5m"
+    #: What the answer says of images and documents.
+    seen: str = ""
 
 
 class Answered(msgspec.Struct):
@@ -77,10 +81,11 @@ def ask(body: Any, version: str) -> Asked:
     system, tokens = _system(body.get("system"))
     texts = [system]
     last = len(messages)
+    seen = Seen()
     for number, message in enumerate(messages):
-        text, images = _message(message, number)
+        text = _message(message, number, seen)
         texts.append(text)
-        tokens += answers.count_tokens(text) + _MESSAGE_TOKENS + images * _IMAGE_TOKENS
+        tokens += answers.count_tokens(text) + _MESSAGE_TOKENS
         if message["role"] == "user":
             last = number + 1
     asked = Asked(
@@ -88,9 +93,10 @@ def ask(body: Any, version: str) -> Asked:
         model=model,
         prompt=texts[last],
         context="".join(texts[:last]),
-        tokens=tokens + 3,
+        tokens=tokens + 3 + (seen.images + seen.files) * _IMAGE_TOKENS,
         limit=limit,
         schema=_schema(body.get("output_config")),
+        seen=str(seen),
     )
     _mark_prefix(asked)
     return asked
@@ -123,8 +129,8 @@ def _system(system: Any) -> tuple[str, int]:
     return text, answers.count_tokens(text) + _MESSAGE_TOKENS if text else 0
 
 
-def _message(message: Any, number: int) -> tuple[str, int]:
-    """Return the joined text of a message, and how many images and documents are in it."""
+def _message(message: Any, number: int, seen: Seen) -> str:
+    """Return the joined text of a message, and note the images and documents in it."""
     if not isinstance(message, dict) or message.get("role") not in ("user", "assistant"):
         role = message.get("role") if isinstance(message, dict) else None
         raise ApiError(
@@ -133,17 +139,14 @@ def _message(message: Any, number: int) -> tuple[str, int]:
     content = message.get("content")
     if not content:
         raise ApiError(f"messages.{number}: all messages must have non-empty content")
-    other = 0
     for place, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("image", "document"):
-            source = part.get("source")
-            if not isinstance(source, dict) or "type" not in source:
-                raise ApiError(f"messages.{number}.content.{place}.{kind}.source: Field required")
-            other += 1
-        elif kind in (None, "file"):
+            if wrong := fault(part, seen):
+                raise ApiError(f"messages.{number}.content.{place}{wrong}")
+        elif kind in (None, "file", "image_url", "input_image", "input_text"):
             raise ApiError(f"messages.{number}.content.{place}: Input tag '{kind}' is not known")
-    return _joined(content), other
+    return _joined(content)
 
 
 def _joined(content: Any) -> str:
@@ -263,15 +266,19 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     if fate in (Fate.REFUSE, Fate.FILTER):
         return answers.marked(_REFUSAL, prompt), answers.count_tokens(_REFUSAL), "refusal"
     if asked.schema is not None:
-        text = json.dumps(schemas.sample(asked.schema, prompt), ensure_ascii=False)
+        text = json.dumps(schemas.sample(asked.schema, prompt + asked.seen), ensure_ascii=False)
     else:
-        text = answers.reply(prompt, asked.context)
+        text = answers.reply(prompt + asked.seen, asked.context)
     tokens = answers.count_tokens(text)
     limit = min(asked.limit, tokens // 2) if fate is Fate.LENGTH else asked.limit
     reason = "end_turn"
     if limit < tokens or fate is Fate.LENGTH:
         text, tokens, reason = text[: len(text) * limit // max(1, tokens)], limit, "max_tokens"
-    return text if asked.schema is not None else answers.marked(text, prompt), tokens, reason
+    return (
+        text if asked.schema is not None else answers.marked(text, prompt, asked.seen),
+        tokens,
+        reason,
+    )
 
 
 def identifier(seed: bytes) -> str:

@@ -11,7 +11,9 @@ import msgspec
 from . import answers, schemas
 from .fates import Fate
 from .google_checks import CONFIG_FIELDS, EMBED_FIELDS, REQUEST_FIELDS, ApiError, camel, known
+from .google_parts import look
 from .life import Usage
+from .seen import Seen
 
 Body = dict[str, Any]
 
@@ -47,6 +49,8 @@ class Asked(msgspec.Struct):
     thinks: bool = False
     shows_thoughts: bool = False
     dimensions: int = 0
+    #: What the answer says of images and files.
+    seen: str = ""
 
 
 class Answered(msgspec.Struct):
@@ -78,12 +82,9 @@ def _ask(model: str, given: Any) -> Asked:
     contents = request.get("contents")
     if not isinstance(contents, list) or not contents:
         raise ApiError("* GenerateContentRequest.contents: contents is not specified\n")
-    texts, files = [], 0
-    for content in contents:
-        text, count = _text_of(content)
-        texts.append(text)
-        files += count
-    before, _ = _text_of(request.get("systemInstruction") or {"parts": []})
+    seen = Seen()
+    texts = [look(content, seen) for content in contents]
+    before = look(request.get("systemInstruction") or {"parts": []}, seen)
     context = before + "".join(texts[:-1])
     thinking = camel(config.get("thinkingConfig") or {})
     return Asked(
@@ -91,17 +92,18 @@ def _ask(model: str, given: Any) -> Asked:
         prompt=texts[-1],
         context=context,
         tokens=answers.count_tokens(context) + answers.count_tokens(texts[-1]) + 1
-        + files * _FILE_TOKENS,
+        + (seen.images + seen.files) * _FILE_TOKENS,
         limit=config.get("maxOutputTokens"),
         schema=_schema(config),
         thinks=bool(thinking) and thinking.get("thinkingBudget") != 0,
         shows_thoughts=bool(thinking.get("includeThoughts")),
+        seen=str(seen),
     )  # fmt: skip
 
 
 def _ask_embedding(model: str, given: Any) -> Asked:
     request = known(given, EMBED_FIELDS)
-    text, _ = _text_of(request.get("content"))
+    text = look(request.get("content"), Seen())
     if not text:
         raise ApiError("* EmbedContentRequest.content: empty content\n")
     return Asked(
@@ -110,16 +112,6 @@ def _ask_embedding(model: str, given: Any) -> Asked:
         tokens=answers.count_tokens(text),
         dimensions=request.get("outputDimensionality") or _DIMENSIONS,
     )
-
-
-def _text_of(content: Any) -> tuple[str, int]:
-    """Return the text of a content, and how many files are in it."""
-    parts = content.get("parts") if isinstance(content, dict) else None
-    if not isinstance(parts, list):
-        raise ApiError("* GenerateContentRequest.contents: contents.parts must not be empty.\n")
-    read = [camel(part) for part in parts if isinstance(part, dict)]
-    files = sum("inlineData" in part or "fileData" in part for part in read)
-    return "".join(str(part.get("text", "")) for part in read), files
 
 
 def _schema(config: Body) -> Body | None:
@@ -205,9 +197,11 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     if fate in (Fate.REFUSE, Fate.FILTER):
         return "", 0, "SAFETY"
     if asked.schema is not None:
-        text = json.dumps(schemas.sample(asked.schema, asked.prompt), ensure_ascii=False)
+        text = json.dumps(
+            schemas.sample(asked.schema, asked.prompt + asked.seen), ensure_ascii=False
+        )
     else:
-        text = answers.reply(asked.prompt, asked.context)
+        text = answers.reply(asked.prompt + asked.seen, asked.context)
     whole = answers.count_tokens(text)
     tokens = min(asked.limit, whole) if isinstance(asked.limit, int) else whole
     if fate is Fate.LENGTH:
@@ -215,7 +209,9 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     finish = "STOP"
     if tokens < whole:
         text, finish = text[: len(text) * tokens // whole], "MAX_TOKENS"
-    return text if asked.schema is not None else answers.marked(text, asked.prompt), tokens, finish
+    if asked.schema is None:
+        text = answers.marked(text, asked.prompt, asked.seen)
+    return text, tokens, finish
 
 
 def model_object(name: str) -> Body:

@@ -14,8 +14,9 @@ from .files import Files, StoredFile, base62, share_or_copy
 from .ledger import Entry, body_sha
 from .life import Batch, Phase
 from .openai_batches import MONTH, OpenAIDialect, new_batch_id
-from .openai_bodies import ASK, MODELS, ApiError, Bodies, error_for
+from .openai_bodies import ASK, MODELS, Bodies, error_for
 from .openai_checks import check_metadata, json_body, lifetime, page_of, refused
+from .openai_errors import ApiError
 from .wire import KEY_PREFIX, Call, Refused, Reply, Route, account_of
 
 _WINDOW = "24h"

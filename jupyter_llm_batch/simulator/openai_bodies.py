@@ -13,6 +13,9 @@ import msgspec
 from . import answers, schemas
 from .fates import Fate
 from .life import Usage
+from .openai_errors import ApiError
+from .openai_parts import look
+from .seen import Seen
 
 Body = dict[str, Any]
 
@@ -41,25 +44,6 @@ _CACHED_FROM, _CACHED_STEP = 1024, 128
 _REFUSAL = "I'm sorry, but I can't help with that."
 
 
-class ApiError(Exception):
-    """A refusal of one request, as the endpoint words it."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body: Body = {
-            "error": {"message": message, "type": kind, "param": param, "code": code}
-        }
-
-
 class Asked(msgspec.Struct):
     """What a request body asks."""
 
@@ -74,6 +58,8 @@ class Asked(msgspec.Struct):
     schema: Body | None = None
     #: The single inputs of an embedding.
     inputs: list[str] = []
+    #: What the answer says of images and files.
+    seen: str = ""
 
 
 class Answered(msgspec.Struct):
@@ -81,15 +67,6 @@ class Answered(msgspec.Struct):
 
     body: Body
     usage: Usage
-
-
-def _content(content: Any) -> tuple[str, int]:
-    """Return the joined text of a message's content, and how many images are in it."""
-    if isinstance(content, str):
-        return content, 0
-    parts = [part for part in content or () if isinstance(part, dict)]
-    images = sum("image" in str(part.get("type")) for part in parts)
-    return "".join(str(part.get("text", "")) for part in parts), images
 
 
 def _common(body: Any) -> str:
@@ -118,6 +95,7 @@ def _conversation(body: Body, model: str, messages: Any, param: str, before: str
         )
     last = len(messages) - 1
     texts = []
+    seen = Seen()
     tokens = 3 + (answers.count_tokens(before) + _MESSAGE_TOKENS if before else 0)
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
@@ -128,11 +106,15 @@ def _conversation(body: Body, model: str, messages: Any, param: str, before: str
             )
         if message.get("role") == "user":
             last = number
-        text, images = _content(message.get("content"))
+        where = f"{param}[{number}]"
+        text = look(message.get("content"), where, seen, chat=param == "messages")
         texts.append(text)
-        tokens += answers.count_tokens(text) + _MESSAGE_TOKENS + images * _IMAGE_TOKENS
+        tokens += answers.count_tokens(text) + _MESSAGE_TOKENS
+    tokens += (seen.images + seen.files) * _IMAGE_TOKENS
     context = before + "".join(texts[:last])
-    return Asked(body=body, model=model, prompt=texts[last], context=context, tokens=tokens)
+    return Asked(
+        body=body, model=model, prompt=texts[last], context=context, tokens=tokens, seen=str(seen)
+    )
 
 
 def _schema(form: Any) -> Body | None:
@@ -344,9 +326,9 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     if fate is Fate.REFUSE:
         return answers.marked(_REFUSAL, prompt), answers.count_tokens(_REFUSAL), "stop"
     if asked.schema is not None:
-        text = json.dumps(schemas.sample(asked.schema, prompt), ensure_ascii=False)
+        text = json.dumps(schemas.sample(asked.schema, prompt + asked.seen), ensure_ascii=False)
     else:
-        text = answers.reply(prompt, asked.context)
+        text = answers.reply(prompt + asked.seen, asked.context)
     tokens = answers.count_tokens(text)
     limit = asked.limit if isinstance(asked.limit, int) else tokens
     finish = "stop"
@@ -359,7 +341,11 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     if finish != "stop":
         tokens = min(limit, tokens)
         text = text[: len(text) * tokens // max(1, answers.count_tokens(text))]
-    return text if asked.schema is not None else answers.marked(text, prompt), tokens, finish
+    return (
+        text if asked.schema is not None else answers.marked(text, prompt, asked.seen),
+        tokens,
+        finish,
+    )
 
 
 def _letters(seed: bytes) -> str:

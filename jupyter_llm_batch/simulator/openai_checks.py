@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from .openai_batches import MONTH
-from .openai_bodies import ApiError
+from .openai_errors import ApiError
 from .wire import Call, Refused, Reply
 
 
