@@ -219,6 +219,8 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
     words = (
         f"running at {_where(running)}" if started else f"waiting for {_where(running)} to start"
     )
+    if started and not any(job.counts for job in started):
+        words += ", which counts rows at the end"
     if waiting:
         words += f", {count(len(waiting))} of {count(len(jobs))} jobs wait for room"
     return "running", words

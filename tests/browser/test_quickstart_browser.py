@@ -17,7 +17,8 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
-QUICKSTART = Path(__file__).parents[2] / "example_notebooks" / "quickstart.ipynb"
+EXAMPLES = Path(__file__).parents[2] / "example_notebooks"
+QUICKSTART = EXAMPLES / "quickstart.ipynb"
 LOAD, ROWS, BATCH, WAIT, HEAD, SLEEP = 1, 3, 5, 7, 9, 14
 
 
@@ -133,3 +134,25 @@ def test_a_killed_kernel_loses_nothing(lab, simulated):
     expect(lab.output(SLEEP + 1)).to_contain_text("300")
     summary = ledger(simulated)
     assert (summary["rows"], summary["max_per_body"]) == (300, 1)
+
+
+def test_three_providers_answer_side_by_side(lab, simulated):
+    """The example with three batches and a routed one runs from top to bottom in JupyterLab."""
+    notebook = nbformat.read(EXAMPLES / "three_providers.ipynb", as_version=4)
+    nbformat.write(notebook, lab.server.notebooks / "three_providers.ipynb")
+    lab.open("three_providers.ipynb")
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            lab.run(number, seconds=90)
+            expect(
+                lab.cell(number).locator(".jp-RenderedText[data-mime-type*=stderr]")
+            ).to_have_count(0)
+    routed = next(
+        n
+        for n, cell in enumerate(notebook.cells)
+        if "--route" in cell.source and cell.cell_type == "code"
+    )
+    expect(lab.output(routed)).to_contain_text("300 of 300", timeout=30_000)
+    expect(lab.output(routed)).to_contain_text("3 models")
+    lab.screenshot("routed-light", lab.output(routed))
+    assert ledger(simulated)["rows"] == 1200
