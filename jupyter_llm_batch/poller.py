@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -174,6 +174,35 @@ class Poller:
             return job
         raise UsageProblem("nothing is undecided: every submission has a known outcome")
 
+    async def once(self, batch_ids: Sequence[str]) -> None:
+        """Do what is due for these batches, ask about running jobs, and return when it is done."""
+        for batch_id in batch_ids:
+            self.follow(batch_id)
+        self._look_around()
+        for batch_id in batch_ids:
+            held = self._leases.get(batch_id)
+            for job in self._store.jobs(batch_id) if held else []:
+                if job.state is JobState.RUNNING and not job.failures and job.id not in self._steps:
+                    assert held is not None
+                    self._store.note(held, job, not_before=0.0)
+        while not self._stopping:
+            self._look_around()
+            if not any(self._moving(batch_id) for batch_id in batch_ids):
+                return
+            await asyncio.sleep(0.02)
+
+    def _moving(self, batch_id: str) -> bool:
+        """Whether something of a batch is under way here or due now."""
+        batch = self._store.batch(batch_id)
+        if batch is None or batch.finished_at is not None or batch_id not in self._leases:
+            return False
+        for job in self._store.jobs(batch_id):
+            todo = next_action(job, cancel=batch.cancel_requested)
+            due = todo is not None and todo[1] <= self._clock() and not self._pause(job)
+            if due or job.id in self._steps:
+                return True
+        return False
+
     async def stop(self) -> None:
         """End politely: calls under way get a moment, leases are given back, batches go on."""
         self._stopping = True
@@ -208,12 +237,19 @@ class Poller:
         wake_at = now + LONGEST_SLEEP
         polls: dict[str, list[tuple[Lease, Batch, Job]]] = {}
         for batch in self._unfinished():
-            held = self._hold(batch)
+            free = batch.id not in self._leases
+            held = None
+            if not (free and self._stuck(self._store.jobs(batch.id))):
+                held = self._hold(batch)
             if held is None:
-                self._publish(batch)  # somebody else drives it: watch
+                self._publish(batch)  # somebody else drives it, or may have its key: watch
                 continue
             try:
                 jobs = self._store.jobs(batch.id)
+                if self._stuck(jobs):
+                    self._give_back(batch.id)
+                    self._publish(batch)
+                    continue
                 if is_over(jobs) and not self._busy(jobs):
                     self._close_round(held, batch)
                     continue
@@ -261,6 +297,16 @@ class Poller:
                 return None
             self._beats[batch.id] = now
         return held
+
+    def _stuck(self, jobs: Sequence[Job]) -> bool:
+        """Whether every job that is not at its end has to wait for another key."""
+        left = [job for job in jobs if next_action(job, cancel=False)]
+        return bool(left) and not self._busy(left) and all(self._pause(job) for job in left)
+
+    def _give_back(self, batch_id: str) -> None:
+        held = self._leases.pop(batch_id, None)
+        if held is not None:
+            self._store.release(held)
 
     def _lose(self, batch_id: str) -> None:
         self._leases.pop(batch_id, None)
@@ -444,10 +490,13 @@ class Poller:
         """Return what a panel may know about `batch` now."""
         jobs = self._store.jobs(batch.id)
         outcomes = self._store.pack(batch.id, "outcomes")
+        # What another process drives does not wait for a key of ours.
         pauses = [
             reason
             for job in jobs
-            if next_action(job, cancel=False) and (reason := self._pause(job))
+            if next_action(job, cancel=False)
+            and (reason := self._pause(job))
+            and (batch.id in self._leases or self._store.driver(batch.id) is None)
         ]
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]

@@ -286,6 +286,15 @@ class Store:
                 [held.batch_id, held.token],
             )
 
+    def driver(self, batch_id: str) -> lease.Owner | None:
+        """Return the process that drives a batch now, as far as can be known from here."""
+        rows = self._rows("SELECT lease_owner, lease_beat FROM batch WHERE id = ?", batch_id)
+        if not rows or not rows[0]["lease_owner"]:
+            return None
+        holder = msgspec.json.decode(rows[0]["lease_owner"], type=lease.Owner)
+        stale = abs(self.clock() - rows[0]["lease_beat"]) >= lease.STALE
+        return None if stale or holder.is_dead() else holder
+
     def _fence(self, db: sqlite3.Connection, held: Lease) -> None:
         changed = db.execute(
             "UPDATE batch SET lease_beat = ?"
