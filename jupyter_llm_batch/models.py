@@ -297,6 +297,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tally: dict[str, int] = msgspec.field(default_factory=dict)
     kinds: list[ErrorKind] = msgspec.field(default_factory=list)
     samples: list[Sample] = msgspec.field(default_factory=list)
+    tidied: str = ""  # what became of its files at the provider, once that was asked for
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -354,6 +355,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     draft: bool = False
     notice: str = ""
     routed: bool = False
+    notify: str = ""
+    delete_uploads: bool = False
 
     @property
     def title(self) -> str:

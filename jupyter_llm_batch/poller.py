@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from . import lease, progress, rounds, sources
+from . import lease, notify, progress, rounds, sources
 from .driving import Driver, no_pause
 from .errors import Busy, LeaseLost, LLMBatchError, ProviderError, UsageProblem
 from .lifecycle import (
@@ -38,6 +38,9 @@ LONGEST_SLEEP = 5.0
 
 #: From this many running jobs of a provider on, one listing is asked instead of each job.
 LISTING_FROM = 2
+
+#: An end that nobody told of is told after a restart, if it is not older (seconds).
+REMEMBER = 86400.0
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class Poller:
         self._waiters: dict[str, asyncio.Event] = {}
         self._woken = asyncio.Event()
         self._creates: dict[str, asyncio.Lock] = {}
+        self._notices: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     # -- asked from outside, on the loop -----------------------------------------------------------
@@ -207,8 +211,8 @@ class Poller:
         """End politely: calls under way get a moment, leases are given back, batches go on."""
         self._stopping = True
         self.wake()
-        if self._steps:
-            await asyncio.wait(self._steps.values(), timeout=3.0)
+        if under_way := [*self._steps.values(), *self._notices]:
+            await asyncio.wait(under_way, timeout=3.0)
         for task in self._steps.values():
             task.cancel()
         for held in self._leases.values():
@@ -220,6 +224,9 @@ class Poller:
 
     async def run(self) -> None:
         """Drive until `stop`."""
+        with contextlib.suppress(Exception):  # whoever ended these died before telling it
+            for batch_id in self._store.untold(self._clock() - REMEMBER):
+                self._notify(batch_id)
         while not self._stopping:
             self._woken.clear()
             try:
@@ -432,12 +439,56 @@ class Poller:
             if again and self._start_round(held, batch, again):
                 self.wake()
                 return
+        if batch.delete_uploads and self._tidy(held, batch):
+            return
         self._store.finish(held)
         self._store.release(held)
         self._leases.pop(batch.id, None)
         self._followed.discard(batch.id)
+        self._notify(batch.id)
         self._publish_id(batch.id)
         self._wake_waiters(batch.id)
+
+    def _tidy(self, held: Lease, batch: Batch) -> bool:
+        """Start deleting what the provider still holds; False when there is nothing to wait for."""
+        jobs = [
+            job
+            for job in self._store.jobs(batch.id)
+            if not job.tidied and (job.upload_id or job.remote_id) and not self._pause(job)
+        ]
+        for job in jobs:
+            adapter = self._adapters(job.provider)
+            self._launch(
+                job.id, batch.id, self._guarded(batch, self._driver.tidy(held, job, adapter))
+            )
+        return bool(jobs)
+
+    async def _guarded(self, batch: Batch, step: Awaitable[None]) -> None:
+        try:
+            await step
+        except LeaseLost:
+            self._lose(batch.id)
+
+    def _notify(self, batch_id: str) -> None:
+        """Tell the end of a batch, if that is wanted and nobody else has taken it on."""
+        batch = self._store.batch(batch_id)
+        if batch is None or not batch.notify or batch.finished_at is None:
+            return
+        if self._store.claim_notice(batch_id):
+            told = notify.facts(self.snapshot(batch))
+            task = asyncio.get_running_loop().create_task(self._tell(batch, told))
+            self._notices.add(task)
+            task.add_done_callback(self._notices.discard)
+
+    async def _tell(self, batch: Batch, told: notify.Facts) -> None:
+        came = await notify.send(batch.notify, told)
+        with contextlib.suppress(Exception):  # the journal may be closed by now
+            self._store.log(batch.id, "notice", came)
+
+    async def all_told(self) -> None:
+        """Return when every notice that was begun has ended."""
+        if self._notices:
+            await asyncio.wait([*self._notices])
 
     def _wake_waiters(self, batch_id: str) -> None:
         if waiter := self._waiters.pop(batch_id, None):
@@ -475,6 +526,7 @@ class Poller:
         """Return why a job must not be touched now: no key, or another account's."""
         try:
             adapter = self._adapters(job.provider)
+            adapter.check_key()
             who: Account = adapter.account(self._salt)
         except UsageProblem as problem:
             return str(problem)

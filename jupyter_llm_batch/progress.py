@@ -104,7 +104,7 @@ def snapshot(
         saved=saved,
         cached=_cached(batch, jobs),
         keep_until=min(known, default=None),
-        notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now)))),
+        notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
         jobs=[_job_line(job) for job in jobs],
         errors=list(errors),
         samples=list(samples),
@@ -128,6 +128,14 @@ def expiring(jobs: Iterable[Job], now: float) -> str:
     if until <= now:
         return f"{who} kept the answers until {at} and may have deleted them: collect what is left"
     return f"{who} deletes the answers after {at}: collect them before (a key and a connection)"
+
+
+def _left_there(jobs: Iterable[Job]) -> str:
+    """Return that files were to be deleted at the provider and were not."""
+    kept = [job for job in jobs if job.tidied.startswith("kept")]
+    if not kept:
+        return ""
+    return f"{provider_name(kept[0].provider)} still has files of it: {kept[0].tidied}"
 
 
 def provider_name(provider: str) -> str:

@@ -383,6 +383,48 @@ class Store:
             )
             self._log(db, held.batch_id, None, "finished", None, "")
 
+    def claim_notice(self, batch_id: str) -> bool:
+        """Take on, for this process alone, to tell that a batch ended; once for each end."""
+        with self._write() as db:
+            last = db.execute(
+                "SELECT event FROM event WHERE batch_id = ? AND event IN ('finished', 'notified')"
+                " ORDER BY seq DESC LIMIT 1",
+                [batch_id],
+            ).fetchone()
+            if last is None or last["event"] != "finished":
+                return False
+            self._log(db, batch_id, None, "notified", None, "")
+        return True
+
+    def untold(self, since: float) -> list[str]:
+        """Return the batches that ended since then and whose end nobody took on to tell."""
+        rows = self._rows(
+            "SELECT DISTINCT batch_id FROM event AS told WHERE event = 'finished' AND at > ? AND"
+            " NOT EXISTS (SELECT 1 FROM event WHERE batch_id = told.batch_id AND"
+            " event = 'notified' AND seq > told.seq)",
+            since,
+        )
+        return [row[0] for row in rows]
+
+    def log(self, batch_id: str, event: str, detail: str) -> None:
+        """Note something about a batch that changes nothing."""
+        with self._write() as db:
+            self._log(db, batch_id, None, event, None, detail)
+
+    def mark_read(self, batch_id: str) -> None:
+        """Note that somebody has looked at the answers of a batch that ended."""
+        if self.is_unread(batch_id):
+            self.log(batch_id, "read", "")
+
+    def is_unread(self, batch_id: str) -> bool:
+        """Whether a batch has got answers that nobody has looked at since."""
+        last = self._rows(
+            "SELECT event FROM event WHERE batch_id = ? AND event IN ('finished', 'read')"
+            " ORDER BY seq DESC LIMIT 1",
+            batch_id,
+        )
+        return bool(last) and last[0]["event"] == "finished"
+
     def put_packs(self, held: Lease, packs: Mapping[str, bytes]) -> None:
         """Write packed per-row data."""
         with self._write() as db:

@@ -18,7 +18,7 @@ LAYERS = [
     ["templating", "progress", "collecting", "snapshots", "payloads"],
     ["prompts", "answers", "store", "providers"],
     ["frames", "earlier", "spool"],
-    ["rounds", "lookup", "routing", "export"],
+    ["rounds", "lookup", "routing", "export", "notify"],
     ["submission", "finding"],
     ["driving", "background", "results", "asking"],
     ["poller"],

@@ -90,6 +90,7 @@ def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
 def once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
     """Do what can be done now, and return how the batches stand."""
     signals.result(client, client.poller().once(with_sources(client, batches)))
+    signals.result(client, client.poller().all_told())
     found = [client.store.batch(batch.id) for batch in batches]
     return [look(client, batch) for batch in found if batch is not None]
 
@@ -124,6 +125,7 @@ def watch(
         show.update([*seen.values()])
         left = [each for each in seen.values() if not each.shot.finished]
         if not left:
+            signals.result(client, client.poller().all_told())
             return [*seen.values()]
         if all(each.shot.state in {"paused", "attention"} for each in left):
             if all(each.shot.state == "paused" for each in left):
