@@ -34,7 +34,7 @@ time.sleep(600)
 """
 
 
-def until(condition, seconds=30):
+def until(condition, seconds=90):
     """Wait for a condition, however slow the machine is."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -174,7 +174,7 @@ def test_a_signal_ends_a_watch_and_leaves_the_batch(desk, number):
     client = desk.client()
     until(lambda: (found := client.store.driver(batch_id)) and found.pid == watcher.pid)
     watcher.send_signal(number)
-    _, err = watcher.communicate(timeout=30)
+    _, err = watcher.communicate(timeout=90)
     assert watcher.returncode == 128 + number
     assert "go on at their providers" in err
     assert "Traceback" not in err
