@@ -200,10 +200,13 @@ class Poller:
         batch = self._store.batch(batch_id)
         if batch is None or batch.finished_at is not None or batch_id not in self._leases:
             return False
-        for job in self._store.jobs(batch_id):
+        now, jobs = self._clock(), self._store.jobs(batch_id)
+        for job in jobs:
+            if job.id in self._steps:
+                return True
             todo = next_action(job, cancel=batch.cancel_requested)
-            due = todo is not None and todo[1] <= self._clock() and not self._pause(job)
-            if due or job.id in self._steps:
+            held_back = waits_until(job, jobs) > now and not batch.cancel_requested
+            if todo is not None and todo[1] <= now and not held_back and not self._pause(job):
                 return True
         return False
 
