@@ -146,8 +146,14 @@ class Terminal:
 
     def close(self) -> None:
         """Give leases back; batches go on at their providers."""
-        if self._client is not None:
-            self._client.close()
+        if self._client is None:
+            return
+        # An SDK that is being imported holds the loop: leases are worth a longer wait than a
+        # kernel's exit may take.
+        stopping = self._client.background.call(self._client.poller().stop())
+        with contextlib.suppress(LLMBatchError, TimeoutError, RuntimeError):
+            stopping.result(20.0)
+        self._client.close()
 
     @property
     def folder(self) -> Path:
