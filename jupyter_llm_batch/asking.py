@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
-from . import frames, media, prompts, providers, routing, schemas
+from . import frames, media, notify, prompts, providers, routing, schemas
 from .earlier import HASH
 from .errors import UsageProblem
 from .models import Content, Recipe, Rows, Shape
@@ -68,6 +68,9 @@ class Options(TypedDict, total=False):
     reask
         Rounds for rows that may have been billed: answers that break the schema, were cut off or
         never came back; 0 by default.
+    notify
+        Tell, once, when it is done: ``desktop``, a URL that gets a small JSON object, or a
+        command line; ``off`` for nothing. `Settings.notify` by default.
     resubmit
         Pay again although this was submitted before.
     namespace
@@ -94,6 +97,7 @@ class Options(TypedDict, total=False):
     file: str | Iterable[str]
     retry: int | None
     reask: int | None
+    notify: str | None
     resubmit: bool
     namespace: Mapping[str, Any] | None
 
@@ -145,6 +149,7 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
         described, title = schemas.read(options["schema"])
         _check_fields(described, shape)
     retry, reask = options.get("retry"), options.get("reask")
+    told = options.get("notify")
     return Ask(
         name=name,
         contents=contents,
@@ -166,6 +171,8 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
         models=None if route is None or rows is None else routing.models(route, rows),
         retries=settings.retry if retry is None else retry,
         reasks=settings.reask if reask is None else reask,
+        notify=notify.check(settings.notify if told is None else told),
+        delete_uploads=settings.delete_uploads,
         dedupe=options.get("dedupe", False),
         kind=options.get("schema"),
     )

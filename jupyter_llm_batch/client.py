@@ -294,7 +294,9 @@ class Client:
         if ask.rows is not None:
             # The same requests, but perhaps other columns, another index or another --as.
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
-        self.store.use_again(msgspec.structs.replace(batch, shape=ask.shape))
+        self.store.use_again(
+            msgspec.structs.replace(batch, shape=ask.shape, notify=ask.notify or batch.notify)
+        )
         handle = BatchHandle(self, batch.id, attached=True)
         at = time.strftime("%H:%M", time.localtime(batch.created_at))
         day = time.strftime("%d %b ", time.localtime(batch.created_at))
@@ -383,11 +385,39 @@ class Client:
         return [BatchHandle(self, batch.id) for batch in found if not batch.draft]
 
     def resume(self) -> list[BatchHandle]:
-        """Go on with what is unfinished in this notebook, and return it."""
+        """Go on with what is unfinished in this notebook, and return it.
+
+        Ended batches that are older than `Settings.keep_days` are forgotten, unless their answers
+        were never looked at or another batch uses them.
+        """
+        if self.settings.keep_days:
+            for handle in self.older_than(self.settings.keep_days * 86400, only_read=True):
+                with contextlib.suppress(UsageProblem):
+                    self.forget(handle)
         unfinished = self.store.batches(notebook=self.notebook, unfinished=True)
         if unfinished:
             self.poller()
         return [BatchHandle(self, batch.id) for batch in unfinished]
+
+    def older_than(
+        self, seconds: float, *, everywhere: bool = False, only_read: bool = False
+    ) -> list[BatchHandle]:
+        """Return the batches that ended, and were last used, before so long; the latest first.
+
+        Parameters
+        ----------
+        only_read
+            Leave out those with answers that nobody has looked at.
+        """
+        limit = self._clock() - seconds
+        found = [
+            handle
+            for handle in self.batches(everywhere=everywhere)
+            if (batch := handle.record).finished_at is not None
+            and max(batch.finished_at, batch.used_at) < limit
+            and not (only_read and self.store.is_unread(batch.id))
+        ]
+        return found[::-1]
 
     def forget(self, handle: BatchHandle) -> None:
         """Delete a batch's local data; what the provider has is not touched.

@@ -23,6 +23,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     retries: int
     reasks: int = 0
+    notify: str = ""
+    delete_uploads: bool = False
     shape: Shape
     file: str
     rows: int
@@ -69,6 +71,8 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
         model=ask.model,
         retries=ask.retries,
         reasks=ask.reasks,
+        notify=ask.notify,
+        delete_uploads=ask.delete_uploads,
         shape=ask.shape,
         file=name,
         rows=count,
@@ -115,6 +119,8 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         retries=max(part.retries for part in parts),
         reasks=max(part.reasks for part in parts),
         dedupe=any(part.dedupe for part in parts),
+        notify=next((part.notify for part in reversed(parts) if part.notify), ""),
+        delete_uploads=any(part.delete_uploads for part in parts),
     )
 
 

@@ -41,6 +41,9 @@ YOUNG = 600.0
 #: How often an incomplete download is fetched again before rows count as missing.
 FETCHES = 6
 
+#: Seconds that deleting a job's files at the provider may take before they are left there.
+TIDYING = 30.0
+
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
 
@@ -471,6 +474,21 @@ class Driver:
                 if len(found) == len(wanted):
                     break
         return found
+
+    async def tidy(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider delete a job's files; only after all its rows came back, and once.
+
+        What cannot be deleted stays there until it expires, which harms nothing but is noted.
+        """
+        tidied = "kept: some of its rows never came back"
+        if not {Outcome.MISSING.value} & job.tally.keys():
+            try:
+                async with asyncio.timeout(TIDYING):
+                    await adapter.forget(job)
+                tidied = "deleted"
+            except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
+                tidied = f"kept: {redact(str(error)) or type(error).__name__}"
+        self._store.note(held, job, tidied=tidied)
 
     # -- waits -------------------------------------------------------------------------------------
 

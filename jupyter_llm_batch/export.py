@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from .errors import UsageProblem
-from .payloads import writing
+from .payloads import PayloadWriter, writing
+
+#: Rows, or characters, that are held in memory as text at a time.
+PIECE = 65536
 
 
 def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) -> Any:
@@ -25,36 +29,121 @@ def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) 
     return made
 
 
-def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Write `records` to `path`, whole or not at all, in the format that its ending names.
+def check(path: Path) -> str:
+    """Return the format that a path's ending names.
 
     Raises
     ------
     UsageProblem
-        The ending is none of ``.csv``, ``.jsonl``, ``.parquet``.
+        The ending is none of ``.csv``, ``.jsonl``, ``.parquet``, or the folder is not there.
     """
     ending = path.suffix.lower()
     if ending not in {".csv", ".jsonl", ".parquet"}:
         raise UsageProblem(f"cannot export to {path.name!r}: use .csv, .jsonl or .parquet")
     if not path.parent.is_dir():
         raise UsageProblem(f"there is no folder {path.parent}")
+    return ending
+
+
+def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Write `records` to `path`, whole or not at all, in the format that its ending names."""
+    ending = check(path)
     with writing(path) as writer:
-        if ending == ".jsonl":
-            for record in records:
-                writer.write(msgspec.json.encode(record) + b"\n")
-        elif ending == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            sink = pa.BufferOutputStream()
-            pq.write_table(table(records), sink)
-            writer.write(sink.getvalue().to_pybytes())
+        if ending == ".parquet":
+            _parquet(table(records), writer)
+        elif ending == ".jsonl":
+            _jsonl(records, writer)
         else:
-            import io
-
-            text = io.StringIO(newline="")
-            rows = csv.DictWriter(text, fieldnames=[*records[0]])
-            rows.writeheader()
-            rows.writerows(records)
-            writer.write(text.getvalue().encode())
+            _csv(list(records[0]), records, writer)
     return path
+
+
+def write_frame(frame: Any, path: Path) -> Path:
+    """Write an answered frame like `write`: the input's columns, then the answers."""
+    ending = check(path)
+    made = _arrow(frame)
+    with writing(path) as writer:
+        if ending == ".parquet":
+            _parquet(made, writer)
+            return path
+        rows = (row for part in made.to_batches(max_chunksize=PIECE) for row in part.to_pylist())
+        if ending == ".jsonl":
+            _jsonl(rows, writer)
+        else:
+            _csv(made.column_names, rows, writer)
+    return path
+
+
+def _arrow(frame: Any) -> Any:
+    """Return a frame as a pyarrow Table, with an index that is more than a number as columns."""
+    import pyarrow as pa
+
+    if isinstance(frame, pa.Table):
+        return frame
+    if hasattr(frame, "to_arrow"):
+        return frame.to_arrow()
+    import pandas as pd
+
+    index = frame.index
+    plain = isinstance(index, pd.RangeIndex) and index.name is None
+    if not plain or index.start or index.step != 1:
+        taken = [name for name in index.names if name is not None and name in frame.columns]
+        if taken:
+            raise UsageProblem(
+                f"the index {taken[0]!r} has the name of a column, and a file has only columns: "
+                f"export results.rename_axis(index={{{taken[0]!r}: ...}}) yourself"
+            )
+        frame = frame.reset_index()
+    columns = {}
+    for position, name in enumerate(frame.columns):
+        values = frame.iloc[:, position]
+        try:
+            columns[_text(name)] = pa.Array.from_pandas(values)
+        except (pa.ArrowException, TypeError):  # values of several kinds have no other common form
+            found = [None if _is_missing(each) else _text(each) for each in values]
+            columns[_text(name)] = pa.array(found, pa.string())
+    return pa.table(columns)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # noqa: PLR0124 - NaN is what is not itself
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (dict, list)):
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    return str(value)
+
+
+def _parquet(made: Any, writer: PayloadWriter) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(made, sink)
+    writer.write(sink.getvalue().to_pybytes())
+
+
+def _jsonl(rows: Iterable[Mapping[str, Any]], writer: PayloadWriter) -> None:
+    encode = msgspec.json.Encoder(enc_hook=str).encode
+    for row in rows:
+        writer.write(encode(row) + b"\n")
+
+
+def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]], writer: PayloadWriter) -> None:
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, fieldnames=names)
+    table.writeheader()
+    for row in rows:
+        flat = {
+            name: _text(value) if isinstance(value, (dict, list)) else value
+            for name, value in row.items()
+        }
+        table.writerow(flat)
+        if text.tell() > PIECE:
+            writer.write(text.getvalue().encode())
+            text.seek(0)
+            text.truncate()
+    writer.write(text.getvalue().encode())

@@ -115,7 +115,10 @@ class BatchHandle:
                 f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
                 "partial=True gives what is there"
             )
-        return results.read(self._client.store, batch)
+        found = results.read(self._client.store, batch)
+        if batch.finished_at is not None:
+            self._client.store.mark_read(self.id)
+        return found
 
     def answers(self, *, partial: bool = False) -> Any:
         """Return the answers in the shape of the input; see `results` for `partial`."""
@@ -137,10 +140,17 @@ class BatchHandle:
         return export.table(results.as_records(batch, found), prefer_pandas=True)
 
     def export(self, path: str | Path) -> Path:
-        """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path."""
-        batch = self.record
-        records = results.as_records(batch, self.results(partial=True))
-        return export.write(records, Path(path).expanduser())
+        """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path.
+
+        Of a frame: the input's columns and the answers, the index as columns where it has a
+        meaning. Of other input: row, outcome, answer, error, model and tokens.
+        """
+        batch, path = self.record, Path(path).expanduser()
+        export.check(path)
+        found = self.results(partial=True)
+        if batch.shape.kind == "frame":
+            return export.write_frame(results.value(self._client.store, batch, found), path)
+        return export.write(results.as_records(batch, found), path)
 
     # -- acting ------------------------------------------------------------------------------------
 

@@ -303,6 +303,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tally: dict[str, int] = msgspec.field(default_factory=dict)
     kinds: list[ErrorKind] = msgspec.field(default_factory=list)
     samples: list[Sample] = msgspec.field(default_factory=list)
+    tidied: str = ""  # what became of its files at the provider, once that was asked for
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -363,6 +364,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     notice: str = ""
     routed: bool = False
     adopted: bool = False
+    notify: str = ""
+    delete_uploads: bool = False
 
     @property
     def title(self) -> str:

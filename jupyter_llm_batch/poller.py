@@ -11,11 +11,11 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from . import lease, progress, rounds, sources
+from . import lease, notify, progress, rounds, sources
 from .driving import Driver, no_pause
 from .errors import Busy, LeaseLost, LLMBatchError, ProviderError, UsageProblem
 from .lifecycle import (
@@ -38,6 +38,9 @@ LONGEST_SLEEP = 5.0
 
 #: From this many running jobs of a provider on, one listing is asked instead of each job.
 LISTING_FROM = 2
+
+#: An end that nobody told of is told after a restart, if it is not older (seconds).
+REMEMBER = 86400.0
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ class Poller:
         self._waiters: dict[str, asyncio.Event] = {}
         self._woken = asyncio.Event()
         self._creates: dict[str, asyncio.Lock] = {}
+        self._notices: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     # -- asked from outside, on the loop -----------------------------------------------------------
@@ -174,12 +178,44 @@ class Poller:
             return job
         raise UsageProblem("nothing is undecided: every submission has a known outcome")
 
+    async def once(self, batch_ids: Sequence[str]) -> None:
+        """Do what is due for these batches, ask about running jobs, and return when it is done."""
+        for batch_id in batch_ids:
+            self.follow(batch_id)
+        self._look_around()
+        for batch_id in batch_ids:
+            held = self._leases.get(batch_id)
+            for job in self._store.jobs(batch_id) if held else []:
+                if job.state is JobState.RUNNING and not job.failures and job.id not in self._steps:
+                    assert held is not None
+                    self._store.note(held, job, not_before=0.0)
+        while not self._stopping:
+            self._look_around()
+            if not any(self._moving(batch_id) for batch_id in batch_ids):
+                return
+            await asyncio.sleep(0.02)
+
+    def _moving(self, batch_id: str) -> bool:
+        """Whether something of a batch is under way here or due now."""
+        batch = self._store.batch(batch_id)
+        if batch is None or batch.finished_at is not None or batch_id not in self._leases:
+            return False
+        now, jobs = self._clock(), self._store.jobs(batch_id)
+        for job in jobs:
+            if job.id in self._steps:
+                return True
+            todo = next_action(job, cancel=batch.cancel_requested)
+            held_back = waits_until(job, jobs) > now and not batch.cancel_requested
+            if todo is not None and todo[1] <= now and not held_back and not self._pause(job):
+                return True
+        return False
+
     async def stop(self) -> None:
         """End politely: calls under way get a moment, leases are given back, batches go on."""
         self._stopping = True
         self.wake()
-        if self._steps:
-            await asyncio.wait(self._steps.values(), timeout=3.0)
+        if under_way := [*self._steps.values(), *self._notices]:
+            await asyncio.wait(under_way, timeout=3.0)
         for task in self._steps.values():
             task.cancel()
         for held in self._leases.values():
@@ -191,6 +227,9 @@ class Poller:
 
     async def run(self) -> None:
         """Drive until `stop`."""
+        with contextlib.suppress(Exception):  # whoever ended these died before telling it
+            for batch_id in self._store.untold(self._clock() - REMEMBER):
+                self._notify(batch_id)
         while not self._stopping:
             self._woken.clear()
             try:
@@ -208,12 +247,19 @@ class Poller:
         wake_at = now + LONGEST_SLEEP
         polls: dict[str, list[tuple[Lease, Batch, Job]]] = {}
         for batch in self._unfinished():
-            held = self._hold(batch)
+            free = batch.id not in self._leases
+            held = None
+            if not (free and self._stuck(self._store.jobs(batch.id))):
+                held = self._hold(batch)
             if held is None:
-                self._publish(batch)  # somebody else drives it: watch
+                self._publish(batch)  # somebody else drives it, or may have its key: watch
                 continue
             try:
                 jobs = self._store.jobs(batch.id)
+                if self._stuck(jobs):
+                    self._give_back(batch.id)
+                    self._publish(batch)
+                    continue
                 if is_over(jobs) and not self._busy(jobs):
                     self._close_round(held, batch)
                     continue
@@ -261,6 +307,16 @@ class Poller:
                 return None
             self._beats[batch.id] = now
         return held
+
+    def _stuck(self, jobs: Sequence[Job]) -> bool:
+        """Whether every job that is not at its end has to wait for another key."""
+        left = [job for job in jobs if next_action(job, cancel=False)]
+        return bool(left) and not self._busy(left) and all(self._pause(job) for job in left)
+
+    def _give_back(self, batch_id: str) -> None:
+        held = self._leases.pop(batch_id, None)
+        if held is not None:
+            self._store.release(held)
 
     def _lose(self, batch_id: str) -> None:
         self._leases.pop(batch_id, None)
@@ -386,12 +442,56 @@ class Poller:
             if again and self._start_round(held, batch, again):
                 self.wake()
                 return
+        if batch.delete_uploads and self._tidy(held, batch):
+            return
         self._store.finish(held)
         self._store.release(held)
         self._leases.pop(batch.id, None)
         self._followed.discard(batch.id)
+        self._notify(batch.id)
         self._publish_id(batch.id)
         self._wake_waiters(batch.id)
+
+    def _tidy(self, held: Lease, batch: Batch) -> bool:
+        """Start deleting what the provider still holds; False when there is nothing to wait for."""
+        jobs = [
+            job
+            for job in self._store.jobs(batch.id)
+            if not job.tidied and (job.upload_id or job.remote_id) and not self._pause(job)
+        ]
+        for job in jobs:
+            adapter = self._adapters(job.provider)
+            self._launch(
+                job.id, batch.id, self._guarded(batch, self._driver.tidy(held, job, adapter))
+            )
+        return bool(jobs)
+
+    async def _guarded(self, batch: Batch, step: Awaitable[None]) -> None:
+        try:
+            await step
+        except LeaseLost:
+            self._lose(batch.id)
+
+    def _notify(self, batch_id: str) -> None:
+        """Tell the end of a batch, if that is wanted and nobody else has taken it on."""
+        batch = self._store.batch(batch_id)
+        if batch is None or not batch.notify or batch.finished_at is None:
+            return
+        if self._store.claim_notice(batch_id):
+            told = notify.facts(self.snapshot(batch))
+            task = asyncio.get_running_loop().create_task(self._tell(batch, told))
+            self._notices.add(task)
+            task.add_done_callback(self._notices.discard)
+
+    async def _tell(self, batch: Batch, told: notify.Facts) -> None:
+        came = await notify.send(batch.notify, told)
+        with contextlib.suppress(Exception):  # the journal may be closed by now
+            self._store.log(batch.id, "notice", came)
+
+    async def all_told(self) -> None:
+        """Return when every notice that was begun has ended."""
+        if self._notices:
+            await asyncio.wait([*self._notices])
 
     def _wake_waiters(self, batch_id: str) -> None:
         if waiter := self._waiters.pop(batch_id, None):
@@ -429,6 +529,7 @@ class Poller:
         """Return why a job must not be touched now: no key, or another account's."""
         try:
             adapter = self._adapters(job.provider)
+            adapter.check_key()
             who: Account = adapter.account(self._salt)
         except UsageProblem as problem:
             return str(problem)
@@ -444,10 +545,13 @@ class Poller:
         """Return what a panel may know about `batch` now."""
         jobs = self._store.jobs(batch.id)
         outcomes = self._store.pack(batch.id, "outcomes")
+        # What another process drives does not wait for a key of ours.
         pauses = [
             reason
             for job in jobs
-            if next_action(job, cancel=False) and (reason := self._pause(job))
+            if next_action(job, cancel=False)
+            and (reason := self._pause(job))
+            and (batch.id in self._leases or self._store.driver(batch.id) is None)
         ]
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]

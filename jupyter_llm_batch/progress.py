@@ -7,6 +7,7 @@ and everything that was read from the store come in as arguments.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
@@ -23,6 +24,9 @@ _ACCEPTED = _TERMINAL | _AT_PROVIDER
 
 #: States in which a provider has a job but has not begun with it, without their prefixes.
 _NOT_STARTED = frozenset({"validating", "pending", "queued"})
+
+#: From so many seconds before a provider deletes answers on, what is not collected is warned about.
+SOON = 3 * 86400.0
 
 #: Below this share of finished rows an extrapolation is a guess, and none is shown.
 _ENOUGH = 0.05
@@ -72,7 +76,8 @@ def snapshot(
     state, words = _describe(batch, jobs, now, outcomes, paused)
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
-    known = [job.keep_until for job in jobs if job.keep_until is not None]
+    left = [job for job in jobs if job.state in _AT_PROVIDER]
+    known = [job.keep_until for job in left or jobs if job.keep_until is not None]
     moving = not finished and state not in ("draft", "paused", "attention")
     shot = Snapshot(
         batch_id=batch.id,
@@ -99,12 +104,38 @@ def snapshot(
         saved=saved,
         cached=_cached(batch, jobs),
         keep_until=min(known, default=None),
-        notice=batch.notice,
+        notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
         jobs=[_job_line(job) for job in jobs],
         errors=list(errors),
         samples=list(samples),
     )
     return _with_line(shot)
+
+
+def expiring(jobs: Iterable[Job], now: float) -> str:
+    """Return a warning when a provider soon deletes answers that are not collected, else nothing.
+
+    What is collected lies on this machine: its expiry at the provider alarms nobody.
+    """
+    left = [job for job in jobs if job.state in _AT_PROVIDER and job.keep_until is not None]
+    if not left:
+        return ""
+    first = min(left, key=lambda job: job.keep_until or 0.0)
+    until = first.keep_until or 0.0
+    if until - now > SOON:
+        return ""
+    who, at = provider_name(first.provider), time.strftime("%d %b %H:%M", time.localtime(until))
+    if until <= now:
+        return f"{who} kept the answers until {at} and may have deleted them: collect what is left"
+    return f"{who} deletes the answers after {at}: collect them before (a key and a connection)"
+
+
+def _left_there(jobs: Iterable[Job]) -> str:
+    """Return that files were to be deleted at the provider and were not."""
+    kept = [job for job in jobs if job.tidied.startswith("kept")]
+    if not kept:
+        return ""
+    return f"{provider_name(kept[0].provider)} still has files of it: {kept[0].tidied}"
 
 
 def provider_name(provider: str) -> str:
@@ -322,6 +353,8 @@ def _with_line(shot: Snapshot) -> Snapshot:
         parts.append(cache_words(shot.cached))
     if shot.safe_to_close and not shot.finished:
         parts.append("safe to close")
+    if shot.notice:
+        parts.append(shot.notice)
     line = " · ".join(part for part in parts if part)
     # Names and errors come from outside: no line breaks, no terminal escapes.
     clean = "".join(char if char.isprintable() else " " for char in line)

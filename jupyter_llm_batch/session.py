@@ -10,6 +10,9 @@ from .handle import BatchHandle
 from .lifecycle import Policy
 from .settings import Settings
 
+#: The simulator's batches take seconds, so they are looked at often.
+SIMULATED_PACE = Policy(poll=0.3, poll_longest=2.0, retry=0.5, room=2.0, settle=3.0)
+
 _current: Client | None = None
 
 
@@ -58,8 +61,24 @@ def simulate(
             notebook=notebook,
             settings=settings,
             simulated=True,
-            policy=Policy(poll=0.3, poll_longest=2.0, retry=0.5, room=2.0, settle=3.0),
+            policy=SIMULATED_PACE,
         )
+    )
+
+
+def simulated(settings: Settings, *, notebook: str) -> Client:
+    """Return a client of the embedded simulator, which keeps its pace if it runs already."""
+    from . import simulator
+    from .simulator.embedded import environ
+
+    folder = settings.folder()
+    return Client(
+        environ=environ(simulator.ensure_running(folder / "simulator").url),
+        folder=folder,
+        notebook=notebook,
+        settings=settings,
+        simulated=True,
+        policy=SIMULATED_PACE,
     )
 
 

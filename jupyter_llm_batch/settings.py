@@ -25,6 +25,12 @@ class Settings:
         Rounds of automatic retry for rows that the provider did not bill.
     reask
         Rounds for rows that may have been billed.
+    notify
+        How to tell that a batch is done: ``desktop``, a URL, or a command line; see `notify`.
+    delete_uploads
+        Have files deleted at the provider when all answers are collected.
+    keep_days
+        Days after which local data of ended batches is forgotten on load; 0 keeps it for ever.
     """
 
     model: str = ""
@@ -33,6 +39,9 @@ class Settings:
     max_tokens: int | None = None
     retry: int = 2
     reask: int = 0
+    notify: str = ""
+    delete_uploads: bool = False
+    keep_days: float = 0.0
 
     def folder(self) -> Path:
         """Return the folder of the journal."""

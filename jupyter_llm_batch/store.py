@@ -286,6 +286,15 @@ class Store:
                 [held.batch_id, held.token],
             )
 
+    def driver(self, batch_id: str) -> lease.Owner | None:
+        """Return the process that drives a batch now, as far as can be known from here."""
+        rows = self._rows("SELECT lease_owner, lease_beat FROM batch WHERE id = ?", batch_id)
+        if not rows or not rows[0]["lease_owner"]:
+            return None
+        holder = msgspec.json.decode(rows[0]["lease_owner"], type=lease.Owner)
+        stale = abs(self.clock() - rows[0]["lease_beat"]) >= lease.STALE
+        return None if stale or holder.is_dead() else holder
+
     def _fence(self, db: sqlite3.Connection, held: Lease) -> None:
         changed = db.execute(
             "UPDATE batch SET lease_beat = ?"
@@ -388,6 +397,48 @@ class Store:
                 "UPDATE batch SET finished_at = ? WHERE id = ?", [self.clock(), held.batch_id]
             )
             self._log(db, held.batch_id, None, "finished", None, "")
+
+    def claim_notice(self, batch_id: str) -> bool:
+        """Take on, for this process alone, to tell that a batch ended; once for each end."""
+        with self._write() as db:
+            last = db.execute(
+                "SELECT event FROM event WHERE batch_id = ? AND event IN ('finished', 'notified')"
+                " ORDER BY seq DESC LIMIT 1",
+                [batch_id],
+            ).fetchone()
+            if last is None or last["event"] != "finished":
+                return False
+            self._log(db, batch_id, None, "notified", None, "")
+        return True
+
+    def untold(self, since: float) -> list[str]:
+        """Return the batches that ended since then and whose end nobody took on to tell."""
+        rows = self._rows(
+            "SELECT DISTINCT batch_id FROM event AS told WHERE event = 'finished' AND at > ? AND"
+            " NOT EXISTS (SELECT 1 FROM event WHERE batch_id = told.batch_id AND"
+            " event = 'notified' AND seq > told.seq)",
+            since,
+        )
+        return [row[0] for row in rows]
+
+    def log(self, batch_id: str, event: str, detail: str) -> None:
+        """Note something about a batch that changes nothing."""
+        with self._write() as db:
+            self._log(db, batch_id, None, event, None, detail)
+
+    def mark_read(self, batch_id: str) -> None:
+        """Note that somebody has looked at the answers of a batch that ended."""
+        if self.is_unread(batch_id):
+            self.log(batch_id, "read", "")
+
+    def is_unread(self, batch_id: str) -> bool:
+        """Whether a batch has got answers that nobody has looked at since."""
+        last = self._rows(
+            "SELECT event FROM event WHERE batch_id = ? AND event IN ('finished', 'read')"
+            " ORDER BY seq DESC LIMIT 1",
+            batch_id,
+        )
+        return bool(last) and last[0]["event"] == "finished"
 
     def put_packs(self, held: Lease, packs: Mapping[str, bytes]) -> None:
         """Write packed per-row data."""

@@ -64,6 +64,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     reasks: int = 0
     dedupe: bool = False
     kind: Any = None
+    notify: str = ""
+    delete_uploads: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +162,8 @@ def plan(
         max_retries=ask.retries,
         max_reasks=ask.reasks,
         reused=len(taken) - repeats,
+        notify=ask.notify,
+        delete_uploads=ask.delete_uploads,
         skipped=outcomes.count(SKIPPED),
         sources=from_batches,
         routed=ask.models is not None,

@@ -18,7 +18,7 @@ LAYERS = [
     ["templating", "progress", "collecting", "snapshots", "payloads"],
     ["prompts", "answers", "store", "providers"],
     ["frames", "earlier", "spool", "media"],
-    ["rounds", "lookup", "routing", "export"],
+    ["rounds", "lookup", "routing", "export", "notify"],
     ["submission", "finding"],
     ["adopting"],
     ["driving", "background", "results", "asking"],

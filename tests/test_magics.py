@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import threading
 import time
 
@@ -445,3 +446,29 @@ def test_a_bad_setting_does_not_stop_loading(shell, capsys):
     extension.load(shell)
     assert "setting" in capsys.readouterr().out
     assert shell.find_line_magic("llm_batch") is not None
+
+
+def test_a_cell_is_told_of_and_its_files_deleted_as_the_user_set(shell, sim, tmp_path):
+    """`--notify`, `%config LLMBatch.notify` and `delete_uploads` reach the batch."""
+    script = tmp_path / "tell.py"
+    script.write_text("")
+    ok(shell, f"%config LLMBatch.notify = '{sys.executable} {script}'")
+    ok(shell, "%config LLMBatch.delete_uploads = True")
+    ok(shell, "%%llm_batch x --wait\na")
+    record = shell.book.client.get("x").record
+    assert record.notify.endswith("tell.py")
+    assert record.delete_uploads
+    assert [each for each in sim.requests() if each["method"] == "DELETE"]
+    ok(shell, "%%llm_batch y --wait --notify off\na")
+    assert shell.book.client.get("y").record.notify == ""
+
+
+def test_forget_in_every_notebook_and_nothing_that_others_use(shell, capsys):
+    """`--older-than 0h --all` keeps what a kept batch uses, and says so."""
+    ok(shell, "%%llm_batch x --over ['a'] --wait\n{{ item }}")
+    ok(shell, "%%llm_batch x --over ['a', 'b'] --wait\n{{ item }}")
+    capsys.readouterr()
+    ok(shell, "%llm_batch forget --older-than 0h --all")
+    out = capsys.readouterr().out
+    assert out.index("x#2: local data deleted") < out.index("x: local data deleted")
+    assert "--older-than" in line_of(shell, "%llm_batch forget x --all", capsys)

@@ -148,6 +148,13 @@ def test_terminal_escapes_of_a_provider_do_not_reach_the_line():
             "running",
             "running at OpenAI and Anthropic",
         ),
+        (
+            BATCH,
+            [edit(JOB, provider="anthropic", remote_state="in_progress", counts=None)],
+            {},
+            "running",
+            "running at Anthropic, which counts rows at the end",
+        ),
         (BATCH, [edit(JOB, state=JobState.COLLECTING)], {}, "collecting", "collecting answers"),
         (BATCH, [done_job()], {"ok": 1_000}, "collecting", "collecting answers"),
         (

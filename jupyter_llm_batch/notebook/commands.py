@@ -268,8 +268,9 @@ class Commands:
         parser = Parser("%llm_batch forget")
         parser.add_argument("name", nargs="?")
         parser.add_argument("--older-than", type=show.days, metavar="30d")
+        parser.add_argument("--all", action="store_true")
         args = parser.parse(found)
-        if (args.name is None) == (args.older_than is None):
+        if (args.name is None) == (args.older_than is None) or (args.name and args.all):
             raise UsageProblem("%llm_batch forget NAME, or %llm_batch forget --older-than 30d")
         client = self.book.client
         if args.name is not None and client.drop_draft(args.name):
@@ -278,10 +279,16 @@ class Commands:
         if args.name is not None:
             handles = [client.get(args.name)]
         else:
-            handles = show.older_than(client, args.older_than)
+            handles = client.older_than(args.older_than, everywhere=args.all)
         for handle in handles:
             name = handle.name
-            client.forget(handle)
+            try:
+                client.forget(handle)
+            except UsageProblem as problem:
+                if args.name is not None:
+                    raise
+                print(f"{name}: kept, since {problem}")
+                continue
             print(f"{name}: local data deleted; what the provider holds is not touched")
         if not handles:
             print("nothing that old")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from traitlets import Float, Integer, Unicode
+from traitlets import Bool, Float, Integer, Unicode
 from traitlets.config import Configurable
 
 from ..settings import Settings
@@ -25,6 +25,16 @@ class LLMBatch(Configurable):
 
     reask = Integer(0, min=0, help="rounds for rows that may have been billed").tag(config=True)
 
+    notify = Unicode(
+        "", help="how to tell that a batch is done: desktop, a URL, or a command line"
+    ).tag(config=True)
+    delete_uploads = Bool(
+        False, help="delete files at the provider when all answers are collected"
+    ).tag(config=True)
+    keep_days = Float(
+        0.0, min=0.0, help="forget ended batches of this notebook after so many days; 0: never"
+    ).tag(config=True)
+
     def settings(self) -> Settings:
         """Return the present values."""
         return Settings(
@@ -34,4 +44,7 @@ class LLMBatch(Configurable):
             max_tokens=self.max_tokens or None,
             retry=self.retry,
             reask=self.reask,
+            notify=self.notify,
+            delete_uploads=self.delete_uploads,
+            keep_days=self.keep_days,
         )

@@ -73,6 +73,10 @@ Options
 --retry N                   rounds of automatic retry for rows that were not billed (2)
 --reask N                   rounds for rows that may have been billed: answers that break the
                             schema, were cut off or never came back (0)
+--notify [HOW]              tell, once, when it is done: `desktop` (notify-send, osascript or
+                            PowerShell where the kernel runs), a URL that gets a small JSON
+                            object (name, state, counts), or a command line in quotes (the same
+                            in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing
 --resubmit                  pay again although this was submitted before
 
 Without a key: `%llm_batch simulator` first. More: `%llm_batch?`
@@ -98,8 +102,10 @@ Look after batches.
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
                                       come as a dict by custom_id
     %llm_batch history                past and present batches (--all: of this user)
-    %llm_batch forget NAME            delete local data (or --older-than 30d)
-    %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet
+    %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
+                                      notebook); the same cell then pays again
+    %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
+                                      input's columns
     %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
@@ -108,5 +114,9 @@ Look after batches.
 NAME is the latest version of a batch; `NAME#1` names its first. How to submit: `%%llm_batch?`
 
 Defaults: `%config LLMBatch` shows and sets them, for example
-%config LLMBatch.model = 'openai:gpt-5-mini'. Keys are the SDKs' own variables: OPENAI_API_KEY.
+%config LLMBatch.model = 'openai:gpt-5-mini'. `notify` is --notify for every cell; with
+`delete_uploads = True` files are deleted at the provider once all answers are collected (OpenAI:
+input and results, Anthropic: the batch, Google: the input); `keep_days = 90` forgets ended
+batches of this notebook on load, never unfinished ones or answers that nobody has looked at.
+From a terminal: `jupyter llm-batch --help`. Keys are the SDKs' own variables: OPENAI_API_KEY.
 """

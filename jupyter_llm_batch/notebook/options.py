@@ -151,6 +151,13 @@ def add_submit_options(parser: Parser) -> None:
     )
     add("--retry", type=_count, metavar="N", help="rounds of retry for rows not billed (default 2)")
     add("--reask", type=_count, metavar="N", help="rounds for rows maybe billed (default 0)")
+    add(
+        "--notify",
+        nargs="?",
+        const="desktop",
+        metavar="HOW",
+        help="tell when it is done: desktop, a URL, or a command line",
+    )
     add("--dry-run", action="store_true", help="show prompts and split, send nothing")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
@@ -252,6 +259,7 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "file": args.file,
         "retry": args.retry,
         "reask": args.reask,
+        "notify": args.notify,
         "resubmit": args.resubmit,
         "namespace": namespace,
     }

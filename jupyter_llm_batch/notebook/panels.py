@@ -74,4 +74,5 @@ class Panels:
         notice = self.notices.get(snapshot.batch_id, "")
         if not notice:
             return snapshot
-        return msgspec.structs.replace(snapshot, notice=notice, line=f"{snapshot.line} · {notice}")
+        both = " · ".join(filter(None, (snapshot.notice, notice)))
+        return msgspec.structs.replace(snapshot, notice=both, line=f"{snapshot.line} · {notice}")

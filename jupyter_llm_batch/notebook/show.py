@@ -30,15 +30,6 @@ def days(text: str) -> float:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def older_than(client: Client, seconds: float) -> list[BatchHandle]:
-    """Return the ended batches of this notebook that are older, the latest first."""
-    limit = time.time() - seconds
-    found = [
-        handle for handle in client.batches() if (handle.record.finished_at or float("inf")) < limit
-    ]
-    return found[::-1]
-
-
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
     """Display a table, as HTML where there is a front end and as text elsewhere."""
     rows = [[str(cell) for cell in row] for row in rows]

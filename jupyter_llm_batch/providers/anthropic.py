@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,6 +217,16 @@ class Anthropic:
             if exc.status not in {400, 409}:
                 raise
             return await self.retrieve(remote_id)
+
+    async def forget(self, job: Job) -> None:
+        """Delete the batch, which holds requests and results; there are no files."""
+        if job.remote_id is None:
+            return
+        with suppress(Vanished):
+            async with self._translated():
+                await self._connected().messages.batches.with_raw_response.delete(
+                    job.remote_id, timeout=timeout(read=60.0)
+                )
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Stream the results into `sink`; `Incomplete` if they are cut short."""

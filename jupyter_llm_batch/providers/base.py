@@ -107,6 +107,10 @@ class Adapter(Protocol):
         """Stream one part of the results, verbatim, into `sink`; `Incomplete` if cut short."""
         ...
 
+    async def forget(self, job: Job) -> None:
+        """Delete what the provider holds of an ended job, as far as it lets us."""
+        ...
+
     async def close(self) -> None:
         """Close connections."""
         ...

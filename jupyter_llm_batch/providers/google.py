@@ -11,7 +11,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -194,6 +194,14 @@ class Google:
         async with self._translated():
             await self._ask("POST", f"{remote_id}:cancel")
         return None
+
+    async def forget(self, job: Job) -> None:
+        """Delete the uploaded file; the Files API refuses the long ids of result files."""
+        if job.upload_id is None:
+            return
+        with suppress(Vanished):
+            async with self._translated():
+                await self._ask("DELETE", job.upload_id)
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Write the results into `sink`, streamed from their file or out of the job itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -185,6 +185,15 @@ class OpenAI:
             if exc.status not in {400, 409}:
                 raise
             return await self.retrieve(remote_id)
+
+    async def forget(self, job: Job) -> None:
+        """Delete the uploaded file and the result files."""
+        for ref in filter(None, (job.upload_id, *job.parts.values())):
+            with suppress(Vanished):
+                async with self._translated():
+                    await self._connected().files.with_raw_response.delete(
+                        ref, timeout=_timeout(read=60.0)
+                    )
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Stream one result file into `sink`; `Incomplete` if it is cut short."""

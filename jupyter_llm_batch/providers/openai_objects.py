@@ -88,6 +88,7 @@ def read_file_id(body: bytes) -> str:
 
 def _remote(batch: _BatchObject) -> Remote:
     ended = batch.completed_at or batch.expired_at or batch.cancelled_at or batch.failed_at
+    since = ended or batch.created_at
     counts = batch.request_counts
     parts = {"output": batch.output_file_id, "errors": batch.error_file_id}
     return Remote(
@@ -100,7 +101,8 @@ def _remote(batch: _BatchObject) -> Remote:
         expires_at=batch.expires_at,
         parts={part: ref for part, ref in parts.items() if ref},
         error=_explain(batch.errors),
-        keep_until=ended + _RETENTION if ended else None,
+        # While it runs nobody knows its end: its creation gives the earliest possible date.
+        keep_until=since + _RETENTION if since else None,
         rest=_rest(batch),
         endpoint=kind(batch.endpoint) or "chat",
         model=batch.model,

@@ -1,0 +1,72 @@
+"""Which batch is meant: names are per notebook, a terminal sees the batches of all. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from ..errors import NotFound, UsageProblem
+from ..models import Batch
+
+#: Shortest beginning of an id that is looked at.
+SHORTEST_ID = 3
+
+
+def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
+    """Return the batch that the user means.
+
+    Parameters
+    ----------
+    wanted
+        ``NAME``, ``NAME#2``, ``NOTEBOOK::NAME``, an id or the beginning of one.
+    notebook
+        Its notebook: the whole path, or its end.
+
+    Raises
+    ------
+    NotFound
+        There is none.
+    UsageProblem
+        There are several, which the message lists.
+    """
+    where, colons, name = wanted.rpartition("::")
+    where = where if colons else notebook
+    base, _, version = name.partition("#")
+    here = [batch for batch in batches if not where or is_of(batch.notebook, where)]
+    named = [
+        batch
+        for batch in here
+        if batch.name == base and (not version or str(batch.version) == version)
+    ]
+    if named:
+        latest: dict[str, Batch] = {}
+        for batch in named:
+            known = latest.get(batch.notebook)
+            if known is None or batch.used_at >= known.used_at:
+                latest[batch.notebook] = batch
+        return _only([*latest.values()], wanted)
+    if len(name) >= SHORTEST_ID:
+        found = [batch for batch in here if batch.id.startswith(name)]
+        if found:
+            return _only(found, wanted)
+    names = sorted({batch.name for batch in here})
+    known_names = f"; there are {', '.join(names)}" if names else "; there is none"
+    raise NotFound(f"no batch {wanted!r}{f' in {where}' if where else ''}{known_names}")
+
+
+def _only(found: Sequence[Batch], wanted: str) -> Batch:
+    if len(found) == 1:
+        return found[0]
+    choices = ", ".join(f"{batch.notebook}::{batch.title} (id {batch.id})" for batch in found)
+    raise UsageProblem(
+        f"{wanted!r} is the name of several batches: say NOTEBOOK::NAME, an id, or --notebook; "
+        f"there are {choices}"
+    )
+
+
+def is_of(notebook: str, wanted: str) -> bool:
+    """Whether a notebook is meant by its path or by the end of its path."""
+    if notebook == wanted:
+        return True
+    parts, end = PurePath(notebook).parts, PurePath(wanted).parts
+    return bool(end) and parts[-len(end) :] == end

@@ -1,0 +1,120 @@
+"""What the terminal shows of a batch: a record for machines, a table and lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..lease import Owner
+from ..models import Batch, Snapshot
+from ..progress import count, duration, money
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch as it was seen at one moment, and who drives it."""
+
+    batch: Batch
+    shot: Snapshot
+    driver: Owner | None = None
+
+
+def record(seen: Seen) -> dict[str, Any]:
+    """Return what ``--json`` writes about a batch; names are only ever added."""
+    batch, shot, driver = seen.batch, seen.shot, seen.driver
+    return {
+        "id": batch.id,
+        "notebook": batch.notebook,
+        "name": batch.name,
+        "version": batch.version,
+        "models": batch.models,
+        "simulated": batch.simulated,
+        "state": shot.state,
+        "words": shot.words,
+        "finished": shot.finished,
+        "rows": shot.rows,
+        "ok": shot.ok,
+        "failed": shot.failed,
+        "waiting": shot.waiting,
+        "retryable": shot.retryable,
+        "cost_usd": shot.cost,
+        "saved_usd": shot.saved,
+        "submitted_at": iso(batch.created_at),
+        "finished_at": iso(batch.finished_at),
+        "keep_until": iso(shot.keep_until),
+        "driven_by": {"host": driver.host, "pid": driver.pid} if driver else None,
+        "notice": shot.notice,
+        "jobs": [
+            {
+                "id": job.id,
+                "model": job.model,
+                "rows": job.rows,
+                "state": job.state,
+                "remote_id": job.remote_id or None,
+                "error": job.error or None,
+            }
+            for job in shot.jobs
+        ],
+    }
+
+
+def iso(at: float | None) -> str | None:
+    """Return a time as text that sorts, in UTC."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def as_json(value: object) -> str:
+    """Return `value` as one line of JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def table(console: Console, found: Sequence[Seen]) -> None:
+    """Print batches by notebook, the latest first."""
+    for notebook in sorted({seen.batch.notebook for seen in found}):
+        console.print(Text(clean(notebook), style="bold"))
+        grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for head in ("name", "id", "submitted", "answered", "cost", "kept until"):
+            grid.add_column(head, no_wrap=True, justify="right" if head == "answered" else "left")
+        grid.add_column("state")
+        for seen in reversed([each for each in found if each.batch.notebook == notebook]):
+            grid.add_row(*_cells(seen))
+        console.print(grid)
+        console.print()
+
+
+def _cells(seen: Seen) -> list[Text]:
+    shot = seen.shot
+    cells = [
+        seen.batch.title + (" (simulated)" if shot.simulated else ""),
+        seen.batch.id,
+        time.strftime("%d %b %H:%M", time.localtime(shot.started_at)),
+        f"{count(shot.ok)} of {count(shot.rows)}",
+        money(shot.cost) if shot.cost is not None else "",
+        time.strftime("%d %b", time.localtime(shot.keep_until)) if shot.keep_until else "",
+        f"{shot.words}, {count(shot.failed)} failed" if shot.failed else shot.words,
+    ]
+    return [Text(clean(cell)) for cell in cells]
+
+
+def clean(text: str) -> str:
+    """Return text without line breaks and terminal escapes: names and errors come from outside."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def line(seen: Seen) -> str:
+    """Return one line about a batch, with its time of day, for logs."""
+    at = time.strftime("%H:%M:%S")
+    return f"{at} {clean(seen.batch.notebook)}::{seen.shot.line}"
+
+
+def left(shot: Snapshot) -> str:
+    """Return the estimate of the time left in words, empty when nothing is known."""
+    return f"about {duration(shot.remaining)} left" if shot.remaining else ""

@@ -1,0 +1,84 @@
+"""How a watched batch is shown: bars on a terminal, a line per change elsewhere, or JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from ..progress import tally
+from .report import Seen, as_json, clean, left, line, record
+
+
+class Show(Protocol):
+    """Shows batches while they are watched."""
+
+    def update(self, found: Sequence[Seen]) -> None:
+        """Show how the batches stand now."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        ...
+
+
+class Lines:
+    """A line for each change of state: for logs and cron. Nothing is said twice."""
+
+    def __init__(self, console: Console, *, json: bool = False) -> None:
+        self._console = console
+        self._json = json
+        self._said: dict[str, object] = {}
+
+    def update(self, found: Sequence[Seen]) -> None:
+        """Print what has changed."""
+        for seen in found:
+            shot = seen.shot
+            about: object = (shot.state, shot.finished, shot.notice, len(shot.jobs))
+            if self._json:
+                about = (about, shot.words, shot.ok, shot.failed, shot.progress)
+            if self._said.get(seen.batch.id) != about:
+                self._said[seen.batch.id] = about
+                text = as_json(record(seen)) if self._json else line(seen)
+                print(text, file=self._console.file, flush=True)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class Bars:
+    """A live bar for each batch."""
+
+    def __init__(self, console: Console) -> None:
+        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[rows]}", markup=False),
+            TextColumn("{task.fields[words]}", markup=False, style="dim"),
+            console=console,
+            refresh_per_second=4,
+        )
+        self._progress.start()
+
+    def update(self, found: Sequence[Seen]) -> None:
+        """Draw how the batches stand now."""
+        for seen in found:
+            shot = seen.shot
+            if seen.batch.id not in self._tasks:
+                self._tasks[seen.batch.id] = self._progress.add_task(
+                    clean(seen.batch.title), total=max(shot.rows, 1), rows="", words=""
+                )
+            words = " · ".join(filter(None, (shot.words, left(shot), shot.notice)))
+            self._progress.update(
+                self._tasks[seen.batch.id],
+                completed=shot.ok + shot.failed + (shot.progress or 0),
+                rows=tally(shot),
+                words=clean(words),
+            )
+
+    def close(self) -> None:
+        """Leave the last bars on the screen."""
+        self._progress.stop()

@@ -1,0 +1,162 @@
+"""``watch``: drives batches to their end, or watches who does, until all are done or a signal."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import signal
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+from ..client import Client
+from ..errors import LLMBatchError
+from ..handle import BatchHandle
+from ..models import Batch, Snapshot
+from .report import Seen
+from .show import Show
+
+T = TypeVar("T")
+
+#: Exit codes, as ``--help`` lists them; 128 and the signal's number after a signal.
+DONE, WITHOUT_ANSWER, USAGE, ATTENTION, UNDER_WAY = range(5)
+
+#: Seconds between two looks at the journal.
+LOOK = 0.2
+
+#: Seconds between two looks at whether an undecided submission needs the user.
+ASK = 60.0
+
+
+class Interrupted(Exception):
+    """A signal asks for the end."""
+
+
+class Signals:
+    """SIGINT and SIGTERM as a flag; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def listen(self) -> None:
+        """Take the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: self._on(number))
+
+    def _on(self, number: int) -> None:
+        self.number = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; `Interrupted` as soon as a signal has come."""
+        end = time.monotonic() + seconds
+        while True:
+            if self.number:
+                raise Interrupted
+            rest = end - time.monotonic()
+            if rest <= 0:
+                return
+            time.sleep(min(rest, 0.1))
+
+    def result(self, client: Client, work: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine on the background loop returns; a signal is seen meanwhile."""
+        future = client.background.call(work)
+        while True:
+            try:
+                return future.result(0.1)
+            except concurrent.futures.TimeoutError:
+                if self.number:
+                    future.cancel()
+                    raise Interrupted from None
+
+
+def look(client: Client, batch: Batch) -> Seen:
+    """Return a batch as it is now."""
+    shot = client.poller().snapshot(batch)
+    return Seen(batch=batch, shot=shot, driver=client.store.driver(batch.id))
+
+
+def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
+    """Return the ids of batches, and of the unfinished ones whose answers they wait for."""
+    ids: dict[str, None] = {}
+    for batch in batches:
+        for each in [batch.id, *batch.sources]:
+            known = client.store.batch(each)
+            if known is not None and known.finished_at is None:
+                ids[each] = None
+    return [*ids]
+
+
+def once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
+    """Do what can be done now, and return how the batches stand."""
+    signals.result(client, client.poller().once(with_sources(client, batches)))
+    signals.result(client, client.poller().all_told())
+    found = [client.store.batch(batch.id) for batch in batches]
+    return [look(client, batch) for batch in found if batch is not None]
+
+
+def watch(
+    client: Client, chosen: Sequence[Batch] | None, show: Show, signals: Signals
+) -> list[Seen]:
+    """Carry the chosen batches (None: all that are unfinished, also later ones) to their end.
+
+    It ends early when all that is left waits for the user.
+    """
+    seen: dict[str, Seen] = {}
+    news: dict[str, Snapshot] = {}
+    client.listen(lambda shot: news.update({shot.batch_id: shot}))
+    for each in chosen or []:
+        seen[each.id] = look(client, each)
+    asked = 0.0
+    while True:
+        unfinished = {batch.id: batch for batch in client.store.batches(unfinished=True)}
+        wanted = set(seen) | (set(unfinished) if chosen is None else set())
+        for batch_id in wanted:
+            batch = unfinished.get(batch_id) or client.store.batch(batch_id)
+            if batch is None:
+                seen.pop(batch_id, None)  # forgotten meanwhile
+            elif batch_id not in seen or (batch_id in unfinished) == seen[batch_id].shot.finished:
+                seen[batch_id] = look(client, batch)
+            elif (shot := news.pop(batch_id, None)) and shot != seen[batch_id].shot:
+                driver = client.store.driver(batch_id)
+                seen[batch_id] = Seen(batch=batch, shot=shot, driver=driver)
+        for batch_id in with_sources(client, (each.batch for each in seen.values())):
+            client.background.soon(client.poller().follow, batch_id)
+        show.update([*seen.values()])
+        left = [each for each in seen.values() if not each.shot.finished]
+        if not left:
+            signals.result(client, client.poller().all_told())
+            return [*seen.values()]
+        if all(each.shot.state in {"paused", "attention"} for each in left):
+            if all(each.shot.state == "paused" for each in left):
+                return [*seen.values()]
+            if time.monotonic() - asked >= ASK or not asked:
+                asked = time.monotonic()
+                if all(_needs_the_user(client, each, signals) for each in left):
+                    return [*seen.values()]
+        signals.sleep(LOOK)
+
+
+def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
+    """Whether only the user can go on: a network that is away for a while comes back by itself."""
+    if seen.shot.state == "paused":
+        return True
+    with contextlib.suppress(LLMBatchError):
+        undecided = signals.result(client, client.poller().lost(seen.batch.id))
+        return any(candidates for _, candidates in undecided)
+    return False
+
+
+def verdict(found: Sequence[Seen]) -> int:
+    """Return the exit code that says how batches stand."""
+    left = [each.shot for each in found if not each.shot.finished]
+    if any(shot.state in {"paused", "attention"} for shot in left):
+        return ATTENTION
+    if left:
+        return UNDER_WAY
+    return WITHOUT_ANSWER if any(each.shot.failed for each in found) else DONE
+
+
+def handle_of(client: Client, batch: Batch) -> BatchHandle:
+    """Return a batch in hand, whatever notebook it is of."""
+    return BatchHandle(client, batch.id)

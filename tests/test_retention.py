@@ -1,0 +1,253 @@
+"""What is kept, here and at the provider, how long, and what is deleted on whose word."""
+
+import msgspec
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import mark
+
+from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.models import Job, JobState
+from jupyter_llm_batch.progress import expiring
+from jupyter_llm_batch.settings import Settings
+
+MODELS = {
+    "openai": "openai:gpt-5-mini",
+    "anthropic": "anthropic:claude-haiku-4-5",
+    "google": "google:gemini-2.5-flash",
+}
+DAY = 86400.0
+
+
+def run(client, over=("a", "b"), name="x", model=MODELS["openai"], **options):
+    return client.submit(name=name, over=over, model=model, **options).wait(60)
+
+
+def deleted(sim):
+    return [each["path"] for each in sim.requests() if each["method"] == "DELETE"]
+
+
+# -- at the provider -------------------------------------------------------------------------------
+
+
+def job(state=JobState.RUNNING, **more):
+    return Job(id="j", batch_id="b", round=0, number=1, provider="openai", model="m",
+               endpoint="chat", rows=1, bytes=1, payload="p", state=state, **more)  # fmt: skip
+
+
+def test_answers_that_expire_soon_are_warned_about():
+    """Three days before the provider deletes what is not collected, and after it."""
+    now = 1_000_000.0
+    assert expiring([job(keep_until=now + 4 * DAY)], now) == ""
+    assert "deletes the answers after" in expiring([job(keep_until=now + 2 * DAY)], now)
+    assert "may have deleted" in expiring([job(keep_until=now - 1)], now)
+
+
+def test_what_is_collected_alarms_nobody():
+    """Collected answers lie here, whatever the provider deletes."""
+    now = 1_000_000.0
+    assert expiring([job(JobState.DONE, keep_until=now + DAY)], now) == ""
+    assert expiring([job(keep_until=None)], now) == ""
+
+
+def test_the_panel_warns(client, sim):
+    """The warning is the panel's notice and part of its line."""
+    sim.behave(seconds=3600)
+    handle = client.submit(name="x", over=["a"], model=MODELS["openai"])
+    while handle.snapshot().keep_until is None:
+        pass
+    (found,) = client.store.jobs(handle.id)
+    late = found.keep_until - DAY
+    client.poller()._clock = lambda: late
+    assert "OpenAI deletes the answers after" in handle.snapshot().notice
+    assert "OpenAI deletes the answers after" in handle.snapshot().line
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_nothing_is_deleted_unless_asked(client, sim, provider):
+    """The default leaves files to the provider's own expiry."""
+    run(client, model=MODELS[provider])
+    assert deleted(sim) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "count"), [("openai", 2), ("anthropic", 1), ("google", 0)]
+)  # Google takes small jobs inline: there is no file
+def test_files_are_deleted_once_all_is_collected(make_client, sim, provider, count):
+    """The upload and the results at OpenAI, the batch at Anthropic; the answers stay here."""
+    sim.behave(anthropic_retry_after=0)
+    client = make_client(settings=Settings(delete_uploads=True))
+    handle = run(client, model=MODELS[provider])
+    assert len(deleted(sim)) == count
+    assert {each.tidied for each in client.store.jobs(handle.id)} == {"deleted"}
+    assert all(mark(p) in a for p, a in zip("ab", handle.answers(), strict=True))
+    assert handle.snapshot().notice == ""
+    order = [each["method"] for each in sim.requests()]
+    if count:
+        assert "GET" not in order[order.index("DELETE") :]
+
+
+def test_an_upload_to_google_is_deleted(make_client, sim):
+    """What is too large to go inline is a file, and that is deleted."""
+    client = make_client(settings=Settings(delete_uploads=True))
+    over = [f"{i} " + "x" * 400_000 for i in range(60)]
+    run(client, over, model=MODELS["google"])
+    assert len(deleted(sim)) == 1
+
+
+def test_a_refused_deletion_harms_nothing_and_is_said(make_client, sim):
+    """The batch is done, the answers are here, and the panel says that files are left."""
+    sim.fault(method="DELETE", action="status", status=403, times=None)
+    client = make_client(settings=Settings(delete_uploads=True))
+    handle = run(client)
+    assert handle.snapshot().state == "done"
+    assert "still has files" in handle.snapshot().notice
+    assert mark("a") in handle.answers()[0]
+
+
+def test_nothing_is_deleted_while_rows_are_missing(make_client, sim):
+    """What never came back may still be found at the provider: it is left there."""
+    sim.behave(missing_rate=1.0)
+    client = make_client(settings=Settings(delete_uploads=True))
+    handle = run(client)
+    assert deleted(sim) == []
+    assert "never came back" in client.store.jobs(handle.id)[0].tidied
+
+
+# -- here ------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that can be put forward."""
+
+    def __init__(self):
+        import time
+
+        self.ahead = 0.0
+        self._time = time.time
+
+    def __call__(self):
+        return self._time() + self.ahead
+
+
+def test_old_batches_are_forgotten_on_load(make_client):
+    """Ended, read and older than keep_days; younger ones stay."""
+    clock = Clock()
+    client = make_client(clock=clock)
+    old = run(client, name="old")
+    old.answers()
+    clock.ahead = 5 * DAY
+    run(client, name="young").answers()
+    client.close()
+    later = make_client(clock=clock, settings=Settings(keep_days=3))
+    later.resume()
+    assert [each.name for each in later.batches()] == ["young"]
+    assert not later.store.folder_of(old.id).exists()
+
+
+def test_without_keep_days_everything_stays(make_client):
+    """The default keeps for ever."""
+    clock = Clock()
+    client = make_client(clock=clock)
+    run(client).answers()
+    clock.ahead = 5000 * DAY
+    client.resume()
+    assert [each.name for each in client.batches()] == ["x"]
+
+
+@pytest.mark.parametrize("why", ["unread", "unfinished", "used", "elsewhere"])
+def test_what_somebody_may_need_is_not_forgotten(make_client, sim, why):
+    """Answers nobody looked at, what is under way, what others use, and other notebooks'."""
+    clock = Clock()
+    client = make_client(clock=clock)
+    if why == "unfinished":
+        sim.behave(seconds=1e9)
+        client.submit(name="x", over=["a"], model=MODELS["openai"])
+    else:
+        handle = run(client)
+        if why != "unread":
+            handle.answers()
+        if why == "used":
+            clock.ahead = 50 * DAY
+            run(client, over=["a", "b", "c"])  # takes two answers from the first
+    clock.ahead += 20 * DAY
+    client.close()
+    notebook = "other.ipynb" if why == "elsewhere" else "nb.ipynb"
+    later = make_client(clock=clock, settings=Settings(keep_days=30), notebook=notebook)
+    if why != "used":
+        clock.ahead += 20 * DAY
+    later.resume()
+    assert "x" in [each.name for each in later.batches(everywhere=True)]
+
+
+def test_forget_older_than_can_mean_every_notebook(make_client):
+    """`everywhere` names the batches of all notebooks, the latest first."""
+    clock = Clock()
+    first = make_client(clock=clock)
+    run(first, name="a")
+    second = make_client(clock=clock, notebook="other.ipynb")
+    run(second, name="b")
+    clock.ahead = 40 * DAY
+    assert [each.name for each in second.older_than(30 * DAY)] == ["b"]
+    assert [each.name for each in second.older_than(30 * DAY, everywhere=True)] == ["b", "a"]
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+READ = {
+    ".csv": pd.read_csv,
+    ".jsonl": lambda path: pd.read_json(path, lines=True),
+    ".parquet": lambda path: pq.read_table(path).to_pandas(),
+}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("ending", READ)
+def test_a_frame_is_exported_with_its_columns(client, tmp_path, library, ending):
+    """The input's columns stand before the answers, in every format and from every library."""
+    data = {"text": ["a", 'b,\n"c"'], "n": [1, 2]}
+    frame = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}[library](data)
+    handle = client.submit("Q {{ text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
+    out = READ[ending](handle.export(tmp_path / f"out{ending}"))
+    assert list(out.columns) == ["text", "n", "answer", "error", "finish_reason"]
+    assert list(out["text"]) == data["text"]
+    assert all(mark(f"Q {t}") in a for t, a in zip(data["text"], out["answer"], strict=True))
+
+
+def test_an_index_with_a_meaning_is_exported(client, tmp_path):
+    """Names of rows become columns, under the index's own names."""
+    frame = pd.DataFrame(
+        {"text": ["a", "b"]},
+        index=pd.MultiIndex.from_tuples([("k", 1), ("l", 2)], names=["key", "part"]),
+    )
+    handle = client.submit("{{ text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
+    out = pd.read_csv(handle.export(tmp_path / "out.csv"))
+    assert list(out.columns[:3]) == ["key", "part", "text"]
+    assert list(out["key"]) == ["k", "l"]
+
+
+def test_an_index_named_like_a_column_is_named_in_the_error(client, tmp_path):
+    """A file has no place for both: the line says which, and nothing is written."""
+    frame = pd.DataFrame({"text": ["a"]}, index=pd.Index([5], name="text"))
+    handle = client.submit("{{ row.text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
+    with pytest.raises(UsageProblem, match="index 'text'"):
+        handle.export(tmp_path / "out.csv")
+    assert [*tmp_path.glob("out*")] == []
+
+
+def test_mixed_values_are_exported_as_text(client, tmp_path):
+    """Columns that have no common type do not stop the answers from being written."""
+    frame = pd.DataFrame({"text": ["a", "b"], "odd": [{"k": 1}, "word"]})
+    handle = client.submit("{{ text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
+    out = pq.read_table(handle.export(tmp_path / "out.parquet")).to_pydict()
+    assert out["odd"] == ['{"k":1}', "word"]
+
+
+def test_a_list_is_exported_as_records(client, tmp_path):
+    """Input without columns gives row, outcome, answer and tokens."""
+    handle = run(client)
+    rows = [msgspec.json.decode(x) for x in handle.export(tmp_path / "o.jsonl").open("rb")]
+    assert [row["row"] for row in rows] == [0, 1]
+    assert mark("b") in rows[1]["answer"]
