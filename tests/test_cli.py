@@ -155,7 +155,7 @@ def test_two_watchers_end_with_the_same_news(desk):
     desk.sim.behave(seconds=1, anthropic_retry_after=0)
     desk.abandoned()
     desk.abandoned(name="y", model="anthropic:claude-haiku-4-5")
-    both = [desk.cli("watch", "--json") for _ in range(2)]
+    both = [desk.cli("watch", "x", "y", "--json") for _ in range(2)]
     for process in both:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
