@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -25,6 +26,9 @@ class Settings:
         Rounds of automatic retry for rows that the provider did not bill.
     reask
         Rounds for rows that may have been billed.
+    servers
+        OpenAI-compatible servers: names for ``name:model`` and their base URLs. The key of a server
+        ``groq`` is ``GROQ_API_KEY``.
     """
 
     model: str = ""
@@ -33,6 +37,7 @@ class Settings:
     max_tokens: int | None = None
     retry: int = 2
     reask: int = 0
+    servers: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self) -> Path:
         """Return the folder of the journal."""

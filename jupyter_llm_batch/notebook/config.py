@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from traitlets import Float, Integer, Unicode
+from traitlets import Dict, Float, Integer, Unicode
 from traitlets.config import Configurable
 
 from ..settings import Settings
@@ -25,6 +25,13 @@ class LLMBatch(Configurable):
 
     reask = Integer(0, min=0, help="rounds for rows that may have been billed").tag(config=True)
 
+    servers = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="OpenAI-compatible servers: {'groq': 'https://.../v1'} makes groq:MODEL usable with "
+        "the key in GROQ_API_KEY",
+    ).tag(config=True)
+
     def settings(self) -> Settings:
         """Return the present values."""
         return Settings(
@@ -34,4 +41,5 @@ class LLMBatch(Configurable):
             max_tokens=self.max_tokens or None,
             retry=self.retry,
             reask=self.reask,
+            servers=dict(self.servers),
         )

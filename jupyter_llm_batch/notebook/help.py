@@ -100,6 +100,9 @@ Look after batches.
     %llm_batch history                past and present batches (--all: of this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d)
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet
+    %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
+                                      there is one, else for this kernel
+    %llm_batch logout PROVIDER        forgets the key of a login
     %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
@@ -108,5 +111,12 @@ Look after batches.
 NAME is the latest version of a batch; `NAME#1` names its first. How to submit: `%%llm_batch?`
 
 Defaults: `%config LLMBatch` shows and sets them, for example
-%config LLMBatch.model = 'openai:gpt-5-mini'. Keys are the SDKs' own variables: OPENAI_API_KEY.
+%config LLMBatch.model = 'openai:gpt-5-mini'.
+
+Keys are the SDKs' own variables (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY; for azure:
+AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT, its models are deployments), looked for in the
+environment, in Colab's secrets, and in the keyring when the package `keyring` is installed.
+
+Any OpenAI-compatible server with a batch API, its key in GROQ_API_KEY:
+%config LLMBatch.servers = {'groq': 'https://api.groq.com/openai/v1'}, then -m groq:MODEL
 """

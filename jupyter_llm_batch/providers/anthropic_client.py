@@ -75,11 +75,12 @@ async def translate(who: str) -> AsyncIterator[None]:
     try:
         yield
     except anthropic.APIStatusError as exc:
-        raise _from_answer(exc, who) from exc
+        # A traceback shows what an error came from, and here that may quote the key.
+        raise _from_answer(exc, who) from None
     except anthropic.APIConnectionError as exc:
-        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from exc
+        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, BASE_URL) from exc
+        raise from_transport(exc, who, BASE_URL) from None
     except (anthropic.AnthropicError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no Anthropic answer ({type(exc).__name__}): "

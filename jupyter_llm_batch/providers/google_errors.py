@@ -25,9 +25,10 @@ async def translate(who: str, key_hint: str) -> AsyncIterator[None]:
     try:
         yield
     except errors.APIError as exc:
-        raise _from_answer(exc, who, key_hint) from exc
+        # A traceback shows what an error came from, and here that may quote the key.
+        raise _from_answer(exc, who, key_hint) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, BASE_URL) from exc
+        raise from_transport(exc, who, BASE_URL) from None
     except (ValueError, LookupError, TypeError, errors.ContinuationInterruptedError) as exc:
         # The SDK raises plain errors for an upload without its headers, or a body of no JSON.
         raise Unclear(

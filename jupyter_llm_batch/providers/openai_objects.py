@@ -32,9 +32,9 @@ class _Errors(msgspec.Struct):
 
 
 class _RequestCounts(msgspec.Struct):
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
+    total: int | None = 0
+    completed: int | None = 0
+    failed: int | None = 0
 
 
 class _BatchObject(msgspec.Struct):
@@ -109,7 +109,8 @@ def _remote(batch: _BatchObject) -> Remote:
 
 
 def _counts(counts: _RequestCounts) -> Counts:
-    return Counts(total=counts.total, done=counts.completed, failed=counts.failed)
+    # Azure has null for what it does not know yet.
+    return Counts(total=counts.total or 0, done=counts.completed or 0, failed=counts.failed or 0)
 
 
 def _label(metadata: dict[str, Any] | None) -> str | None:
