@@ -27,7 +27,9 @@ def report(book: Book) -> None:
             adapter.check_key()
             account = adapter.account(client.store.salt())
             origin = client.keys.origin(providers.key_variables(name))
-            origin = "simulated" if client.simulated else origin or "none needed"
+            if client.simulated and client.keys.closed:
+                origin = "simulated"
+            origin = origin or "none needed"
             rows.append([f"{name} key", "present", f"{origin}; server {account.base_url}"])
         except UsageProblem as problem:
             rows.append([f"{name} key", "missing", str(problem)])

@@ -59,6 +59,12 @@ class Compatible(OpenAI):
     def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:  # noqa: ARG002
         return "", ""
 
+    def check_key(self) -> None:
+        """Raise `UsageProblem` when there is no address, or no key where one is needed."""
+        if not self._url.strip():
+            raise UsageProblem(f"{self.address_variable} is empty: it is the server's base URL")
+        super().check_key()
+
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; a server without keys has no fingerprint."""
         account = super().account(salt)
