@@ -75,7 +75,7 @@ class ProviderError(LLMBatchError):
     ) -> None:
         super().__init__(redact(message))
         self.status = status
-        self.code = code
+        self.code = None if code is None else redact(code)
         self.retry_after = retry_after
 
 

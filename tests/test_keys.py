@@ -7,11 +7,12 @@ import threading
 import types
 
 import keyring
-import some_keyrings as backends
 import pytest
+import some_keyrings as backends
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from support import mark, told
+from support import KEYS as KEYS_OF_TESTS
+from support import mark
 
 import jupyter_llm_batch as llm_batch
 from jupyter_llm_batch import keys, providers, session
@@ -21,7 +22,7 @@ from jupyter_llm_batch.notebook import extension
 from jupyter_llm_batch.settings import Settings
 
 MODEL = "openai:gpt-5-mini"
-KEY = told("sim-Key0fTheKeyTests42")
+KEY = KEYS_OF_TESTS["login"]
 VARIABLE = "OPENAI_API_KEY"
 
 
@@ -233,7 +234,7 @@ def test_a_paused_batch_goes_on_after_a_login(real_client, make_client):
 
 def test_a_key_of_no_known_form_is_concealed():
     """What was once a key in this process never gets into a message, whatever it looks like."""
-    odd = told("0a1b2c3dZZZZ9f8e7d6c")
+    odd = KEYS_OF_TESTS["odd"]
     KEYS.save(VARIABLE, odd)
     assert redact(f"wrong: {odd}!") == "wrong: [key]!"
     providers.make("groq", {"GROQ_API_KEY": odd[::-1]}, {"groq": "http://h/v1"})
@@ -264,7 +265,7 @@ def shell(real_client, tmp_path):
 def test_the_magic_asks_unseen_and_says_where_the_key_is(
     backend, place, shell, monkeypatch, capsys, tmp_path
 ):
-    """`login` asks without echo; nothing shows the key; doctor names its place; `logout` forgets."""
+    """`login` asks without echo; nothing shows the key; doctor names its place."""
     keyring.set_keyring(backend())
     monkeypatch.setattr(getpass, "getpass", lambda prompt: KEY if VARIABLE in prompt else "")
     assert shell.run_cell("%llm_batch login openai", store_history=True).success

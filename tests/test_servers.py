@@ -5,7 +5,7 @@ import json
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from support import mark, until
+from support import KEYS, mark, until
 
 from jupyter_llm_batch import Outcome, Settings, pricing, providers
 from jupyter_llm_batch.errors import Undecided, UsageProblem
@@ -20,7 +20,7 @@ GROQ = "groq:llama-3.3-70b"
 @pytest.fixture
 def azure(sim):
     """The variables that make the simulator an Azure resource."""
-    return {"AZURE_OPENAI_ENDPOINT": f"{sim.url}/azure/", "AZURE_OPENAI_API_KEY": "sim-azure-key"}
+    return {"AZURE_OPENAI_ENDPOINT": f"{sim.url}/azure/", "AZURE_OPENAI_API_KEY": KEYS["azure"]}
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_hashes_name_the_provider():
 
 def test_a_configured_server_answers_in_python(make_client, servers, sim):
     """``groq:MODEL`` goes to the configured server with the key in GROQ_API_KEY."""
-    client = make_client(environ={"GROQ_API_KEY": "sim-groq"}, settings=servers)
+    client = make_client(environ={"GROQ_API_KEY": KEYS["groq"]}, settings=servers)
     handle = client.submit("Say {{ item }}", name="x", over=["a"], model=GROQ).wait(60)
     assert mark("Say a") in handle.answers()[0]
     job = client.store.jobs(handle.id)[0]
@@ -174,7 +174,7 @@ def test_a_configured_server_answers_in_a_notebook(make_client, sim, monkeypatch
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
     try:
         book = extension._loaded[id(shell)][0].commands().book
-        book.use(make_client(environ={"GROQ_API_KEY": "sim-groq"}))
+        book.use(make_client(environ={"GROQ_API_KEY": KEYS["groq"]}))
         url = f"{sim.url}/openai/v1"
         assert shell.run_cell(f"%config LLMBatch.servers = {{'groq': {url!r}}}").success
         cell = f'%%llm_batch x -m {GROQ} --over ["a"] --wait\nSay {{{{ item }}}}'
@@ -184,7 +184,7 @@ def test_a_configured_server_answers_in_a_notebook(make_client, sim, monkeypatch
         assert shell.run_cell("%llm_batch doctor").success
         said = capsys.readouterr().out
         assert "groq key" in said
-        assert "sim-groq" not in said
+        assert KEYS["groq"] not in said
     finally:
         extension.unload(shell)
         shell.history_manager.end_session()
@@ -192,7 +192,7 @@ def test_a_configured_server_answers_in_a_notebook(make_client, sim, monkeypatch
 
 def test_old_results_are_read_when_the_server_is_gone(make_client, servers):
     """Answers, frames and the dashboard's line of a server that is configured no more."""
-    client = make_client(environ={"GROQ_API_KEY": "sim-groq"}, settings=servers)
+    client = make_client(environ={"GROQ_API_KEY": KEYS["groq"]}, settings=servers)
     client.submit("Say {{ item }}", name="x", over=["a"], model=GROQ).wait(60)
     client.close()
     later = make_client(environ={})
@@ -206,7 +206,7 @@ def test_old_results_are_read_when_the_server_is_gone(make_client, servers):
 def test_a_batch_of_a_server_that_is_gone_is_paused(make_client, servers, sim):
     """Under way at a server that is configured no more: it waits, says why, and goes on later."""
     sim.behave(seconds=1000)
-    environ = {"GROQ_API_KEY": "sim-groq"}
+    environ = {"GROQ_API_KEY": KEYS["groq"]}
     client = make_client(environ=environ, settings=servers)
     handle = client.submit("Say {{ item }}", name="x", over=["a"], model=GROQ)
     until(lambda: handle.snapshot().safe_to_close)

@@ -19,6 +19,7 @@ from ..errors import (
     Incomplete,
     KeyRefused,
     LLMBatchError,
+    ProviderError,
     Refused,
     Unclear,
     UsageProblem,
@@ -30,7 +31,7 @@ from . import openai_results as results
 from . import openai_wire as wire
 from .addresses import normalised
 from .base import Encoder, Limits
-from .translation import from_status, from_transport, one_line, retry_after
+from .translation import from_status, from_transport, hushed, one_line, retry_after
 
 if TYPE_CHECKING:
     from httpx2 import Timeout
@@ -341,12 +342,11 @@ async def translate(
     try:
         yield
     except openai.APIStatusError as exc:
-        # A traceback shows what an error came from, and here that may quote the key.
-        raise _from_answer(exc, who, key_hint) from None
+        raise hushed(_from_answer(exc, who, key_hint), exc) from None
     except openai.APIConnectionError as exc:
-        raise from_transport(exc.__cause__ or exc, who, base_url_variable) from None
+        raise hushed(from_transport(exc.__cause__ or exc, who, base_url_variable), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, base_url_variable) from None
+        raise hushed(from_transport(exc, who, base_url_variable), exc) from None
     except (openai.OpenAIError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no OpenAI answer ({type(exc).__name__}): "
@@ -354,7 +354,7 @@ async def translate(
         ) from exc
 
 
-def _from_answer(exc: Any, who: str, key_hint: str) -> LLMBatchError:
+def _from_answer(exc: Any, who: str, key_hint: str) -> ProviderError:
     body = exc.body
     error = body if isinstance(body, dict) else {}
     message = error.get("message")
