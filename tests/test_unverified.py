@@ -75,7 +75,6 @@ def test_a_server_on_this_machine_proves_nothing(sim):
 def test_the_live_tests_run_through(sim):
     """Against the simulator, where asked for, each runs to its end, and none passes."""
     done, outcomes = run(**simulated(sim), LLM_BATCH_LIVE_SIMULATED="1")
-    ran = re.findall(r"SKIPPED.*ran through", done.stdout)
-    assert not [name for name, outcome in outcomes if outcome in {"FAILED", "ERROR"}], done.stdout
-    assert sum(map(len, ran)) > 0
-    assert sim.requests()
+    assert {outcome for _, outcome in outcomes} == {"SKIPPED"}, done.stdout
+    ran = sum(int(count) for count in re.findall(r"SKIPPED \[(\d+)\] .*ran through", done.stdout))
+    assert ran == len(live_tests()) - 1  # one needs a batch of weeks ago
