@@ -40,7 +40,7 @@ class _RequestCounts(msgspec.Struct):
 class _BatchObject(msgspec.Struct):
     id: str
     status: str
-    endpoint: str = ""
+    endpoint: str | None = None  # null in some of Azure's answers
     model: str | None = None
     input_file_id: str | None = None
     errors: _Errors | None = None
@@ -102,7 +102,7 @@ def _remote(batch: _BatchObject) -> Remote:
         error=_explain(batch.errors),
         keep_until=ended + _RETENTION if ended else None,
         rest=_rest(batch),
-        endpoint=kind(batch.endpoint) or "chat",
+        endpoint=kind(batch.endpoint or "") or "chat",
         model=batch.model,
         input=batch.input_file_id,
     )
