@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .session import adopt as adopt
     from .session import batches as batches
     from .session import get as get
+    from .session import login as login
+    from .session import logout as logout
     from .session import simulate as simulate
     from .session import submit as submit
     from .settings import Settings as Settings
@@ -48,6 +50,8 @@ _HOMES = {
     "adopt": "session",
     "batches": "session",
     "get": "session",
+    "login": "session",
+    "logout": "session",
     "simulate": "session",
     "submit": "session",
 }

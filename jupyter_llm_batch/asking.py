@@ -167,7 +167,7 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
             cache=cache,
             prefix=prefix,
         ),
-        model=providers.qualify(model) if model else "",
+        model=providers.qualify(model, settings.servers) if model else "",
         models=None if route is None or rows is None else routing.models(route, rows),
         retries=settings.retry if retry is None else retry,
         reasks=settings.reask if reask is None else reask,
@@ -178,9 +178,9 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
     )
 
 
-def lanes(ask: Ask, adapters: Callable[[str], Adapter]) -> Lanes:
+def lanes(ask: Ask, adapters: Callable[[str], Adapter], servers: Mapping[str, str]) -> Lanes:
     """Return how the models of `ask` are asked."""
-    return Lanes(adapters, providers.qualify, ask.recipe, HASH)
+    return Lanes(adapters, lambda model: providers.qualify(model, servers), ask.recipe, HASH)
 
 
 def reused(options: Options) -> list[str]:

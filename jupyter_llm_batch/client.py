@@ -8,7 +8,6 @@ import concurrent.futures
 import contextlib
 import hashlib
 import keyword
-import os
 import threading
 import time
 from collections import Counter
@@ -24,19 +23,21 @@ from .background import Background
 from .earlier import Earlier
 from .errors import LLMBatchError, NotFound, ProviderError, UsageProblem
 from .handle import BatchHandle
+from .keys import Chain
 from .lifecycle import Policy
 from .models import Batch, Snapshot, Usage
 from .poller import Poller
 from .pricing import Cost
 from .providers.base import Adapter
 from .settings import Settings, this_notebook
+from .spool import Lanes
 from .store import Store
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
 
 #: Variables that choose account and server; when one changes, adapters are made anew.
-_ACCOUNT_VARIABLES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
+_SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,8 @@ class Client:
     Parameters
     ----------
     environ
-        Keys and base URLs, under the SDKs' own names; ``os.environ`` by default.
+        Keys and base URLs, under the SDKs' own names; by default ``os.environ``, and keys that are
+        not in it from where `keys` finds them.
     folder
         The journal's folder; by default `Settings.folder`.
     notebook
@@ -107,7 +109,8 @@ class Client:
         policy: Policy | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.environ = os.environ if environ is None else environ
+        self.keys = Chain(environ)
+        self.environ = self.keys.environ
         self.settings = settings or Settings()
         self.notebook = notebook or this_notebook()
         self.simulated = simulated
@@ -160,7 +163,12 @@ class Client:
         for job, _ in plan.jobs:
             sizes[job.provider, job.model] += job.bytes - plan.encoded.get(job.number, 0)
         costs = [
-            pricing.cost(provider, model, Usage(input=size // 4))
+            pricing.cost(
+                provider,
+                model,
+                Usage(input=size // 4),
+                url=self.adapter(provider).account(b"").base_url,
+            )
             for (provider, model), size in sizes.items()
         ]
         known = [cost for cost in costs if cost is not None]
@@ -196,10 +204,10 @@ class Client:
         check_name(name)
         ask = asking.ask(text, name, options, self.settings)
         if ask.model:
-            asking.lanes(ask, self.adapter).of(ask.model)  # the cell that errs is told
+            self._lanes(ask).of(ask.model)  # the cell that errs is told
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
-            simulated=self.simulated,
+            simulated=self.simulated, servers=self.settings.servers,
         )  # fmt: skip
 
     def drop_draft(self, name: str) -> bool:
@@ -221,6 +229,10 @@ class Client:
         """Remember the class of a batch's schema, found again after a restart."""
         self._kinds.setdefault((batch.name, batch.recipe.schema_name), kind)
 
+    def _lanes(self, ask: submission.Ask) -> Lanes:
+        """Return how the models of `ask` are asked; whoever submits may be asked for a key."""
+        return asking.lanes(ask, lambda name: self.adapter(name, ask=True), self.settings.servers)
+
     def _plan(self, ask: submission.Ask, options: Options, *, dry: bool = False) -> submission.Plan:
         versions = self._versions(ask.name)
         same_name = [] if options.get("resubmit") else versions
@@ -232,7 +244,7 @@ class Client:
         return submission.plan(
             self.store,
             ask,
-            asking.lanes(ask, self.adapter),
+            self._lanes(ask),
             notebook=self.notebook,
             now=self._clock(),
             simulated=self.simulated,
@@ -332,10 +344,10 @@ class Client:
         """
         check_name(name)
         provider, _, remote_id = remote.partition(":")
-        if not remote_id or provider not in providers.names():
-            known = ", ".join(f"{each}:ID" for each in providers.names())
+        if not remote_id or provider not in providers.names(self.settings.servers):
+            known = ", ".join(f"{each}:ID" for each in providers.names(self.settings.servers))
             raise UsageProblem(f"{remote!r} names no provider's batch: write one of {known}")
-        adapter = self.adapter(provider)
+        adapter = self.adapter(provider, ask=True)
         adapter.check_key()
         if remote_id in self.store.remote_ids(provider):
             raise UsageProblem(f"{remote} is known here already: `%llm_batch history --all`")
@@ -377,7 +389,12 @@ class Client:
             if not self.simulated and (self.store.folder / "simulated").exists():
                 hint += "; simulated batches are found after `%llm_batch simulator`"
             raise NotFound(f"no batch {name!r} in this notebook{hint}")
-        return BatchHandle(self, max(found, key=lambda batch: batch.used_at).id)
+        batch = max(found, key=lambda batch: batch.used_at)
+        if batch.finished_at is None:
+            # Whoever asks for a batch may be asked for its key, unlike the background.
+            for provider in {job.provider for job in self.store.jobs(batch.id)}:
+                self.keys.variables(providers.key_variables(provider), ask=True)
+        return BatchHandle(self, batch.id)
 
     def batches(self, *, everywhere: bool = False) -> list[BatchHandle]:
         """Return the batches of this notebook (or of all notebooks), oldest first."""
@@ -448,18 +465,22 @@ class Client:
         for listener in self._listeners:
             listener(snapshot)
 
-    def adapter(self, name: str) -> Adapter:
-        """Return the adapter of a provider under the present keys and base URLs."""
-        present = hash(
-            tuple(
-                (key, value)
-                for key, value in self.environ.items()
-                if key.startswith(_ACCOUNT_VARIABLES)
-            )
-        )
+    def adapter(self, name: str, *, ask: bool = False) -> Adapter:
+        """Return the adapter of a provider under the present keys and base URLs.
+
+        Parameters
+        ----------
+        ask
+            The user has just asked for this provider; see `Keys.find`.
+        """
+        environ = self.keys.variables(providers.key_variables(name), ask=ask)
+        servers = self.settings.servers
+        own = providers.key_variables(name)[0].removesuffix("API_KEY")
+        account = [(key, environ[key]) for key in environ if key.startswith((*_SDKS, own))]
+        present = hash((tuple(account), servers.get(name)))
         known = self._adapters.get(name)
         if known is None or known[0] != present:
-            known = (present, providers.make(name, dict(self.environ)))
+            known = (present, providers.make(name, environ, servers))
             self._adapters[name] = known
         return known[1]
 
@@ -479,6 +500,11 @@ class Client:
                 )
                 self._running = self.background.call(self._poller.run())
             return self._poller
+
+    def wake(self) -> None:
+        """Have everything looked at now, if anything is driven at all."""
+        if self._poller is not None:
+            self.background.soon(self._poller.wake)
 
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""

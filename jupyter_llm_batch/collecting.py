@@ -128,9 +128,11 @@ class Reconciler:
     def total_cost(self) -> Cost | None:
         """Return what the rows cost, None when a price is unknown."""
         total = Cost()
+        url = self._job.account.base_url if self._job.account is not None else ""
         for model in {*self.usage, *(model for model, _ in self.long)}:
             long = [usage for owner, usage in self.long if owner == model]
-            part = cost(self._job.provider, model, self.usage.get(model, Usage()), long)
+            usage = self.usage.get(model, Usage())
+            part = cost(self._job.provider, model, usage, long, url=url)
             if part is None:
                 return None
             total += part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -32,7 +32,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     dedupe: bool = False
 
 
-def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulated: bool) -> int:
+def add(
+    store: Store,
+    ask: Ask,
+    *,
+    key: str,
+    notebook: str,
+    now: float,
+    simulated: bool,
+    servers: Mapping[str, str],
+) -> int:
     """Write what a cell contributes; return how many cells are collected."""
     draft = _find(store, notebook, ask.name)
     if draft is None:
@@ -62,7 +71,7 @@ def add(store: Store, ask: Ask, *, key: str, notebook: str, now: float, simulate
         for content in ask.contents:
             line: Any = content
             if models is not None:
-                model = _model(models, ask.model, count, left_out=content is None)
+                model = _model(models, ask.model, count, servers, left_out=content is None)
                 line = (model, content)
             writer.write(_encode(line) + b"\n")
             count += 1
@@ -134,10 +143,13 @@ def drop(store: Store, *, notebook: str, name: str) -> bool:
     return True
 
 
-def _model(models: Iterator[Any], default: str, row: int, *, left_out: bool) -> str:
+def _model(
+    models: Iterator[Any], default: str, row: int, servers: Mapping[str, str], *, left_out: bool
+) -> str:
     try:
         named = next(models)
-        return "" if left_out else providers.qualify(routing.model_name(named, default))
+        name = "" if left_out else routing.model_name(named, default)
+        return "" if left_out else providers.qualify(name, servers)
     except UsageProblem as problem:
         raise UsageProblem(f"row {row}: {problem}") from None
 

@@ -20,7 +20,8 @@
     └── IllegalEvent        us: a defect in the lifecycle
 
 A message is one line that says what to do. It never contains a key: providers echo parts of keys
-in their 401 bodies, so every message that comes from outside goes through `redact`.
+in their 401 bodies, so every message that comes from outside goes through `redact`. Keys of no
+known form are told to it by `conceal`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class ProviderError(LLMBatchError):
     ) -> None:
         super().__init__(redact(message))
         self.status = status
-        self.code = code
+        self.code = None if code is None else redact(code)
         self.retry_after = retry_after
 
 
@@ -140,10 +141,24 @@ _SECRETS = re.compile(
     | (?<=-api-key":\s")[^"]+ | (?<=-api-key':\s')[^']+    # and in a dict
     | \b(?:sk|pk|rk|sess|ak|sim)-[A-Za-z0-9_*.\-]{6,}      # OpenAI, Anthropic, the simulator
     | \bAIza[A-Za-z0-9_*\-]{6,} | \bAQ\.[A-Za-z0-9_\-]{6,}  # Google
+    | [A-Za-z0-9_.\-]+\*{3,}[A-Za-z0-9_.\-*]*              # masked by the provider, whosoever
     """
 )
 
+#: Shorter ones are words as well, and no real key is that short.
+_SHORTEST_KEY = 8
+_concealed: tuple[str, ...] = ()
+
+
+def conceal(key: str) -> None:
+    """Have `redact` replace this key, whatever it looks like."""
+    global _concealed  # noqa: PLW0603 - replaced as a whole, since other threads read it
+    if len(key) >= _SHORTEST_KEY and key not in _concealed:
+        _concealed = tuple(sorted((*_concealed, key), key=len, reverse=True))
+
 
 def redact(text: str) -> str:
-    """Return `text` with everything that looks like a key or a part of one replaced."""
+    """Return `text` with everything that is, or looks like, a key or a part of one replaced."""
+    for key in _concealed:
+        text = text.replace(key, "[key]")
     return _SECRETS.sub("[key]", text)

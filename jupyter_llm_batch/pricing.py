@@ -30,7 +30,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 LINEAR = 100_000
 
 
-def cost(provider: str, model: str, usage: Usage, long: Sequence[Usage] = ()) -> Cost | None:
+#: The providers whose names are also those of the price data.
+_PRICED = frozenset({"anthropic", "azure", "google", "openai"})
+
+
+def cost(
+    provider: str, model: str, usage: Usage, long: Sequence[Usage] = (), *, url: str = ""
+) -> Cost | None:
     """Return the cost of requests, or None when the model's batch price is not known.
 
     genai-prices silently charges the full price for a model without a batch variant; that would
@@ -43,13 +49,31 @@ def cost(provider: str, model: str, usage: Usage, long: Sequence[Usage] = ()) ->
         one sum by genai-prices they would land in a long-context tier.
     long
         The longer requests, one by one.
+    url
+        The server's base URL, by which the prices of a provider are found that is none of ours:
+        its name says nothing, since a user chose it.
     """
+    if provider not in _PRICED:
+        provider = _owner(url)
+        if not provider:
+            return None
     batch = _total(provider, model, usage, long, "batch")
     realtime = _total(provider, model, usage, long, None)
     fallback = _rates(provider, model, "batch") == _rates(provider, model, None)
     if batch is None or realtime is None or fallback:
         return None
     return Cost(batch=batch, realtime=realtime)
+
+
+@lru_cache(maxsize=64)
+def _owner(url: str) -> str:
+    """Return the price data's name of the provider whose API is at `url`; empty when unknown."""
+    from genai_prices import data_snapshot
+
+    try:
+        return str(data_snapshot.get_snapshot().find_provider(None, None, url).id) if url else ""
+    except LookupError:
+        return ""
 
 
 def _total(

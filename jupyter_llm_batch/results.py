@@ -21,7 +21,7 @@ from .submission import LEFT_OUT, ROWS_FILE
 @cache
 def _reader(provider: str) -> providers.Adapter:
     """Return an adapter for its pure half; it has no key and connects to nothing."""
-    return providers.make(provider, {})
+    return providers.reader(provider)
 
 
 def read(store: Store, batch: Batch) -> list[Result | None]:

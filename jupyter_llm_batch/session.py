@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from . import keys, providers
 from .asking import Options
 from .client import Client
+from .errors import UsageProblem
 from .handle import BatchHandle
 from .lifecycle import Policy
 from .settings import Settings
@@ -80,6 +82,56 @@ def simulated(settings: Settings, *, notebook: str) -> Client:
         simulated=True,
         policy=SIMULATED_PACE,
     )
+
+
+def login(provider: str, key: str | None = None) -> str:
+    """Keep a provider's key: in the system's keyring when there is one, else for this process.
+
+    Parameters
+    ----------
+    provider
+        Its name, as in ``provider:model``.
+    key
+        The key; without it, it is asked for and not shown.
+
+    Returns
+    -------
+    str
+        Where the key is now: ``"keyring"`` or ``"this kernel"``.
+    """
+    variable = _variable(provider)
+    place = keys.KEYS.save(variable, keys.check(_asked(variable) if key is None else key))
+    current().wake()
+    return place
+
+
+def logout(provider: str) -> list[str]:
+    """Forget a provider's key here and in the keyring; return where it was."""
+    places = keys.KEYS.drop(_variable(provider))
+    current().wake()
+    return places
+
+
+def _variable(provider: str) -> str:
+    known = providers.names(current().settings.servers)
+    if provider not in known:
+        raise UsageProblem(f"unknown provider {provider!r}: known are {', '.join(known)}")
+    return providers.key_variables(provider)[0]
+
+
+def _asked(variable: str) -> str:
+    import getpass
+    import warnings
+
+    with warnings.catch_warnings():
+        # Where the terminal cannot hide what is typed, nothing is typed.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass(f"{variable}: ")
+        except (EOFError, OSError, RuntimeError, getpass.GetPassWarning):
+            raise UsageProblem(
+                f"nobody can be asked here: set {variable} in the environment"
+            ) from None
 
 
 def submit(text: str | None = None, *, name: str, **options: Unpack[Options]) -> BatchHandle:

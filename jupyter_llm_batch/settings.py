@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -31,6 +32,9 @@ class Settings:
         Have files deleted at the provider when all answers are collected.
     keep_days
         Days after which local data of ended batches is forgotten on load; 0 keeps it for ever.
+    servers
+        OpenAI-compatible servers: names for ``name:model`` and their base URLs. The key of a server
+        ``groq`` is ``GROQ_API_KEY``.
     """
 
     model: str = ""
@@ -42,6 +46,7 @@ class Settings:
     notify: str = ""
     delete_uploads: bool = False
     keep_days: float = 0.0
+    servers: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self) -> Path:
         """Return the folder of the journal."""

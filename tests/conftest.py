@@ -1,10 +1,17 @@
-"""What the tests share: a simulator, clients on it, and a shell with the magics."""
+"""What the tests share: a simulator, clients on it, and a search for keys after the last test."""
 
+import leaks
 import pytest
 from support import FAST
 
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.simulator import Simulator
+
+
+def pytest_configure(config):
+    """Have the run searched for keys at its end; among xdist's processes by the first."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(leaks.Search(config), "search-for-keys")
 
 
 @pytest.fixture

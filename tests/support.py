@@ -20,3 +20,16 @@ def until(condition, *, seconds=60.0):
     while not condition():
         assert time.monotonic() < end, f"still not so after {seconds:g} s"
         time.sleep(0.01)
+
+
+#: The fake keys of the tests. When a run ends it is searched for them, see leaks.py: a test that
+#: takes one from here may not leave it in a file, an output or a log.
+KEYS = {
+    "openai": "sim-0penAiKey0fTheTests7x",
+    "anthropic": "sim-ant-Anthr0picKey0fTests",
+    "google": "sim-AIza-Go0gleKey0fTheTests",
+    "azure": "sim-AzureKeyOfTheTests77",
+    "groq": "sim-gsk-Gr0qKey0fTheTests",
+    "odd": "0a1b2c3dZZZZ9f8e7d6c0011",  # no form by which anybody would know it as a key
+    "login": "sim-L0ginKey0fTheTests42",
+}

@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["models", "pictures"],
     ["settings", "schemas", "planning", "lifecycle", "sources", "cells", "values", "media_types"],
-    ["pricing", "lease"],
+    ["pricing", "lease", "keys"],
     ["templating", "progress", "collecting", "snapshots", "payloads"],
     ["prompts", "answers", "store", "providers"],
     ["frames", "earlier", "spool", "media"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from .. import keys, providers, session
 from ..asking import Options
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
@@ -68,6 +69,8 @@ class Commands:
             "history": self._history,
             "forget": self._forget,
             "export": self._export,
+            "login": self._login,
+            "logout": self._logout,
             "doctor": self._doctor,
             "simulator": self._simulator,
             "help": lambda _: print(LINE_HELP),
@@ -189,6 +192,40 @@ class Commands:
     def _doctor(self, found: list[str]) -> None:
         Parser("%llm_batch doctor").parse(found)
         doctor.report(self.book)
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def _login(self, found: list[str]) -> None:
+        provider = self._provider("login", found)
+        place = session.login(provider)
+        variable = providers.key_variables(provider)[0]
+        if place == keys.KEYRING:
+            print(f"{variable} is saved in the keyring of this computer")
+        else:
+            print(f"{variable} is kept for this kernel only: there is no keyring here")
+        if self.book.client.keys.origin([variable]) not in {place, ""}:
+            print(f"but what the environment has as {variable} goes first")
+
+    def _logout(self, found: list[str]) -> None:
+        provider = self._provider("logout", found)
+        places = session.logout(provider)
+        variable = providers.key_variables(provider)[0]
+        if places:
+            print(f"{variable} is forgotten ({', '.join(places)})")
+        else:
+            print(f"{variable} was not kept by a login")
+        if origin := self.book.client.keys.origin([variable]):
+            print(f"it is still found in: {origin}")
+
+    def _provider(self, command: str, found: list[str]) -> str:
+        _ = self.book.client  # the one whose servers are meant
+        if len(found) != 1:
+            # Nothing of the line is repeated: a key may be in it.
+            raise UsageProblem(
+                f"%llm_batch {command} PROVIDER and nothing else: a key in the line would stay in "
+                "the history; it is asked for"
+            )
+        return found[0]
 
     # -- waiting and binding -----------------------------------------------------------------------
 

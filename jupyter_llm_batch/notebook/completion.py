@@ -76,6 +76,10 @@ def _candidates(
         return cell_parser().options() if done or fragment.startswith("-") else _names(magics)
     if not done:
         return [*magics.commands().commands, "--all"]
+    if done[0] in {"login", "logout"} and len(done) == 1:
+        from .. import providers
+
+        return providers.names(magics.config.settings().servers)
     if done[0] in _NAMED and len(done) == 1:
         return _names(magics)
     if done[0] == "run":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Bool, Dict, Float, Integer, Unicode
 from traitlets.config import Configurable
 
 from ..settings import Settings
@@ -34,6 +34,12 @@ class LLMBatch(Configurable):
     keep_days = Float(
         0.0, min=0.0, help="forget ended batches of this notebook after so many days; 0: never"
     ).tag(config=True)
+    servers = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="OpenAI-compatible servers: {'groq': 'https://.../v1'} makes groq:MODEL usable with "
+        "the key in GROQ_API_KEY",
+    ).tag(config=True)
 
     def settings(self) -> Settings:
         """Return the present values."""
@@ -47,4 +53,5 @@ class LLMBatch(Configurable):
             notify=self.notify,
             delete_uploads=self.delete_uploads,
             keep_days=self.keep_days,
+            servers=dict(self.servers),
         )

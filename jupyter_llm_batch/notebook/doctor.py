@@ -21,12 +21,16 @@ def report(book: Book) -> None:
     """Display the state of everything a batch needs; keys are never shown."""
     client = book.client
     rows: list[list[str]] = []
-    for name in providers.names():
+    for name in providers.names(client.settings.servers):
         try:
-            adapter = client.adapter(name)
+            adapter = client.adapter(name, ask=True)
             adapter.check_key()
             account = adapter.account(client.store.salt())
-            rows.append([f"{name} key", "present", f"server {account.base_url}"])
+            origin = client.keys.origin(providers.key_variables(name))
+            if client.simulated and client.keys.closed:
+                origin = "simulated"
+            origin = origin or "none needed"
+            rows.append([f"{name} key", "present", f"{origin}; server {account.base_url}"])
         except UsageProblem as problem:
             rows.append([f"{name} key", "missing", str(problem)])
         except LLMBatchError as problem:

@@ -106,6 +106,9 @@ Look after batches.
                                       notebook); the same cell then pays again
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
                                       input's columns
+    %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
+                                      there is one, else for this kernel
+    %llm_batch logout PROVIDER        forgets the key of a login
     %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
@@ -118,5 +121,12 @@ Defaults: `%config LLMBatch` shows and sets them, for example
 `delete_uploads = True` files are deleted at the provider once all answers are collected (OpenAI:
 input and results, Anthropic: the batch, Google: the input); `keep_days = 90` forgets ended
 batches of this notebook on load, never unfinished ones or answers that nobody has looked at.
-From a terminal: `jupyter llm-batch --help`. Keys are the SDKs' own variables: OPENAI_API_KEY.
+From a terminal: `jupyter llm-batch --help`.
+
+Keys are the SDKs' own variables (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY; for azure:
+AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT, its models are deployments), looked for in the
+environment, in Colab's secrets, and in the keyring when the package `keyring` is installed.
+
+Any OpenAI-compatible server with a batch API, its key in GROQ_API_KEY:
+%config LLMBatch.servers = {'groq': 'https://api.groq.com/openai/v1'}, then -m groq:MODEL
 """

@@ -1,4 +1,7 @@
-"""The providers: one module each, found by name; third parties register by entry point."""
+"""The providers: one module each, found by name; third parties register by entry point.
+
+Besides them, any OpenAI-compatible server that the settings name is a provider of that name.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,25 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
-from ..errors import UsageProblem
+from ..errors import UsageProblem, conceal
 from .base import Adapter, Encoder, Limits
 
-__all__ = ["Adapter", "Encoder", "Limits", "make", "names", "qualify"]
+__all__ = ["Adapter", "Encoder", "Limits", "key_variables", "make", "names", "qualify", "reader"]
 
 GROUP = "jupyter_llm_batch.providers"
 
 _BUILT_IN = {
     "anthropic": ".anthropic:Anthropic",
+    "azure": ".azure:Azure",
     "google": ".google:Google",
     "openai": ".openai:OpenAI",
+}
+
+#: Where a key may be, the customary place first; ``NAME_API_KEY`` for all others.
+_KEYS = {
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    "azure": ("AZURE_OPENAI_API_KEY",),
+    "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
 }
 
 #: Model names that everybody knows, so that the provider need not be typed.
@@ -28,27 +39,65 @@ _WELL_KNOWN = {
     "google": re.compile(r"(gemini-|gemma-|models/gemini-)"),
 }
 
+#: No server is configured.
+_NONE: Mapping[str, str] = {}
 
-def names() -> list[str]:
+
+def names(servers: Mapping[str, str] = _NONE) -> list[str]:
     """Return the names of all providers that can be used here."""
-    return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+    points = (point.name for point in entry_points(group=GROUP))
+    return sorted({*_BUILT_IN, *points, *servers})
 
 
-def make(name: str, environ: Mapping[str, str]) -> Adapter:
-    """Return the adapter of provider `name` for the keys and base URLs in `environ`."""
+def key_variables(name: str) -> tuple[str, ...]:
+    """Return the variables that may hold a provider's key; the first is the customary one."""
+    plain = re.sub(r"\W", "_", name).upper()
+    return _KEYS.get(name, (f"{plain}_API_KEY",))
+
+
+def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NONE) -> Adapter:
+    """Return the adapter of provider `name` for the keys and base URLs in `environ`.
+
+    Parameters
+    ----------
+    servers
+        OpenAI-compatible servers by name, see `Settings.servers`.
+    """
+    for variable in key_variables(name):
+        conceal(environ.get(variable, "").strip())
     if name in _BUILT_IN:
+        if name in servers:
+            raise UsageProblem(f"LLMBatch.servers: {name!r} is a provider of its own: rename it")
         module, _, attribute = _BUILT_IN[name].partition(":")
         factory = getattr(importlib.import_module(module, __name__), attribute)
+    elif name in servers:
+        from .compatible import Compatible
+
+        server: Adapter = Compatible(environ, name, servers[name])
+        return server
     else:
         found = [point for point in entry_points(group=GROUP) if point.name == name]
         if not found:
-            raise UsageProblem(_unknown(name))
+            raise UsageProblem(_unknown(name, servers))
         factory = found[0].load()
     adapter: Adapter = factory(environ)
     return adapter
 
 
-def qualify(model: str) -> str:
+def reader(name: str) -> Adapter:
+    """Return an adapter for its pure half, which needs no key.
+
+    A name that nobody knows any more was a server of the settings: its results are OpenAI's.
+    """
+    if name in names():
+        return make(name, {})
+    from .compatible import Compatible
+
+    forgotten: Adapter = Compatible({}, name, "")
+    return forgotten
+
+
+def qualify(model: str, servers: Mapping[str, str] = _NONE) -> str:
     """Return `model` as ``provider:model``; a bare well-known name finds its provider.
 
     Raises
@@ -58,20 +107,23 @@ def qualify(model: str) -> str:
     """
     model = model.strip()
     provider, colon, rest = model.partition(":")
-    if colon and provider in names() and rest:
+    if colon and provider in names(servers) and rest:
         return model
     for owner, pattern in _WELL_KNOWN.items():
         if pattern.match(model):
             if owner not in names():
-                raise UsageProblem(_unknown(owner))
+                raise UsageProblem(_unknown(owner, servers))
             return f"{owner}:{model}"
     if colon and rest:
-        raise UsageProblem(_unknown(provider))
-    known = ", ".join(f"{name}:MODEL" for name in names())
+        raise UsageProblem(_unknown(provider, servers))
+    known = ", ".join(f"{name}:MODEL" for name in names(servers))
     raise UsageProblem(f"unknown model {model!r}: write it with its provider ({known})")
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), names(), n=1)
+def _unknown(name: str, servers: Mapping[str, str]) -> str:
+    near = difflib.get_close_matches(name.lower(), names(servers), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown provider {name!r}{hint}: known are {', '.join(names())}"
+    return (
+        f"unknown provider {name!r}{hint}: known are {', '.join(names(servers))}; "
+        f"%config LLMBatch.servers = {{{name!r}: 'https://…/v1'}} adds an OpenAI-compatible server"
+    )

@@ -13,6 +13,14 @@ def normalised(url: str, variable: str) -> str:
         parts = urlsplit(url)
     except ValueError as exc:
         raise UsageProblem(f"{variable} is no usable address ({exc}): {url!r}") from exc
+    if parts.username or parts.password:
+        raise UsageProblem(f"{variable} holds a user or password: it is no place for secrets")
     return parts._replace(
         scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
     ).geturl()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` is on this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")

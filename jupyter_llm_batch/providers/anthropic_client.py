@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LLMBatchError, Unclear
-from .translation import from_status, from_transport, retry_after
+from ..errors import ProviderError, Unclear
+from .translation import from_status, from_transport, hushed, retry_after
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -75,11 +75,11 @@ async def translate(who: str) -> AsyncIterator[None]:
     try:
         yield
     except anthropic.APIStatusError as exc:
-        raise _from_answer(exc, who) from exc
+        raise hushed(_from_answer(exc, who), exc) from None
     except anthropic.APIConnectionError as exc:
-        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from exc
+        raise hushed(from_transport(exc.__cause__ or exc, who, BASE_URL), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, BASE_URL) from exc
+        raise hushed(from_transport(exc, who, BASE_URL), exc) from None
     except (anthropic.AnthropicError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no Anthropic answer ({type(exc).__name__}): "
@@ -87,7 +87,7 @@ async def translate(who: str) -> AsyncIterator[None]:
         ) from exc
 
 
-def _from_answer(exc: Any, who: str) -> LLMBatchError:
+def _from_answer(exc: Any, who: str) -> ProviderError:
     message = exc.api_message
     if not isinstance(message, str):
         # Pages of proxies are HTML; their status says as much as they do.

@@ -24,6 +24,7 @@ class Adapter(Protocol):
 
     Constructed as ``Adapter(environ)`` where `environ` is a mapping like ``os.environ`` that
     holds the SDK's own variables (keys, base URLs); the SDK is imported on first network use.
+    A key of ``NAME_API_KEY`` is put there wherever the client found it; `errors.redact` knows it.
     All network methods raise only `errors.ProviderError` and its subclasses or `Incomplete`.
     """
 
@@ -104,7 +105,10 @@ class Adapter(Protocol):
         ...
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
-        """Stream one part of the results, verbatim, into `sink`; `Incomplete` if cut short."""
+        """Stream one part of the results, verbatim, into `sink`.
+
+        `Incomplete` (or `Unclear`) if it is cut short: it is fetched again from the beginning.
+        """
         ...
 
     async def forget(self, job: Job) -> None:

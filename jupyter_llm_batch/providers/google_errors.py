@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..errors import KeyRefused, LLMBatchError, Unclear, Vanished
-from .translation import from_status, from_transport, one_line, retry_after
+from ..errors import KeyRefused, ProviderError, Unclear, Vanished
+from .translation import from_status, from_transport, hushed, one_line, retry_after
 
 BASE_URL = "GOOGLE_GEMINI_BASE_URL"
 
@@ -25,9 +25,9 @@ async def translate(who: str, key_hint: str) -> AsyncIterator[None]:
     try:
         yield
     except errors.APIError as exc:
-        raise _from_answer(exc, who, key_hint) from exc
+        raise hushed(_from_answer(exc, who, key_hint), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, BASE_URL) from exc
+        raise hushed(from_transport(exc, who, BASE_URL), exc) from None
     except (ValueError, LookupError, TypeError, errors.ContinuationInterruptedError) as exc:
         # The SDK raises plain errors for an upload without its headers, or a body of no JSON.
         raise Unclear(
@@ -36,7 +36,7 @@ async def translate(who: str, key_hint: str) -> AsyncIterator[None]:
         ) from exc
 
 
-def _from_answer(exc: Any, who: str, key_hint: str) -> LLMBatchError:
+def _from_answer(exc: Any, who: str, key_hint: str) -> ProviderError:
     message = exc.message if isinstance(exc.message, str) else ""
     if message.lstrip().startswith("<"):
         message = ""  # pages of proxies are HTML; their status says as much as they do

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import (
+    Busy,
     Incomplete,
     KeyRefused,
     LLMBatchError,
+    ProviderError,
     Refused,
     Unclear,
     UsageProblem,
@@ -29,7 +31,7 @@ from . import openai_results as results
 from . import openai_wire as wire
 from .addresses import normalised
 from .base import Encoder, Limits
-from .translation import from_status, from_transport, retry_after
+from .translation import from_status, from_transport, hushed, one_line, retry_after
 
 if TYPE_CHECKING:
     from httpx2 import Timeout
@@ -46,8 +48,10 @@ _MODELS_PAGE = "https://platform.openai.com/docs/models"
 _LIMITS = Limits(requests=50_000, bytes=190_000_000, line_bytes=190_000_000)
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+#: Azure says at the door that too many tokens are queued; OpenAI does so by a failed batch.
+_NO_ROOM = "token_limit_exceeded"
 #: Clocks differ: a listing is read this far beyond the moment asked for.
-_CLOCK_SKEW = 600.0
+CLOCK_SKEW = 600.0
 _PAGE = 100
 _PIECE = 1 << 20
 
@@ -62,15 +66,26 @@ class OpenAI:
         and ``OPENAI_PROJECT_ID`` are read from it and from nowhere else.
     """
 
-    name = wire.PROVIDER
+    name: str = wire.PROVIDER
+    key_variable: str = KEY
+    #: What names the server, for messages.
+    address_variable: str = BASE_URL
+    keys_page: str = _KEYS_PAGE
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._key = environ.get(KEY, "").strip()
-        self._base_url = normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
-        self._organization = environ.get("OPENAI_ORG_ID", "").strip()
-        self._project = environ.get("OPENAI_PROJECT_ID", "").strip()
+        self._key = environ.get(self.key_variable, "").strip()
+        self._base_url = self._address(environ)
+        self._organization, self._project = self._organisation(environ)
         self._client: AsyncOpenAI | None = None
         self._known_models: set[str] = set()
+
+    def _address(self, environ: Mapping[str, str]) -> str:
+        return normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
+
+    def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:
+        names = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+        organization, project = (environ.get(name, "").strip() for name in names)
+        return organization, project
 
     # -- pure ----------------------------------------------------------------------------------
 
@@ -88,7 +103,7 @@ class OpenAI:
 
     def meaning(self, recipe: Recipe, model: str) -> bytes:
         """Return the versioned record of what is meant."""
-        return wire.meaning(recipe, model)
+        return wire.meaning(recipe, model, self.name)
 
     def parse(self, line: bytes, endpoint: str) -> Result:
         """Read one line of an output or error file."""
@@ -103,9 +118,12 @@ class OpenAI:
     def check_key(self) -> None:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         if not self._key:
-            raise UsageProblem(f"{KEY} is not set: get a key at {_KEYS_PAGE}")
+            where = f"get a key at {self.keys_page}" if self.keys_page else "set it"
+            raise UsageProblem(f"{self.key_variable} is not set: {where}")
         if not (self._key.isascii() and self._key.isprintable()):
-            raise UsageProblem(f"{KEY} holds characters that no key has: copy it again")
+            raise UsageProblem(
+                f"{self.key_variable} holds characters that no key has: copy it again"
+            )
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""
@@ -138,12 +156,16 @@ class OpenAI:
         async with self._translated():
             answer = await self._connected().batches.with_raw_response.create(
                 input_file_id=upload_id,
-                endpoint=_literal(wire.path(job.endpoint)),
+                endpoint=_literal(self._endpoint(job)),
                 completion_window="24h",
                 metadata={objects.LABEL: label},
                 timeout=_timeout(read=120.0),
             )
             return objects.read_remote(answer.content)
+
+    def _endpoint(self, job: Job) -> str:
+        """Return what a create names as the endpoint."""
+        return wire.path(job.endpoint)
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
         """Look through the listing for the batch that carries `label`."""
@@ -166,7 +188,7 @@ class OpenAI:
         while True:
             page, more = await self._page(after)
             for remote in page:
-                if remote.created_at is not None and remote.created_at < since - _CLOCK_SKEW:
+                if remote.created_at is not None and remote.created_at < since - CLOCK_SKEW:
                     return
                 yield remote
             if not more or not page or page[-1].remote_id == after:
@@ -276,7 +298,8 @@ class OpenAI:
         return _MODELS_PAGE if self._base_url == _DEFAULT_URL else f"{self._base_url}/models"
 
     def _translated(self) -> AbstractAsyncContextManager[None]:
-        return translate(self._who)
+        hint = f"(check {self.key_variable}{': ' if self.keys_page else ''}{self.keys_page})"
+        return translate(self._who, self.address_variable, hint)
 
 
 def _client(key: str, base_url: str, organization: str, project: str) -> AsyncOpenAI:
@@ -314,7 +337,9 @@ def _literal(path: str) -> Any:
 
 
 @asynccontextmanager
-async def translate(who: str) -> AsyncIterator[None]:
+async def translate(
+    who: str, base_url_variable: str = BASE_URL, key_hint: str = f"(check {KEY}: {_KEYS_PAGE})"
+) -> AsyncIterator[None]:
     """Turn whatever the SDK, httpx2 or a strange answer raises into our errors."""
     import ssl
 
@@ -326,19 +351,19 @@ async def translate(who: str) -> AsyncIterator[None]:
     try:
         yield
     except openai.APIStatusError as exc:
-        raise _from_answer(exc, who) from exc
+        raise hushed(_from_answer(exc, who, key_hint), exc) from None
     except openai.APIConnectionError as exc:
-        raise from_transport(exc.__cause__ or exc, who, BASE_URL) from exc
+        raise hushed(from_transport(exc.__cause__ or exc, who, base_url_variable), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
-        raise from_transport(exc, who, BASE_URL) from exc
+        raise hushed(from_transport(exc, who, base_url_variable), exc) from None
     except (openai.OpenAIError, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no OpenAI answer ({type(exc).__name__}): "
-            f"check {BASE_URL}"
+            f"check {base_url_variable}"
         ) from exc
 
 
-def _from_answer(exc: Any, who: str) -> LLMBatchError:
+def _from_answer(exc: Any, who: str, key_hint: str) -> ProviderError:
     body = exc.body
     error = body if isinstance(body, dict) else {}
     message = error.get("message")
@@ -346,6 +371,10 @@ def _from_answer(exc: Any, who: str) -> LLMBatchError:
         # Pages of proxies are HTML; their status says as much as they do.
         message = body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
     named = {str(error[key]) for key in ("code", "type") if error.get(key) is not None}
+    if _NO_ROOM in named:
+        return Busy(
+            f"{who}: {one_line(message) or _NO_ROOM}", status=exc.status_code, code=_NO_ROOM
+        )
     return from_status(
         exc.status_code,
         message,
@@ -353,5 +382,5 @@ def _from_answer(exc: Any, who: str) -> LLMBatchError:
         code=exc.code or exc.type if error else None,
         quota=bool(named & _QUOTA_CODES),
         wait=retry_after(exc.response.headers, time.time()),
-        key_hint=f"(check {KEY}: {_KEYS_PAGE})",
+        key_hint=key_hint,
     )

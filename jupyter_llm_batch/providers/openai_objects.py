@@ -32,15 +32,15 @@ class _Errors(msgspec.Struct):
 
 
 class _RequestCounts(msgspec.Struct):
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
+    total: int | None = 0
+    completed: int | None = 0
+    failed: int | None = 0
 
 
 class _BatchObject(msgspec.Struct):
     id: str
     status: str
-    endpoint: str = ""
+    endpoint: str | None = None  # null in some of Azure's answers
     model: str | None = None
     input_file_id: str | None = None
     errors: _Errors | None = None
@@ -104,14 +104,15 @@ def _remote(batch: _BatchObject) -> Remote:
         # While it runs nobody knows its end: its creation gives the earliest possible date.
         keep_until=since + _RETENTION if since else None,
         rest=_rest(batch),
-        endpoint=kind(batch.endpoint) or "chat",
+        endpoint=kind(batch.endpoint or "") or "chat",
         model=batch.model,
         input=batch.input_file_id,
     )
 
 
 def _counts(counts: _RequestCounts) -> Counts:
-    return Counts(total=counts.total, done=counts.completed, failed=counts.failed)
+    # Azure has null for what it does not know yet.
+    return Counts(total=counts.total or 0, done=counts.completed or 0, failed=counts.failed or 0)
 
 
 def _label(metadata: dict[str, Any] | None) -> str | None:

@@ -195,11 +195,11 @@ def _raw_body(content: Content, shared: dict[str, Any]) -> dict[str, Any]:
     return {**shared, **content}
 
 
-def meaning(recipe: Recipe, model: str) -> bytes:
+def meaning(recipe: Recipe, model: str, provider: str = PROVIDER) -> bytes:
     """Return the record of what is meant; ``v1`` never changes for the same meaning."""
     params = {key: value for key, value in recipe.params.items() if key not in _CACHE_HINTS}
     record: dict[str, Any] = {
-        "provider": PROVIDER,
+        "provider": provider,
         "endpoint": kind(recipe.endpoint),
         "model": model,
         "system": recipe.system,

@@ -43,6 +43,16 @@ def from_transport(exc: BaseException, who: str, base_url_variable: str) -> Prov
     return Unclear(f"the connection to {who} was lost: {told}")
 
 
+def hushed(error: ProviderError, exc: BaseException) -> ProviderError:
+    """Return `error`, and silence the foreign exception that it came from.
+
+    That one may quote the key, and a traceback shows it: as the origin of ours (which `from None`
+    prevents) and, where variables are shown, as one.
+    """
+    exc.args = (f"see {type(error).__name__}",)
+    return error
+
+
 def from_status(
     status: int,
     message: str,

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from .anthropic import Anthropic
+from .azure import Azure
 from .behaviour import Behaviour
 from .engine import Clock, Engine
 from .fates import Fates
@@ -69,6 +70,7 @@ class World:
         uploads = Uploads(self.files, self.clock)
         self.providers: list[Provider] = [
             OpenAI(self._engine, self.files),
+            Azure(self._engine, self.files),
             Anthropic(self._engine, self.files),
             Google(self._engine, self.files, uploads),
             uploads,
