@@ -99,6 +99,9 @@ class BatchHandle:
     def results(self, *, partial: bool = False) -> list[Result | None]:
         """Return the result of every row in the order of the input.
 
+        Each holds text, parsed object, tool calls, reasoning, finish reason, tokens, model and the
+        raw line; `answers` leaves out reasoning and raw lines, so that they take no memory.
+
         Parameters
         ----------
         partial
@@ -109,17 +112,20 @@ class BatchHandle:
         NotReady
             The batch is under way and `partial` is false.
         """
+        return self._read(partial=partial, whole=True)
+
+    def _read(self, *, partial: bool, whole: bool = False) -> list[Result | None]:
         batch = self.record
         if batch.finished_at is None and not partial:
             raise NotReady(
                 f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
                 "partial=True gives what is there"
             )
-        return results.read(self._client.store, batch)
+        return results.read(self._client.store, batch, whole=whole)
 
     def answers(self, *, partial: bool = False) -> Any:
         """Return the answers in the shape of the input; see `results` for `partial`."""
-        found = self.results(partial=partial)
+        found = self._read(partial=partial)
         batch = self.record
         kind = self._client.kind_of(batch)
         return results.value(self._client.store, batch, found, kind)
@@ -130,7 +136,7 @@ class BatchHandle:
         Input that was no frame gives a pandas frame where pandas is installed, else a pyarrow
         Table, with the columns row, outcome, answer, error, finish_reason, model and tokens.
         """
-        found = self.results(partial=partial)
+        found = self._read(partial=partial)
         batch = self.record
         if batch.shape.kind == "frame":
             return results.value(self._client.store, batch, found)
@@ -139,7 +145,7 @@ class BatchHandle:
     def export(self, path: str | Path) -> Path:
         """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path."""
         batch = self.record
-        records = results.as_records(batch, self.results(partial=True))
+        records = results.as_records(batch, self._read(partial=True))
         return export.write(records, Path(path).expanduser())
 
     # -- acting ------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -44,6 +46,8 @@ _MODELS_PAGE = "https://platform.openai.com/docs/models"
 #: 50,000 rows is exact, so it needs no margin; 200 MB leaves open which megabyte is meant. A row
 #: has no documented limit of its own.
 _LIMITS = Limits(requests=50_000, bytes=190_000_000, line_bytes=190_000_000)
+#: Of embeddings 50,000 *inputs* are taken, and one row may hold a list of them.
+_EMBEDDING_LIMITS = msgspec.structs.replace(_LIMITS, weigh=wire.inputs)
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 #: Clocks differ: a listing is read this far beyond the moment asked for.
@@ -74,9 +78,9 @@ class OpenAI:
 
     # -- pure ----------------------------------------------------------------------------------
 
-    def limits(self, endpoint: str) -> Limits:  # noqa: ARG002
-        """Return the limits of one job, the same for every endpoint."""
-        return _LIMITS
+    def limits(self, endpoint: str) -> Limits:
+        """Return the limits of one job."""
+        return _EMBEDDING_LIMITS if wire.kind(endpoint) == "embeddings" else _LIMITS
 
     def validate(self, recipe: Recipe, model: str) -> None:  # noqa: ARG002
         """Raise `UsageProblem` for a recipe that OpenAI cannot take."""
