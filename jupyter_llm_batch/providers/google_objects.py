@@ -61,6 +61,7 @@ class _Metadata(msgspec.Struct, rename="camel", frozen=True):
 class _Operation(msgspec.Struct):
     name: str
     metadata: _Metadata = _Metadata()
+    done: bool = False
     error: Status | None = None
     response: _Output | None = None
 
@@ -90,7 +91,7 @@ def _remote(operation: _Operation) -> Remote:
     state = metadata.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     counts = _counts(metadata.batch_stats)
     output = metadata.output or operation.response
-    phase = _phase(state, output, operation.error, counts)
+    phase = _phase(state, operation.done, output, operation.error, counts)
     created = _moment(metadata.create_time)
     return Remote(
         remote_id=operation.name,
@@ -111,12 +112,13 @@ def _remote(operation: _Operation) -> Remote:
 
 
 def _phase(
-    state: str, output: _Output | None, error: Status | None, counts: Counts | None
+    state: str, done: bool, output: _Output | None, error: Status | None, counts: Counts | None
 ) -> Phase:
     if state in {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "CANCELLED", "EXPIRED"}:
         return Phase.ENDED
-    if state != "FAILED":
-        return Phase.ACTIVE
+    if state != "FAILED" and not (done and error):
+        # An operation that is done is over, whatever the state is called.
+        return Phase.ENDED if done else Phase.ACTIVE
     if output is not None or (counts is not None and counts.done):
         return Phase.ENDED  # whatever failed, these answers were paid for
     return Phase.LATER if error and error.code == _RESOURCE_EXHAUSTED else Phase.FAILED
