@@ -102,6 +102,7 @@ def test_the_processes_own_variables_never_leak_in(monkeypatch):
         "OPENAI_ORG_ID": "org-process",
         "OPENAI_PROJECT_ID": "proj-process",
         "OPENAI_ADMIN_KEY": "sk-admin-process",
+        "OPENAI_CUSTOM_HEADERS": "X-Of: process\nOpenAI-Project: proj-process",
         "HTTP_PROXY": "http://127.0.0.1:1/process",
         "http_proxy": "http://127.0.0.1:1/process",
     }.items():
@@ -119,6 +120,15 @@ def test_organisation_and_project_are_sent():
     environ = {"OPENAI_API_KEY": "sk-abcdefg", "OPENAI_ORG_ID": "o", "OPENAI_PROJECT_ID": "p"}
     headers = asked_for(environ)
     assert (headers["openai-organization"], headers["openai-project"]) == ("o", "p")
+
+
+def test_headers_of_the_users_own_are_sent():
+    """A proxy may want headers; an organisation among them says whose batches they are."""
+    own = "X-Gateway: yes\nOpenAI-Organization: org-1\nno header"
+    environ = {"OPENAI_API_KEY": "sk-abcdefg", "OPENAI_CUSTOM_HEADERS": own}
+    headers = asked_for(environ)
+    assert (headers["x-gateway"], headers["openai-organization"]) == ("yes", "org-1")
+    assert make("openai", environ).account(b"").organisation == "org-1"
 
 
 def test_an_upload_is_named_after_its_job_and_is_the_payload(tmp_path):

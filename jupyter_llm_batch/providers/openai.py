@@ -29,7 +29,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
-from .addresses import normalised
+from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
 from .translation import from_status, from_transport, retry_after
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 KEY = "OPENAI_API_KEY"
 BASE_URL = "OPENAI_BASE_URL"
+HEADERS = "OPENAI_CUSTOM_HEADERS"
 _DEFAULT_URL = "https://api.openai.com/v1"
 _KEYS_PAGE = "https://platform.openai.com/api-keys"
 _MODELS_PAGE = "https://platform.openai.com/docs/models"
@@ -62,8 +63,8 @@ class OpenAI:
     Parameters
     ----------
     environ
-        A mapping like ``os.environ``: ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, ``OPENAI_ORG_ID``
-        and ``OPENAI_PROJECT_ID`` are read from it and from nowhere else.
+        A mapping like ``os.environ``: ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, ``OPENAI_ORG_ID``,
+        ``OPENAI_PROJECT_ID`` and ``OPENAI_CUSTOM_HEADERS`` are read from it and from nowhere else.
     """
 
     name = wire.PROVIDER
@@ -71,8 +72,13 @@ class OpenAI:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._key = environ.get(KEY, "").strip()
         self._base_url = normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
-        self._organization = environ.get("OPENAI_ORG_ID", "").strip()
-        self._project = environ.get("OPENAI_PROJECT_ID", "").strip()
+        self._headers = custom_headers(environ.get(HEADERS, ""))
+        # These two say whose batches they are, whichever way they are given.
+        organization, project = (
+            self._headers.pop(name, "") for name in ("openai-organization", "openai-project")
+        )
+        self._organization = environ.get("OPENAI_ORG_ID", "").strip() or organization
+        self._project = environ.get("OPENAI_PROJECT_ID", "").strip() or project
         self._client: AsyncOpenAI | None = None
         self._known_models: set[str] = set()
 
@@ -227,7 +233,9 @@ class OpenAI:
                 self.check_key()
             except UsageProblem as exc:
                 raise KeyRefused(str(exc)) from exc
-            self._client = _client(self._key, self._base_url, self._organization, self._project)
+            self._client = _client(
+                self._key, self._base_url, self._organization, self._project, self._headers
+            )
         return self._client
 
     async def _page(self, after: str) -> tuple[Sequence[Remote], bool]:
@@ -274,27 +282,31 @@ class OpenAI:
         return translate(self._who)
 
 
-def _client(key: str, base_url: str, organization: str, project: str) -> AsyncOpenAI:
+def _client(
+    key: str, base_url: str, organization: str, project: str, custom: Mapping[str, str]
+) -> AsyncOpenAI:
     import openai
 
     # What is None here the SDK takes from the process's own environment, where another account
     # may live than the one meant; an empty header is then left out.
     absent = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     headers: Any = {name: openai.omit for name, value in absent.items() if not value}
-    return openai.AsyncOpenAI(
+    client = openai.AsyncOpenAI(
         api_key=key,
         admin_api_key="",
         base_url=base_url,
         organization=organization,
         project=project,
         webhook_secret="",
-        default_headers=headers,
         max_retries=0,
         # A proxy cannot reach this machine's own servers.
         http_client=openai.DefaultAsyncHttpxClient(
             mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
         ),
     )
+    # By way of the constructor they would join those that the process's own environment names.
+    client._custom_headers = {**headers, **custom}
+    return client
 
 
 def _timeout(*, read: float, write: float = 60.0) -> Timeout:

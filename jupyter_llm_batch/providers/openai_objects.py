@@ -122,8 +122,8 @@ def _phase(batch: _BatchObject) -> Phase:
         return Phase.ENDED
     if batch.status != "failed":
         return Phase.ACTIVE
-    if batch.output_file_id:
-        return Phase.ENDED  # whatever failed, these answers were paid for
+    if batch.output_file_id or batch.error_file_id:
+        return Phase.ENDED  # whatever failed, these answers were paid for, or say why
     rows = (batch.errors and batch.errors.data) or []
     if any(row.code == "token_limit_exceeded" for row in rows):
         return Phase.LATER
