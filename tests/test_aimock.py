@@ -136,6 +136,30 @@ def test_the_adapter_carries_a_job_to_its_end(url, outcome, tmp_path):
     assert {result.custom_id for result in results} == ({"b-0", "b-1"} if told else set())
 
 
+def test_the_adapter_cancels_a_job(url, tmp_path):
+    """A cancel of a job that has not ended is taken, and the job ends as cancelled."""
+    payload = tmp_path / "job.jsonl"
+    payload.write_bytes(wire.encoder(Recipe(), MODEL)("b-0", "prompt"))
+    job = Job(
+        id="b-r0-j1", batch_id="b", round=0, number=1, provider="openai", model=MODEL,
+        endpoint="chat", rows=1, bytes=payload.stat().st_size, payload=payload.name,
+    )  # fmt: skip
+
+    async def main():
+        adapter = make("openai", environ(url, "completed"))
+        made = await adapter.create(job, payload, await adapter.upload(job, payload), "label")
+        cancelled = await adapter.cancel(made.remote_id)
+        ended = await adapter.retrieve(made.remote_id)
+        while ended.phase is Phase.ACTIVE:
+            ended = await adapter.retrieve(made.remote_id)
+        await adapter.close()
+        return cancelled, ended
+
+    cancelled, ended = asyncio.run(main())
+    assert cancelled.state in {"cancelling", "cancelled"}
+    assert (ended.state, ended.rest) == ("cancelled", Outcome.CANCELLED)
+
+
 @pytest.fixture
 def client_of(url, tmp_path):
     made = []
