@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from google.genai.types import FinishReason
+from google.genai.types import FinishReason, JobState
 
 from jupyter_llm_batch.models import Counts, Outcome, Phase, ToolCall, Usage
 from jupyter_llm_batch.providers import google_objects as objects
@@ -206,6 +206,27 @@ def test_a_state_has_a_phase_and_speaks_for_the_rows_without_a_line(prefix, stat
     assert remote.keep_until is None
 
 
+@pytest.mark.parametrize("state", [each.value for each in JobState])
+def test_every_state_of_the_sdk_has_a_phase(state):
+    """Those that end a job are the known ones; all others are waited for."""
+    expected = Phase.ACTIVE
+    if state.endswith(("SUCCEEDED", "CANCELLED", "EXPIRED")):
+        expected = Phase.ENDED
+    elif state.endswith("FAILED"):
+        expected = Phase.FAILED
+    assert objects.read_remote(job(state)).phase is expected
+
+
+def test_an_operation_that_is_done_is_over_whatever_its_state():
+    """A state never seen before does not keep a job waiting that says it is done."""
+    output = {"responsesFile": "files/batch-x"}
+    done = objects.read_remote(job("BATCH_STATE_NEVER_SEEN", output=output, done=True))
+    assert (done.phase, done.parts) == (Phase.ENDED, {"output": "files/batch-x"})
+    error = {"code": 3, "message": "no"}
+    failed = objects.read_remote(job("BATCH_STATE_NEVER_SEEN", done=True, error=error))
+    assert (failed.phase, failed.error) == (Phase.FAILED, "no")
+
+
 def test_counts_are_strings_and_left_out_when_zero():
     """Without statistics nothing is known, which is not the same as zero."""
     remote = objects.read_remote(job(stats={"requestCount": "5", "successfulRequestCount": "4"}))
@@ -250,8 +271,8 @@ def test_inline_answers_become_lines_bound_by_their_key():
     assert all(line.count(b"\n") == 1 for line in lines)
     assert [json.loads(line) for line in lines] == [
         {"key": "r-1", "response": {"x": "a\nb"}},
-        {"key": "r-0", "error": {"code": 13}},
-        {"key": "0", "response": {}},
+        {"key": "r-0", "metadata": {"key": "r-0", "more": "1"}, "error": {"code": 13}},
+        {"key": "0", "metadata": {"custom_id": "0"}, "response": {}},
         {"key": None, "response": {}},
         3,
     ]

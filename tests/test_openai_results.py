@@ -398,6 +398,7 @@ def test_a_batch_object_is_read():
         ({"status": "cancelled"}, "ended"),
         ({"status": "failed"}, "failed"),
         ({"status": "failed", "output_file_id": "f"}, "ended"),
+        ({"status": "failed", "error_file_id": "f"}, "ended"),
         ({"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded"}]}}, "later"),
     ],
 )
@@ -405,6 +406,14 @@ def test_every_state_has_a_phase(fields, phase):
     """Unknown states are active, and lack of room is no failure."""
     assert remote(**fields).phase == phase
     assert remote(**fields).state == fields["status"]
+
+
+def test_a_batch_may_tell_little():
+    """Without counts, metadata, files and times nothing is known, and nothing raises."""
+    bare = remote(request_counts=None, metadata=None, output_file_id=None, errors=None)
+    assert (bare.counts, bare.label, bare.parts, bare.error) == (None, None, {}, None)
+    assert (bare.created_at, bare.expires_at, bare.keep_until) == (None, None, None)
+    assert remote(metadata={"llm_batch": 5}).label is None
 
 
 def test_rows_that_no_file_mentions_have_the_fate_of_the_batch():

@@ -169,11 +169,13 @@ def _line(position: int, item: msgspec.Raw) -> bytes:
     flat = msgspec.json.format(bytes(item), indent=-1)
     try:
         read = msgspec.json.decode(flat, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(read.pop("metadata", b"{}"), type=dict[str, Any])
+        metadata = msgspec.json.decode(read.get("metadata", b"{}"), type=dict[str, Any])
     except msgspec.DecodeError:
         return flat + b"\n"  # a shape never seen before is kept as it is
     # Jobs of other tools have their own name for it, or none: the order is that of the requests.
     key = metadata.get("key", metadata.get("custom_id", str(position)))
+    if metadata.keys() <= {"key"}:
+        read.pop("metadata", None)
     return msgspec.json.encode({"key": key} | read) + b"\n"
 
 

@@ -17,7 +17,7 @@ from .openai_wire import kind
 #: The metadata key that carries our label.
 LABEL = "llm_batch"
 #: Output files live 30 days (batch guide).
-_RETENTION = 30 * 86400.0
+RETENTION = 30 * 86400.0
 _SHOWN_ERRORS = 5
 
 
@@ -100,7 +100,7 @@ def _remote(batch: _BatchObject) -> Remote:
         expires_at=batch.expires_at,
         parts={part: ref for part, ref in parts.items() if ref},
         error=_explain(batch.errors),
-        keep_until=ended + _RETENTION if ended else None,
+        keep_until=ended + RETENTION if ended else None,
         rest=_rest(batch),
         endpoint=kind(batch.endpoint) or "chat",
         model=batch.model,

@@ -59,7 +59,8 @@ def is_forced(choice: Any) -> bool:
     """Whether a request leaves the model no choice but to call a tool."""
     if isinstance(choice, Mapping):
         config = choice.get("functionCallingConfig", choice)
-        return config.get("mode") == "ANY" or config.get("type") in ("any", "tool", "function")
+        kinds = (config.get("mode"), config.get("type"))
+        return not {"ANY", "any", "tool", "function"}.isdisjoint(kinds)
     return choice == "required"
 
 
