@@ -131,10 +131,14 @@ def parse(line: bytes) -> Result:
 
 
 def _answered(custom_id: str, message: _Message) -> Result:
-    reason = message.stop_reason
-    texts = _strings(block.text for block in message.content if block.type == "text")
+    reason, content = message.stop_reason, message.content
+    if len(content) == 1 and reason != "refusal":  # the common case
+        only = content[0]
+        if only.type == "text" and isinstance(only.text, str) and only.text:
+            return _billed(custom_id, message, Outcome.OK, text=only.text)
+    texts = _strings(block.text for block in content if block.type == "text")
     text = "".join(texts) if texts else None
-    thoughts = _strings(block.thinking for block in message.content if block.type == "thinking")
+    thoughts = _strings(block.thinking for block in content if block.type == "thinking")
     reasoning = "\n\n".join(thoughts) or None
     if reason == "refusal":
         why = message.stop_details.explanation if message.stop_details is not None else None
@@ -150,13 +154,13 @@ def _answered(custom_id: str, message: _Message) -> Result:
             id=block.id if isinstance(block.id, str) else None,
             arguments=arguments(block.input),
         )
-        for block in message.content
+        for block in content
         if block.type == "tool_use"
     ]
     if not text and not calls and reason in TRUNCATED:
         text = ""  # all tokens spent on thinking is still an answer that was cut
     elif not text and not calls:
-        told = no_text(block.type for block in message.content)
+        told = no_text(block.type for block in content)
         return _billed(
             custom_id, message, Outcome.FAILED, error=told, code="no_text", reasoning=reasoning
         )

@@ -146,6 +146,10 @@ def parse(line: bytes) -> Result:
 def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Result:
     reason = candidate.finish_reason
     parts = (candidate.content and candidate.content.parts) or []
+    if len(parts) == 1 and reason not in _WITHHELD:  # the common case
+        only = parts[0]
+        if only.text and not only.thought and not only.function_call:
+            return _ok(key, response, only.text, reason)
     said = [part.text for part in parts if part.text is not None and not part.thought]
     text = "".join(said) if said else None
     thoughts = [part.text for part in parts if part.text and part.thought]

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
 from .decoding import arguments, mended, no_text, one_line, unreadable
@@ -180,15 +181,18 @@ def parse(line: bytes, endpoint: str) -> Result:
 
 
 def _from_chat(custom_id: str, body: _Chat, line: bytes) -> Result:
-    read = [_from_choice(custom_id, body, choice) for choice in body.choices or ()]
-    if not read or any(each is None for each in read):
+    choices = body.choices
+    if not choices:
         return unreadable(line, _CUSTOM_ID)
+    if len(choices) == 1:
+        return _from_choice(custom_id, body, choices[0]) or unreadable(line, _CUSTOM_ID)
+    read = [_from_choice(custom_id, body, choice) for choice in choices]
     results = [each for each in read if each is not None]
-    if len(results) == 1:
-        return results[0]
+    if len(results) < len(read):
+        return unreadable(line, _CUSTOM_ID)
     # One answer is enough for the row; the others stand beside it.
     first = next((each for each in results if each.outcome is Outcome.OK), results[0])
-    return msgspec.structs.replace(first, choices=[each.text for each in results])
+    return replace(first, choices=[each.text for each in results])
 
 
 def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
@@ -198,6 +202,9 @@ def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
     content = message.content
     text = content if isinstance(content, str) or content is None else _joined(content)
     thoughts = message.reasoning_content or message.reasoning
+    calls = message.tool_calls or message.function_call
+    if text and not (thoughts or calls or message.refusal):  # the common case
+        return _ok(custom_id, body, text, reason)
     more: dict[str, Any] = {"reasoning": thoughts if isinstance(thoughts, str) else None}
     if message.refusal:
         return _refused(
@@ -227,11 +234,16 @@ def _call(call: dict[str, Any]) -> ToolCall:
 def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
     items = body.output or []
     parts: list[_Part] = []
+    plain = body.status == "completed"
     for item in items:
         if item.type == "message" and isinstance(item.content, list):
             parts += item.content
+        elif item.type != "reasoning" or item.summary or item.content:
+            plain = False
+    if plain and parts and (text := _joined(parts)) and not any(part.refusal for part in parts):
+        return _ok(custom_id, body, text, body.status)  # the common case
     refusal = next((part.refusal for part in parts if part.refusal), None)
-    text = (_joined(parts) if parts else None) or None
+    text = _joined(parts) or None
     more: dict[str, Any] = {"reasoning": _thoughts(items)}
     reason = body.status
     if body.status == "incomplete":
@@ -308,7 +320,7 @@ def _floats(vector: list[float] | str) -> list[float]:
     return [*struct.unpack(f"<{count}f", packed)]
 
 
-def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None, **more: Any) -> Result:
+def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -317,7 +329,6 @@ def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None, **mor
         usage=_usage(body.usage),
         model=body.model,
         billed=True,
-        **more,
     )
 
 
@@ -331,10 +342,10 @@ def _answered(
     **more: Any,
 ) -> Result:
     if text is not None or more["tool_calls"]:
-        said = text or None if more["tool_calls"] else text
-        return _ok(custom_id, body, said, reason, **more)
+        text = text or None if more["tool_calls"] else text
+        return replace(_ok(custom_id, body, text, reason), **more)
     if reason in TRUNCATED:  # all tokens spent on reasoning is still an answer that was cut
-        return _ok(custom_id, body, "", reason, **more)
+        return replace(_ok(custom_id, body, "", reason), **more)
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
