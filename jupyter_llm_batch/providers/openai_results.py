@@ -240,10 +240,10 @@ def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
             parts += item.content
         elif item.type != "reasoning" or item.summary or item.content:
             plain = False
-    if plain and parts and (text := _joined(parts)) and not any(part.refusal for part in parts):
-        return _ok(custom_id, body, text, body.status)  # the common case
     refusal = next((part.refusal for part in parts if part.refusal), None)
     text = _joined(parts) or None
+    if plain and text and not refusal:
+        return _ok(custom_id, body, text, body.status)  # the common case
     more: dict[str, Any] = {"reasoning": _thoughts(items)}
     reason = body.status
     if body.status == "incomplete":

@@ -61,7 +61,7 @@ def is_forced(choice: Any) -> bool:
         config = choice.get("functionCallingConfig", choice)
         kinds = (config.get("mode"), config.get("type"))
         return not {"ANY", "any", "tool", "function"}.isdisjoint(kinds)
-    return choice == "required"
+    return bool(choice == "required")
 
 
 def many(asked: Any) -> int:
