@@ -273,7 +273,7 @@ def test_inline_answers_become_lines_bound_by_their_key():
         {"key": "r-1", "response": {"x": "a\nb"}},
         {"key": "r-0", "metadata": {"key": "r-0", "more": "1"}, "error": {"code": 13}},
         {"key": "0", "metadata": {"custom_id": "0"}, "response": {}},
-        {"key": None, "response": {}},
+        {"key": "3", "response": {}},
         3,
     ]
 
