@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .models import Outcome as Outcome
     from .models import Result as Result
     from .models import Snapshot as Snapshot
+    from .models import ToolCall as ToolCall
     from .models import Usage as Usage
     from .session import adopt as adopt
     from .session import batches as batches
@@ -45,6 +46,7 @@ _HOMES = {
     "Result": "models",
     "Settings": "settings",
     "Snapshot": "models",
+    "ToolCall": "models",
     "Usage": "models",
     "UsageProblem": "errors",
     "adopt": "session",

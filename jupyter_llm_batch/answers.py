@@ -114,6 +114,8 @@ def _pandas_column(values: Sequence[Any]) -> Any:
             None if value is None else numbers[end - len(value) : end]
             for value, end in zip(values, ends, strict=True)
         ]
+    elif _is_vectors(first):
+        values = [None if value is None else np.array(value) for value in values]
     return pd.Series(list(values), dtype=_number_type(values))
 
 
@@ -131,17 +133,26 @@ def _number_type(values: Sequence[Any]) -> Any:
 
 
 def _arrow_column(values: Sequence[Any]) -> Any:
-    """Return text, vectors, or what the values have in common; where that is nothing, JSON text."""
+    """Return text, vectors, or what the values have in common; where that is nothing, JSON text.
+
+    Vectors of one length make a column of that length (polars calls it an array), others a list.
+    """
     import pyarrow as pa
 
     first = _first(values)
     if isinstance(first, str):
         return _from_text(values, lambda each: pa.array(each, pa.string()))
     if _is_vector(first):
-        flat, ends = _flat(values)
-        numbers = pa.Array.from_buffers(pa.float64(), len(flat) // 8, [None, pa.py_buffer(flat)])
         missing = pa.array([value is None for value in values])
-        return pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), numbers, mask=missing)
+        lengths = {len(value) for value in values if value is not None}
+        if len(lengths) == 1:
+            (length,) = lengths
+            flat, _ = _flat(values, blank=length)
+            return pa.FixedSizeListArray.from_arrays(_doubles(flat), length, mask=missing)
+        flat, ends = _flat(values)
+        return pa.ListArray.from_arrays(
+            pa.array([0, *ends], pa.int32()), _doubles(flat), mask=missing
+        )
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError):
@@ -158,12 +169,25 @@ def _from_text(values: Sequence[str | None], make: Callable[[Sequence[str | None
         return make(list(clean))
 
 
-def _flat(vectors: Sequence[Sequence[float] | None]) -> tuple[bytearray, list[int]]:
-    """Return all numbers in one piece, and where each vector ends: much faster than row by row."""
+def _doubles(flat: bytearray) -> Any:
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.float64(), len(flat) // 8, [None, pa.py_buffer(flat)])
+
+
+def _flat(
+    vectors: Sequence[Sequence[float] | None], *, blank: int = 0
+) -> tuple[bytearray, list[int]]:
+    """Return all numbers in one piece, and where each vector ends: much faster than row by row.
+
+    A missing vector takes `blank` numbers.
+    """
     flat = bytearray()
     ends = []
     for vector in vectors:
-        if vector is not None:
+        if vector is None:
+            flat += bytes(8 * blank)
+        else:
             flat += struct.pack(f"{len(vector)}d", *vector)
         ends.append(len(flat) // 8)
     return flat, ends
@@ -171,6 +195,10 @@ def _flat(vectors: Sequence[Sequence[float] | None]) -> tuple[bytearray, list[in
 
 def _first(values: Sequence[Any]) -> Any:
     return next((value for value in values if value is not None), "")
+
+
+def _is_vectors(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and _is_vector(value[0])
 
 
 def _is_vector(value: Any) -> bool:

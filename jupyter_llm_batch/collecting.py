@@ -77,8 +77,8 @@ class Reconciler:
                 before = self.usage.get(model)
                 self.usage[model] = usage if before is None else before + usage
         if result.outcome is Outcome.OK:
-            if len(self.samples) < SAMPLES and result.text:
-                self.samples.append((row, result.text))
+            if len(self.samples) < SAMPLES and (said := result.said):
+                self.samples.append((row, said))
         else:
             self._count(row, result.outcome, result.code or "", result.error or "")
 

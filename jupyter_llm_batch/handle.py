@@ -99,6 +99,9 @@ class BatchHandle:
     def results(self, *, partial: bool = False) -> list[Result | None]:
         """Return the result of every row in the order of the input.
 
+        Each holds text, parsed object, tool calls, reasoning, finish reason, tokens, model and the
+        raw line; `answers` leaves out reasoning and raw lines, so that they take no memory.
+
         Parameters
         ----------
         partial
@@ -109,20 +112,23 @@ class BatchHandle:
         NotReady
             The batch is under way and `partial` is false.
         """
+        return self._read(partial=partial, whole=True)
+
+    def _read(self, *, partial: bool, whole: bool = False) -> list[Result | None]:
         batch = self.record
         if batch.finished_at is None and not partial:
             raise NotReady(
                 f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
                 "partial=True gives what is there"
             )
-        found = results.read(self._client.store, batch)
+        found = results.read(self._client.store, batch, whole=whole)
         if batch.finished_at is not None:
             self._client.store.mark_read(self.id)
         return found
 
     def answers(self, *, partial: bool = False) -> Any:
         """Return the answers in the shape of the input; see `results` for `partial`."""
-        found = self.results(partial=partial)
+        found = self._read(partial=partial)
         batch = self.record
         kind = self._client.kind_of(batch)
         return results.value(self._client.store, batch, found, kind)
@@ -133,7 +139,7 @@ class BatchHandle:
         Input that was no frame gives a pandas frame where pandas is installed, else a pyarrow
         Table, with the columns row, outcome, answer, error, finish_reason, model and tokens.
         """
-        found = self.results(partial=partial)
+        found = self._read(partial=partial)
         batch = self.record
         if batch.shape.kind == "frame":
             return results.value(self._client.store, batch, found)
@@ -147,7 +153,7 @@ class BatchHandle:
         """
         batch, path = self.record, Path(path).expanduser()
         export.check(path)
-        found = self.results(partial=True)
+        found = self._read(partial=True)
         if batch.shape.kind == "frame":
             return export.write_frame(results.value(self._client.store, batch, found), path)
         return export.write(results.as_records(batch, found), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -10,6 +10,9 @@ import msgspec
 
 #: What is asked in one request: a prompt, a list of messages, or (with ``raw``) a request body.
 Content: TypeAlias = "str | list[Any] | dict[str, Any]"
+
+#: Tells how many requests a request line counts for.
+Weigh: TypeAlias = "Callable[[bytes], int]"
 
 
 class Outcome(StrEnum):
@@ -107,6 +110,39 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model wants the user to call.
+
+    Attributes
+    ----------
+    id
+        The provider's id of the call, which the function's result has to name; some give none.
+    arguments
+        As an object; as text where it is no JSON.
+    """
+
+    name: str
+    id: str | None = None
+    arguments: Any = None
+
+    def __str__(self) -> str:
+        given = self.arguments
+        shown = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        return f"{self.name}({'' if given is None else shown})"
+
+
+#: The providers' words for an answer that ended at its bound of tokens.
+TRUNCATED = frozenset(
+    {
+        "length",  # OpenAI, chat
+        "max_output_tokens",  # OpenAI, responses
+        "max_tokens",  # Anthropic
+        "model_context_window_exceeded",  # Anthropic
+        "MAX_TOKENS",  # Gemini
+    }
+)
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one request, read from one raw line of a provider.
 
@@ -115,13 +151,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     custom_id
         Ours; the only thing that ties a result to its request.
     text
-        The answer's text, or None.
+        What the model said, or None; of a refusal, what was said before it.
+    choices
+        The texts of all answers to one request, when more than one was asked for (``n``,
+        ``candidateCount``); `text` is the first that there is.
+    tool_calls
+        Functions that the model wants to be called, in its order.
+    reasoning
+        What the model thought, where the provider tells. Left out where answers are bound.
     parsed
         The answer as an object, when a schema was asked for and it follows that.
     vector
         The embedding, for embedding endpoints.
+    vectors
+        All embeddings of a row that asked for more than one; `vector` is the first.
     finish_reason
-        The provider's word for why the answer ended.
+        The provider's word for why the answer ended: ``stop``, ``end_turn``, ``MAX_TOKENS``, …
     error
         One line for the user when there is no answer.
     code
@@ -130,13 +175,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         Whether the provider may have charged for this row.
     transient
         Not billed and worth sending again by itself (expired, server error, rate limit).
+    raw
+        The line as the provider sent it; citations, annotations, log probabilities and all else
+        that has no field of its own are in it. Left out where answers are bound.
     """
 
     custom_id: str
     outcome: Outcome
     text: str | None = None
+    choices: list[str | None] | None = None
+    tool_calls: list[ToolCall] = []
+    reasoning: str | None = None
     parsed: Any = None
     vector: list[float] | None = None
+    vectors: list[list[float]] | None = None
     finish_reason: str | None = None
     error: str | None = None
     code: str | None = None
@@ -144,6 +196,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     billed: bool = False
     transient: bool = False
+    raw: bytes | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer ended because its tokens did."""
+        return self.finish_reason in TRUNCATED
+
+    @property
+    def said(self) -> str:
+        """The answer for people: its text, and each tool call as a call."""
+        parts = [self.text] if self.text else []
+        return "\n".join([*parts, *map(str, self.tool_calls)])
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +274,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Bytes per job.
     line_bytes
         Bytes of one row.
+    weigh
+        How many of `requests` a request line counts for; None where every line counts once.
     one_model
         A job may hold only one model.
     labelled
@@ -223,6 +289,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     bytes: int
     line_bytes: int
+    weigh: Weigh | None = None
     one_model: bool = True
     labelled: bool = True
     settle: float = 120.0

@@ -62,16 +62,18 @@ class Draft:
         self.most = most
         self.rows = Ranges()
         self.count = 0
+        self.weight = 0
         self.bytes = 0
 
-    def has_room(self, size: int) -> bool:
-        """Whether one more row of `size` bytes fits."""
-        return self.count < self.most and self.bytes + size <= self.limits.bytes
+    def has_room(self, size: int, weight: int = 1) -> bool:
+        """Whether one more row of `size` bytes, which counts as `weight`, fits."""
+        return self.weight + weight <= self.most and self.bytes + size <= self.limits.bytes
 
-    def add(self, row: int, size: int) -> None:
+    def add(self, row: int, size: int, weight: int = 1) -> None:
         """Take `row`."""
         self.rows.add(row)
         self.count += 1
+        self.weight += weight
         self.bytes += size
 
     @property
@@ -124,12 +126,22 @@ class Splitter:
         self._next = first
 
     def place(
-        self, row: int, provider: str, model: str, size: int, limits: Limits, *, alone: bool = False
+        self,
+        row: int,
+        provider: str,
+        model: str,
+        size: int,
+        limits: Limits,
+        *,
+        weight: int = 1,
+        alone: bool = False,
     ) -> Draft:
         """Return the job that takes `row` of `size` bytes.
 
         Parameters
         ----------
+        weight
+            How many requests the row counts for.
         alone
             The row gets a job of its own.
 
@@ -138,6 +150,11 @@ class Splitter:
         UsageProblem
             The row alone is larger than the provider takes.
         """
+        if weight > limits.requests:
+            raise UsageProblem(
+                f"row {row} holds {weight:,} inputs, more than {provider} takes in one job "
+                f"({limits.requests:,}): divide it into several rows"
+            )
         if size > min(limits.line_bytes, limits.bytes):
             raise UsageProblem(
                 f"row {row} is {size:,} bytes as a request, more than {provider} takes "
@@ -148,14 +165,14 @@ class Splitter:
         draft = self._open.get(lane)
         if alone:
             draft = self._begin(provider, model, limits, 1)
-        elif draft is None or not draft.has_room(size):
+        elif draft is None or not draft.has_room(size, weight):
             most = limits.requests
             if not limits.labelled:
                 # Full jobs of different sizes can be told apart when a create was lost.
                 most = max(1, most - self._jobs[lane])
             self._jobs[lane] += 1
             draft = self._open[lane] = self._begin(provider, model, limits, most)
-        draft.add(row, size)
+        draft.add(row, size, weight)
         if model not in draft.models:
             draft.models.append(model)
         return draft

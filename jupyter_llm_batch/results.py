@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from . import adopting, frames, payloads, planning, providers, schemas, sources
 from .errors import NotFound
@@ -24,18 +25,23 @@ def _reader(provider: str) -> providers.Adapter:
     return providers.reader(provider)
 
 
-def read(store: Store, batch: Batch) -> list[Result | None]:
+def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | None]:
     """Return the result of every row, in the order of the input; None where there is none yet.
 
     Rows that have an outcome but no line of their own (missing, withdrawn, refused as a whole) get
     a result that says so.
+
+    Parameters
+    ----------
+    whole
+        With each raw line and what the model thought; without them the answers alone are held.
     """
     outcomes = store.pack(batch.id, "outcomes")
     ids = custom_ids(store, batch)
     found: list[Result | None] = [None] * len(outcomes)
-    _own(store, batch, found)
+    _own(store, batch, found, whole=whole)
     if batch.sources:
-        _inherited(store, batch, found)
+        _inherited(store, batch, found, whole=whole)
     reasons = {job.number: job.error or "" for job in store.jobs(batch.id)}
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     for row, code in enumerate(outcomes):
@@ -59,7 +65,7 @@ _WITHOUT_LINE = {
 }
 
 
-def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
+def _own(store: Store, batch: Batch, found: list[Result | None], *, whole: bool) -> None:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     rows = {custom_id: row for row, custom_id in enumerate(custom_ids(store, batch))}
     for job in store.jobs(batch.id):
@@ -71,6 +77,10 @@ def _own(store: Store, batch: Batch, found: list[Result | None]) -> None:
                 row = rows.get(result.custom_id, -1)
                 # The first line of a row counts, and only of the job that gave its outcome.
                 if row >= 0 and owners[row] == number and found[row] is None:
+                    if whole:
+                        result = replace(result, raw=line.rstrip(b"\r\n"))
+                    elif result.reasoning is not None:
+                        result = replace(result, reasoning=None)
                     found[row] = result
 
 
@@ -81,7 +91,7 @@ def custom_ids(store: Store, batch: Batch) -> list[str]:
     return [planning.custom_id(batch.id, row) for row in range(batch.rows)]
 
 
-def _inherited(store: Store, batch: Batch, found: list[Result | None]) -> None:
+def _inherited(store: Store, batch: Batch, found: list[Result | None], *, whole: bool) -> None:
     taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
     theirs: dict[str, list[Result | None]] = {}
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
@@ -93,7 +103,7 @@ def _inherited(store: Store, batch: Batch, found: list[Result | None]) -> None:
             continue
         if source not in theirs:
             origin = store.batch(source)
-            theirs[source] = read(store, origin) if origin else []
+            theirs[source] = read(store, origin, whole=whole) if origin else []
         if there < len(theirs[source]):
             found[row] = theirs[source][there]
 
@@ -114,7 +124,7 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
     kind
         The user's class for answers that follow a schema; without it they are plain dicts.
     """
-    answers = [_answer(result, kind) for result in found]
+    answers = _answers(found, kind)
     if batch.shape.kind == "one":
         return answers[0]
     if batch.shape.kind == "list":
@@ -151,12 +161,32 @@ def _columns(batch: Batch, found: list[Result | None]) -> dict[str, list[Any]] |
     }
 
 
-def _answer(result: Result | None, kind: Any = None) -> Any:
-    if result is None or result.outcome is not Outcome.OK:
-        return None
+def _answers(found: list[Result | None], kind: Any = None) -> list[Any]:
+    """Return what is bound for every row.
+
+    Where some row has several answers (``n``) every row has a list of them; so with vectors.
+    """
+    oks = [result if result and result.outcome is Outcome.OK else None for result in found]
+    several = any(result and result.choices is not None for result in oks)
+    vectors = any(result and result.vectors is not None for result in oks)
+    return [
+        None if result is None else _answer(result, kind, several=several, vectors=vectors)
+        for result in oks
+    ]
+
+
+def _answer(result: Result, kind: Any, *, several: bool, vectors: bool) -> Any:
     if result.parsed is not None:
         return schemas.build(kind, result.parsed)
-    return result.vector if result.vector is not None else result.text
+    if result.vector is not None:
+        return (result.vectors or [result.vector]) if vectors else result.vector
+    text = result.text
+    if text is None and result.tool_calls:
+        # A cell of text like every other one; `results()` has the calls as objects.
+        text = msgspec.json.encode(result.tool_calls).decode()
+    if several:
+        return result.choices if result.choices is not None else [text]
+    return text
 
 
 def _error(result: Result | None) -> str | None:
@@ -197,25 +227,28 @@ def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
     raise NotFound(f"row {row} of {batch.title} was left out (--skip-null)")
 
 
-def result_line(store: Store, batch: Batch, row: int) -> bytes:
-    """Return the raw line that answered a row, empty when there is none."""
+def read_row(store: Store, batch: Batch, row: int) -> Result | None:
+    """Return the whole result of one row without those of the others; None where there is none."""
+    if outcome_of(store.pack(batch.id, "outcomes")[row]) is None:
+        return None
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     if not owners[row]:
         taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
-        if row in taken:
-            source, there = taken[row]
-            origin = store.batch(source)
-            return result_line(store, origin, there) if origin else b""
+        source, there = taken.get(row, ("", 0))
+        origin = store.batch(source) if source else None
+        return read_row(store, origin, there) if origin else read(store, batch)[row]
     wanted = custom_ids(store, batch)[row]
     for job in store.jobs(batch.id):
         if job.number != owners[row]:
             continue
-        parse: Callable[[bytes, str], Result] = _reader(job.provider).parse
+        parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
         for path in result_files(store, job):
             for line in payloads.lines(path):
-                if wanted.encode() in line and parse(line, job.endpoint).custom_id == wanted:
-                    return line
-    return b""
+                if wanted.encode() in line:
+                    result = parse(line, job.endpoint)
+                    if result.custom_id == wanted:
+                        return replace(result, raw=line.rstrip(b"\r\n"))
+    return read(store, batch, whole=True)[row]  # no line of its own: what became of its job
 
 
 def prompt_text(job: Job, line: bytes) -> str:
@@ -223,20 +256,24 @@ def prompt_text(job: Job, line: bytes) -> str:
     return _reader(job.provider).prompt_of(line)
 
 
+#: The kinds of tokens that exported rows tell.
+_COUNTED = ("input", "output", "cached", "reasoning")
+
+
 def as_records(batch: Batch, found: list[Result | None]) -> list[Mapping[str, Any]]:
     """Return one plain mapping per row, for export."""
     records: list[Mapping[str, Any]] = []
-    for row, result in enumerate(found):
+    for row, (result, answer) in enumerate(zip(found, _answers(found), strict=True)):
         record: dict[str, Any] = {
             "row": row,
             **({"custom_id": result.custom_id if result else None} if batch.adopted else {}),
             "outcome": str(result.outcome) if result else None,
-            batch.shape.column: _answer(result),
+            batch.shape.column: answer,
             "error": _error(result),
             "finish_reason": result.finish_reason if result else None,
             "model": result.model if result else None,
         }
         usage = msgspec.structs.asdict(result.usage) if result else {}
-        record |= {f"{kind}_tokens": usage.get(kind) for kind in ("input", "output", "cached")}
+        record |= {f"{kind}_tokens": usage.get(kind) for kind in _COUNTED}
         records.append(record)
     return records

@@ -43,7 +43,10 @@ def start(
         for row, line, origin in _lines(store, batch, jobs, wanted):
             models = origin.models or [origin.model]
             limits = limits_of(origin)
-            draft = splitter.place(row, origin.provider, models[0], len(line), limits)
+            weight = 1 if limits.weigh is None else limits.weigh(line)
+            draft = splitter.place(
+                row, origin.provider, models[0], len(line), limits, weight=weight
+            )
             draft.models += [model for model in models if model not in draft.models]
             if draft.number not in writers:
                 path = folder / _name(round_, draft.number)

@@ -123,13 +123,16 @@ def checked(
 
     def parse_checked(line: bytes, endpoint: str) -> Result:
         result = parse(line, endpoint)
-        if result.outcome is not Outcome.OK or result.text is None:
+        if result.outcome is not Outcome.OK or (result.text is None and not result.tool_calls):
             return result
         try:
-            value = validate(result.text)
+            value = validate(result.text or "")
         except ValueError as error:
-            cut = result.finish_reason == "length"
-            why = "cut off by the token limit" if cut else str(error)
+            why = str(error)
+            if result.truncated:
+                why = "cut off by the token limit"
+            elif not result.text and result.tool_calls:
+                why = f"it calls a tool instead, {result.tool_calls[0].name!r}"
             return msgspec.structs.replace(
                 result,
                 outcome=Outcome.FAILED,

@@ -98,16 +98,20 @@ class Spool:
         if len(self.first) < 3:
             self.first.append((lane, line))
         size = len(line)
+        weigh = lane.limits.weigh
+        weight = 1 if weigh is None else weigh(line)
         draft = lane.draft
-        if draft is not None and size <= lane.limits.line_bytes and draft.has_room(size):
-            draft.add(row, size)  # the common case, without the splitter's questions
+        if draft is not None and size <= lane.limits.line_bytes and draft.has_room(size, weight):
+            draft.add(row, size, weight)  # the common case, without the splitter's questions
         else:
-            self._place(row, size, lane)
+            self._place(row, size, weight, lane)
         lane.put(line)
 
-    def _place(self, row: int, size: int, lane: Lane) -> None:
+    def _place(self, row: int, size: int, weight: int, lane: Lane) -> None:
         alone, lane.primes = lane.primes, False
-        draft = self.splitter.place(row, lane.provider, lane.model, size, lane.limits, alone=alone)
+        draft = self.splitter.place(
+            row, lane.provider, lane.model, size, lane.limits, weight=weight, alone=alone
+        )
         if alone:
             self._primes.setdefault(lane.provider, []).append(draft.number)
         lane.draft = draft

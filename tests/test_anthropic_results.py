@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jupyter_llm_batch.models import Outcome, Usage
+from jupyter_llm_batch.models import Outcome, ToolCall, Usage
 from jupyter_llm_batch.providers.anthropic_results import parse
 
 
@@ -25,35 +25,48 @@ def text(said):
 
 
 def test_an_answer_is_its_text_blocks():
-    """Text is joined, thinking is not part of it, and the reason has its common name."""
+    """Text is joined, thinking is kept apart from it, and what is redacted is left out."""
     thought = {"type": "thinking", "thinking": "hm", "signature": "x"}
-    result = read(message(thought, text("Hello"), text(" you")))
-    assert (result.outcome, result.text, result.finish_reason) == (Outcome.OK, "Hello you", "stop")
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    result = read(message(thought, redacted, text("Hello"), text(" you")))
+    assert (result.outcome, result.text, result.reasoning) == (Outcome.OK, "Hello you", "hm")
+    assert result.finish_reason == "end_turn"
     assert (result.model, result.usage, result.billed) == ("m-1", Usage(input=3, output=2), True)
 
 
 @pytest.mark.parametrize(
-    ("reason", "expected"),
-    [("max_tokens", "length"), ("stop_sequence", "stop_sequence"), ("pause_turn", "pause_turn")],
+    ("reason", "truncated"),
+    [
+        ("max_tokens", True),
+        ("model_context_window_exceeded", True),
+        ("stop_sequence", False),
+        ("pause_turn", False),
+        ("never_seen", False),
+    ],
 )
-def test_reasons_are_kept_except_where_there_is_a_common_word(reason, expected):
-    """A cut answer is called "length" everywhere; others are Anthropic's own words."""
-    assert read(message(text("x"), reason=reason)).finish_reason == expected
+def test_reasons_are_anthropics_own_words(reason, truncated):
+    """They are kept as they are, and a cut answer is still an answer."""
+    result = read(message(text("x"), reason=reason))
+    assert (result.finish_reason, result.truncated) == (reason, truncated)
+    assert (result.outcome, result.text) == (Outcome.OK, "x")
 
 
 def test_an_answer_cut_while_thinking_is_empty_and_cut():
     """All tokens spent on thinking still count as an answer that was cut."""
     result = read(message({"type": "thinking", "thinking": "hm"}, reason="max_tokens"))
-    assert (result.outcome, result.text, result.finish_reason) == (Outcome.OK, "", "length")
+    assert (result.outcome, result.text, result.finish_reason) == (Outcome.OK, "", "max_tokens")
+    assert (result.truncated, result.reasoning) == (True, "hm")
 
 
-def test_a_tool_call_without_text_is_json():
-    """What the model wants to call is the answer."""
+def test_a_tool_call_has_name_id_and_arguments():
+    """What the model wants to call is an answer; the server's own tools were called already."""
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
-    result = read(message(call, reason="tool_use"))
-    assert json.loads(result.text) == [{"id": "t", "name": "f", "input": {"a": 1}}]
-    assert result.finish_reason == "tool_use"
+    other = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    result = read(message(other, call, reason="tool_use"))
+    assert result.tool_calls == [ToolCall(name="f", id="t", arguments={"a": 1})]
+    assert (result.outcome, result.text, result.finish_reason) == (Outcome.OK, None, "tool_use")
     assert read(message(text("so"), call, reason="tool_use")).text == "so"
+    assert "server_tool_use" in read(message(other, reason="pause_turn")).error
 
 
 def test_an_answer_without_text_is_a_failure_that_was_paid_for():
@@ -67,8 +80,11 @@ def test_a_refusal_is_told_with_its_explanation():
     details = {"type": "refusal", "category": "bio", "explanation": "not this"}
     result = read(message(text("No."), reason="refusal", stop_details=details))
     assert (result.outcome, result.error, result.code) == (Outcome.REFUSED, "not this", "refusal")
-    assert (result.billed, result.transient, result.text) == (True, False, None)
+    assert (result.billed, result.transient, result.text) == (True, False, "No.")
     assert read(message(text("No."), reason="refusal")).error == "No."
+    silent = read(message(reason="refusal", stop_details=None))
+    assert (silent.outcome, silent.text) == (Outcome.REFUSED, None)
+    assert silent.error
 
 
 def test_tokens_of_the_cache_are_part_of_the_input():

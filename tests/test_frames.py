@@ -476,18 +476,35 @@ def test_rows_without_an_answer_are_none_in_lists_and_dicts(tmp_path):
 
 
 def test_vectors_come_back_as_arrays(tmp_path):
-    """Embeddings are arrays in pandas, lists of floats in polars, pyarrow and lists."""
+    """Embeddings are NumPy arrays in pandas, fixed-size lists in polars and pyarrow, else lists."""
     vectors = [[0.5, 1.0], None, [2.0, 3.5]]
     out = answered(pd.DataFrame({"n": [1, 2, 3]}), tmp_path, answers=vectors)
     assert type(out["answer"][0]) is np.ndarray
     assert out["answer"][2].tolist() == [2.0, 3.5]
     assert out["answer"][1] is None
     out = answered(pl.DataFrame({"n": [1, 2, 3]}), tmp_path, answers=vectors)
-    assert out["answer"].dtype == pl.List(pl.Float64)
+    assert out["answer"].dtype == pl.Array(pl.Float64, 2)
     assert out["answer"].to_list() == vectors
     out = answered(pa.table({"n": [1, 2, 3]}), tmp_path, answers=vectors)
     assert out.column("answer").to_pylist() == vectors
+    assert pa.types.is_fixed_size_list(out.schema.field("answer").type)
+    uneven = [[0.5], None, [2.0, 3.5]]
+    out = answered(pa.table({"n": [1, 2, 3]}), tmp_path, answers=uneven)
+    assert out.column("answer").to_pylist() == uneven
+    assert pa.types.is_list(out.schema.field("answer").type)
     assert answered([1, 2, 3], tmp_path, answers=vectors) == vectors
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_rows_of_several_vectors_come_back(make, tmp_path):
+    """A row that held a list of inputs has a list of vectors; in pandas one array of them."""
+    vectors = [[[0.5, 1.0], [2.0, 3.5]], None, [[4.0, 5.0]]]
+    out = answered(make({"n": [1, 2, 3]}), tmp_path, answers=vectors)
+    column = out.column("answer") if make is pa.table else out["answer"]
+    found = column.to_pylist() if make is pa.table else column.to_list()
+    assert [each if each is None else [[*one] for one in each] for each in found] == vectors
+    if make is pd.DataFrame:
+        assert found[0].shape == (2, 2)
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from google.genai.types import FinishReason, JobState
 
-from jupyter_llm_batch.models import Counts, Outcome, Phase, Usage
+from jupyter_llm_batch.models import Counts, Outcome, Phase, ToolCall, Usage
 from jupyter_llm_batch.providers import google_objects as objects
 from jupyter_llm_batch.providers.google_results import parse
 
@@ -30,27 +31,62 @@ def test_the_text_is_what_was_said_and_not_what_was_thought():
     parts = [{"text": "hm", "thought": True}, {"text": "4"}, {"text": "2"}]
     result = read(generated(*parts, usageMetadata=usage, modelVersion="gemini-x"))
     assert (result.custom_id, result.outcome, result.text) == ("b-1", Outcome.OK, "42")
-    assert (result.finish_reason, result.model, result.billed) == ("stop", "gemini-x", True)
+    assert (result.finish_reason, result.model, result.billed) == ("STOP", "gemini-x", True)
+    assert result.reasoning == "hm"
     assert result.usage == Usage(input=7, output=10, cached=4, reasoning=7)
 
 
 def test_a_function_call_is_an_answer():
-    """A call without text is given as JSON."""
+    """It has a name, arguments and mostly no id."""
     result = read(generated({"functionCall": {"name": "f", "args": {"x": 1}}}))
-    assert json.loads(result.text) == [{"name": "f", "args": {"x": 1}}]
-    assert result.outcome is Outcome.OK
+    assert result.tool_calls == [ToolCall(name="f", arguments={"x": 1})]
+    assert (result.outcome, result.text) == (Outcome.OK, None)
+    named = read(generated({"text": "so"}, {"functionCall": {"name": "f", "id": "c"}}))
+    assert (named.text, named.tool_calls) == ("so", [ToolCall(name="f", id="c")])
 
 
-def test_a_cut_answer_is_called_length():
-    """One word for one thing on every provider, also when all went into thinking."""
-    assert read(generated({"text": "a"}, finish="MAX_TOKENS")).finish_reason == "length"
+def test_a_cut_answer_is_an_answer():
+    """Gemini's own word says that it was cut, also when all went into thinking."""
+    cut = read(generated({"text": "a"}, finish="MAX_TOKENS"))
+    assert (cut.outcome, cut.text, cut.finish_reason) == (Outcome.OK, "a", "MAX_TOKENS")
     empty = read({"response": {"candidates": [{"finishReason": "MAX_TOKENS"}]}})
-    assert (empty.outcome, empty.text, empty.finish_reason) == (Outcome.OK, "", "length")
+    assert (empty.outcome, empty.text, empty.truncated) == (Outcome.OK, "", True)
+
+
+def test_several_candidates_are_kept():
+    """With candidateCount the first answer counts, and all of them are there."""
+    candidates = [
+        {"content": {"parts": [{"text": text}]} if text else {}, "finishReason": reason}
+        for text, reason in (("", "SAFETY"), ("b", "STOP"), ("c", "STOP"))
+    ]
+    result = read({"response": {"candidates": candidates}})
+    assert (result.outcome, result.text) == (Outcome.OK, "b")
+    assert result.choices == [None, "b", "c"]
+
+
+def test_an_answer_of_something_else_says_of_what():
+    """An image alone is no text; the error says where it is."""
+    result = read(generated({"inlineData": {"mimeType": "image/png", "data": "aGk="}}))
+    assert (result.outcome, result.code, result.billed) == (Outcome.FAILED, "no_text", True)
+    assert "inline_data" in result.error
+
+
+@pytest.mark.parametrize("reason", [each.value for each in FinishReason])
+def test_no_reason_loses_text(reason):
+    """Whatever reason the SDK knows, what was said stays, and only a refusal is no answer."""
+    result = read(generated({"text": "so"}, finish=reason))
+    assert result.text == "so"
+    assert result.outcome in {Outcome.OK, Outcome.REFUSED}
+    assert result.finish_reason == reason
 
 
 @pytest.mark.parametrize(
-    "reason", ["SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION", "SPII"]
-)
+    "reason",
+    [
+        "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION", "SPII", "IMAGE_SAFETY",
+        "MODEL_ARMOR",
+    ],
+)  # fmt: skip
 def test_a_withheld_answer_is_refused(reason):
     """The reason is the code, and what was used may have been billed."""
     result = read(generated(finish=reason))
@@ -170,6 +206,27 @@ def test_a_state_has_a_phase_and_speaks_for_the_rows_without_a_line(prefix, stat
     assert remote.keep_until is None
 
 
+@pytest.mark.parametrize("state", [each.value for each in JobState])
+def test_every_state_of_the_sdk_has_a_phase(state):
+    """Those that end a job are the known ones; all others are waited for."""
+    expected = Phase.ACTIVE
+    if state.endswith(("SUCCEEDED", "CANCELLED", "EXPIRED")):
+        expected = Phase.ENDED
+    elif state.endswith("FAILED"):
+        expected = Phase.FAILED
+    assert objects.read_remote(job(state)).phase is expected
+
+
+def test_an_operation_that_is_done_is_over_whatever_its_state():
+    """A state never seen before does not keep a job waiting that says it is done."""
+    output = {"responsesFile": "files/batch-x"}
+    done = objects.read_remote(job("BATCH_STATE_NEVER_SEEN", output=output, done=True))
+    assert (done.phase, done.parts) == (Phase.ENDED, {"output": "files/batch-x"})
+    error = {"code": 3, "message": "no"}
+    failed = objects.read_remote(job("BATCH_STATE_NEVER_SEEN", done=True, error=error))
+    assert (failed.phase, failed.error) == (Phase.FAILED, "no")
+
+
 def test_counts_are_strings_and_left_out_when_zero():
     """Without statistics nothing is known, which is not the same as zero."""
     remote = objects.read_remote(job(stats={"requestCount": "5", "successfulRequestCount": "4"}))
@@ -214,9 +271,9 @@ def test_inline_answers_become_lines_bound_by_their_key():
     assert all(line.count(b"\n") == 1 for line in lines)
     assert [json.loads(line) for line in lines] == [
         {"key": "r-1", "response": {"x": "a\nb"}},
-        {"key": "r-0", "error": {"code": 13}},
-        {"key": "0", "response": {}},
-        {"key": None, "response": {}},
+        {"key": "r-0", "metadata": {"key": "r-0", "more": "1"}, "error": {"code": 13}},
+        {"key": "0", "metadata": {"custom_id": "0"}, "response": {}},
+        {"key": "3", "response": {}},
         3,
     ]
 

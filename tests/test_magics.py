@@ -318,6 +318,39 @@ def test_tab_completes(shell):
     assert "llm_batch" not in " ".join(complete(shell, "some_name.sta"))
 
 
+def test_show_tells_what_an_answer_holds(shell, capsys):
+    """A tool call is shown as a call, thoughts and every further answer are marked as such."""
+    more = "-m anthropic:claude-haiku-4-5 --wait --retry 0"
+    ok(shell, f"%llm_batch run x --over ['[[sim:tool]]','[[sim:think]]','[[sim:refuse]]'] {more}")
+    shown = []
+    for row in range(3):
+        capsys.readouterr()
+        ok(shell, f"%llm_batch show x {row}")
+        shown.append(capsys.readouterr().out)
+    assert "[tool call] simulated_tool({})  (toolu_" in shown[0]
+    assert "(tool_use) ---" in shown[0]
+    assert "[reasoning] The request was considered." in shown[1]
+    assert "--- refused (refusal) ---" in shown[2]
+    assert "I can't help with that." in shown[2]
+    ok(shell, "%llm_batch run y --over ['a'] --param n=2 --wait")
+    capsys.readouterr()
+    ok(shell, "%llm_batch show y 0")
+    assert "[answer 2 of 2]" in capsys.readouterr().out
+    assert len(shell.user_ns["y"][0]) == 2
+    ok(shell, "%llm_batch run z --over ['a'] --embed -m openai:text-embedding-3-small --wait "
+              "--param dimensions=8")  # fmt: skip
+    capsys.readouterr()
+    ok(shell, "%llm_batch show z 0")
+    assert "[vector of 8] " in capsys.readouterr().out
+
+
+def test_embeddings_of_anthropic_are_refused_in_one_line(shell, sim, capsys):
+    """The line names providers that have them, and nothing is sent."""
+    code = "%llm_batch run x --over ['a'] --embed -m anthropic:claude-haiku-4-5"
+    assert "use a model of OpenAI or Google" in line_of(shell, code, capsys)
+    assert sim.ledger() == []
+
+
 def test_config_shows_and_sets(shell, sim):
     """`%config LLMBatch` sets defaults for the next cell."""
     ok(shell, "%config LLMBatch.max_tokens = 7")

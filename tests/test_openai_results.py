@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from jupyter_llm_batch.models import Outcome, Phase, Usage
+from jupyter_llm_batch.models import Outcome, Phase, ToolCall, Usage
 from jupyter_llm_batch.providers import openai_objects as objects
 from jupyter_llm_batch.providers import openai_results as results
 from jupyter_llm_batch.providers import openai_wire as wire
@@ -72,14 +72,14 @@ def parse(text, endpoint="chat"):
             chat({"content": None, "tool_calls": [{"id": "t"}]}, "tool_calls"),
             "chat",
             "ok",
-            '[{"id":"t"}]',
+            None,
             "tool_calls",
         ),
         (chat({"content": None, "refusal": "No,\nsorry"}), "chat", "refused", None, "stop"),
         (chat({"content": ""}, "content_filter"), "chat", "refused", None, "content_filter"),
         (chat({"content": "Y"}, "content_filter"), "chat", "ok", "Y", "content_filter"),
         (chat({"content": None}), "chat", "failed", None, "stop"),
-        (response([THOUGHT, said(TEXT, TEXT)]), "responses", "ok", "YesYes", "stop"),
+        (response([THOUGHT, said(TEXT, TEXT)]), "responses", "ok", "YesYes", "completed"),
         (
             response(
                 [said(TEXT)], "incomplete", incomplete_details={"reason": "max_output_tokens"}
@@ -87,7 +87,7 @@ def parse(text, endpoint="chat"):
             "responses",
             "ok",
             "Yes",
-            "length",
+            "max_output_tokens",
         ),
         (
             response([], "incomplete", incomplete_details={"reason": "content_filter"}),
@@ -101,9 +101,9 @@ def parse(text, endpoint="chat"):
             "responses",
             "refused",
             None,
-            "stop",
+            "completed",
         ),
-        (response([THOUGHT, CALL]), "responses", "ok", json.dumps([CALL]), "tool_calls"),
+        (response([THOUGHT, CALL]), "responses", "ok", None, "completed"),
     ],
 )
 def test_an_answer_is_read(text, endpoint, outcome, expected, reason):
@@ -115,6 +115,106 @@ def test_an_answer_is_read(text, endpoint, outcome, expected, reason):
     assert read.billed
     assert not read.transient
     assert (read.error is None) == (outcome == "ok")
+    assert read.truncated == (reason in {"length", "max_output_tokens"})
+
+
+FUNCTION = {"name": "weather", "arguments": '{"city": "Bonn"}'}
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint", "expected"),
+    [
+        (
+            chat({"tool_calls": [{"id": "t", "type": "function", "function": FUNCTION}]}),
+            "chat",
+            ToolCall(name="weather", id="t", arguments={"city": "Bonn"}),
+        ),
+        (
+            chat({"tool_calls": [{"id": "t", "type": "custom",
+                                  "custom": {"name": "sh", "input": "ls -l"}}]}),
+            "chat",
+            ToolCall(name="sh", id="t", arguments="ls -l"),
+        ),
+        (
+            chat({"function_call": FUNCTION}, "function_call"),
+            "chat",
+            ToolCall(name="weather", arguments={"city": "Bonn"}),
+        ),
+        (
+            chat({"tool_calls": [{"id": "t", "function": {"name": "f", "arguments": '{"a": '}}]}),
+            "chat",
+            ToolCall(name="f", id="t", arguments='{"a": '),
+        ),
+        (
+            response([THOUGHT, {"type": "function_call", "call_id": "c"} | FUNCTION]),
+            "responses",
+            ToolCall(name="weather", id="c", arguments={"city": "Bonn"}),
+        ),
+        (
+            response([{"type": "custom_tool_call", "call_id": "c", "name": "sh", "input": "ls"}]),
+            "responses",
+            ToolCall(name="sh", id="c", arguments="ls"),
+        ),
+        (
+            response([
+                {"type": "computer_call", "call_id": "c", "action": {"type": "wait"}},
+                {"type": "computer_call_output", "call_id": "c"},
+            ]),
+            "responses",
+            ToolCall(name="computer_call", id="c", arguments={"type": "wait"}),
+        ),
+    ],
+)  # fmt: skip
+def test_a_tool_call_has_name_id_and_arguments(text, endpoint, expected):
+    """Every kind of call is read, its arguments as an object where they are one."""
+    read = parse(text, endpoint)
+    assert (read.outcome, read.text, read.tool_calls) == ("ok", None, [expected])
+
+
+def test_a_call_may_stand_beside_text():
+    """What was said before a call is the text."""
+    call = {"id": "t", "type": "function", "function": FUNCTION}
+    read = parse(chat({"content": "Let me see.", "tool_calls": [call]}, "tool_calls"))
+    assert (read.text, len(read.tool_calls)) == ("Let me see.", 1)
+    assert read.said == 'Let me see.\nweather({"city":"Bonn"})'
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint", "expected"),
+    [
+        (chat({"content": "Yes", "reasoning_content": "hm"}), "chat", "hm"),
+        (chat({"content": "Yes", "reasoning": "hm"}), "chat", "hm"),
+        (chat({"content": "Yes", "reasoning": {"odd": 1}}), "chat", None),
+        (response([THOUGHT, said(TEXT)]), "responses", "hm"),
+        (
+            response([
+                {"type": "reasoning", "summary": [{"type": "summary_text", "text": "A"},
+                                                  {"type": "summary_text", "text": "B"}]},
+                said(TEXT),
+            ]),
+            "responses",
+            "A\n\nB",
+        ),
+    ],
+)  # fmt: skip
+def test_thoughts_are_kept_apart_from_the_answer(text, endpoint, expected):
+    """Reasoning is no part of the text; its own words are taken before their summary."""
+    read = parse(text, endpoint)
+    assert (read.text, read.reasoning) == ("Yes", expected)
+
+
+def test_what_was_said_before_a_refusal_is_kept():
+    """A refusal has no answer, and yet its text."""
+    read = parse(response([said(TEXT, {"type": "refusal", "refusal": "No more"})]), "responses")
+    assert (read.outcome, read.text, read.error) == ("refused", "Yes", "No more")
+
+
+def test_an_answer_of_something_else_says_of_what():
+    """An image alone is no text; the error says where it is."""
+    read = parse(response([{"type": "image_generation_call", "result": "aGk="}]), "responses")
+    assert (read.outcome, read.code) == ("failed", "no_text")
+    assert read.error is not None
+    assert "image_generation_call" in read.error
 
 
 def test_the_words_of_a_refusal_are_the_error():
@@ -124,9 +224,20 @@ def test_the_words_of_a_refusal_are_the_error():
 
 
 def test_the_first_of_several_answers_counts():
-    """With n above 1 the first choice is the row's answer."""
+    """With n above 1 the first choice is the row's answer, and the others are kept."""
     choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in "ab"]
-    assert parse(answer({"choices": choices})).text == "a"
+    read = parse(answer({"choices": choices}))
+    assert (read.text, read.choices) == ("a", ["a", "b"])
+    assert parse(answer({"choices": choices[:1]})).choices is None
+
+
+def test_one_answer_among_refusals_is_enough():
+    """When the first choice was withheld, the row has the answer of the second."""
+    withheld = {"message": {"content": ""}, "finish_reason": "content_filter"}
+    given = {"message": {"content": "b"}, "finish_reason": "stop"}
+    read = parse(answer({"choices": [withheld, given]}))
+    assert (read.outcome, read.text, read.choices) == ("ok", "b", [None, "b"])
+    assert parse(answer({"choices": [withheld, withheld]})).outcome == "refused"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -137,6 +248,20 @@ def test_a_vector_is_read_from_floats_and_from_base64(packed):
     usage = {"prompt_tokens": 6, "total_tokens": 6}
     read = parse(answer({"data": [{"embedding": sent}], "usage": usage}), "embeddings")
     assert (read.outcome, read.vector, read.usage) == ("ok", vector, Usage(input=6))
+    assert read.vectors is None
+
+
+def test_a_row_of_several_inputs_has_several_vectors():
+    """They stand in the order of the inputs, whatever the order of the answer."""
+    data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+    read = parse(answer({"data": data}), "embeddings")
+    assert (read.vector, read.vectors) == ([1.0], [[1.0], [2.0]])
+
+
+def test_a_torn_vector_is_unreadable():
+    """Bytes that are no whole number of floats make no vector."""
+    sent = base64.b64encode(b"abcdef").decode()
+    assert parse(answer({"data": [{"embedding": sent}]}), "embeddings").code == "unreadable"
 
 
 def test_other_endpoints_answer_with_text_or_json():
@@ -273,6 +398,7 @@ def test_a_batch_object_is_read():
         ({"status": "cancelled"}, "ended"),
         ({"status": "failed"}, "failed"),
         ({"status": "failed", "output_file_id": "f"}, "ended"),
+        ({"status": "failed", "error_file_id": "f"}, "ended"),
         ({"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded"}]}}, "later"),
     ],
 )
@@ -280,6 +406,14 @@ def test_every_state_has_a_phase(fields, phase):
     """Unknown states are active, and lack of room is no failure."""
     assert remote(**fields).phase == phase
     assert remote(**fields).state == fields["status"]
+
+
+def test_a_batch_may_tell_little():
+    """Without counts, metadata, files and times nothing is known, and nothing raises."""
+    bare = remote(request_counts=None, metadata=None, output_file_id=None, errors=None)
+    assert (bare.counts, bare.label, bare.parts, bare.error) == (None, None, {}, None)
+    assert (bare.created_at, bare.expires_at, bare.keep_until) == (None, None, None)
+    assert remote(metadata={"llm_batch": 5}).label is None
 
 
 def test_rows_that_no_file_mentions_have_the_fate_of_the_batch():

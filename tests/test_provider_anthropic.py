@@ -299,6 +299,16 @@ def test_counts_are_unknown_until_the_end():
     assert ended.parts == {"results": "msgbatch_1"}
 
 
+def test_a_batch_without_counts_is_read_all_the_same():
+    """What a server does not tell is not known; the results are there."""
+    done = batch(state="ended", results_url="https://elsewhere/x")
+    del done["request_counts"]
+    ended = objects.read_remote(json.dumps(done).encode())
+    assert (ended.phase, ended.counts, ended.parts) == (
+        Phase.ENDED, None, {"results": "msgbatch_1"},
+    )  # fmt: skip
+
+
 def test_an_archived_batch_has_no_results_any_more():
     """Without an address there is nothing to fetch."""
     archived = batch(state="ended", archived_at="2026-01-01T00:00:00Z")

@@ -11,7 +11,9 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from jupyter_llm_batch.errors import (
     Busy,
     Incomplete,
     KeyRefused,
+    OutOfQuota,
     ProviderError,
     Refused,
     Unclear,
@@ -59,6 +62,16 @@ class Spec:
         How a row ends that a completed job did not get to.
     keeps_expired
         Whether a job that expires gives the answers that it has.
+    truncated
+        The provider's word for an answer that was cut, by endpoint.
+    tool
+        Parameters that offer the tool of `WEATHER`, by endpoint.
+    thinks
+        The endpoints whose answers may hold what the model thought.
+    several
+        Parameters that ask for three answers.
+    embeds
+        A model for embeddings; empty when there are none.
     """
 
     name: str
@@ -72,6 +85,11 @@ class Spec:
     max_tokens: int | None = None
     skipped: Outcome = Outcome.EXPIRED
     keeps_expired: bool = True
+    truncated: Mapping[str, str] = field(default_factory=lambda: {"chat": "length"})
+    tool: Any = None
+    thinks: tuple[str, ...] = ()
+    several: Mapping[str, Any] = field(default_factory=dict)
+    embeds: str = ""
 
     def recipe(self, **more: Any) -> Recipe:
         return Recipe(**{"max_tokens": self.max_tokens} | more)
@@ -79,6 +97,9 @@ class Spec:
     def adapter(self, environ: Mapping[str, str]) -> Adapter:
         return make(self.name, environ)
 
+
+#: The arguments of the function that a row may call.
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 SPECS = [
     Spec(
@@ -90,6 +111,21 @@ SPECS = [
         content="*/content",
         unknown="batch_0123456789abcdef",
         endpoints=("chat", "responses"),
+        truncated={"chat": "length", "responses": "max_output_tokens"},
+        tool={
+            "chat": {
+                "tools": [
+                    {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
+                ]
+            },
+            "responses": {
+                "tools": [{"type": "function", "name": "weather", "parameters": WEATHER}],
+                "tool_choice": "required",
+            },
+        },
+        thinks=("responses",),
+        several={"n": 3},
+        embeds="text-embedding-3-small",
     ),
     Spec(
         name="anthropic",
@@ -99,6 +135,9 @@ SPECS = [
         create="/anthropic/v1/messages/batches",
         content="*/results",
         unknown="msgbatch_0123456789abcdef",
+        truncated={"chat": "max_tokens"},
+        tool={"chat": {"tools": [{"name": "weather", "input_schema": WEATHER}]}},
+        thinks=("chat",),
     ),
     Spec(
         name="google",
@@ -110,6 +149,15 @@ SPECS = [
         unknown="batches/0123456789abcdef",
         skipped=Outcome.CANCELLED,
         keeps_expired=False,
+        truncated={"chat": "MAX_TOKENS"},
+        tool={
+            "chat": {
+                "tools": [{"functionDeclarations": [{"name": "weather", "parameters": WEATHER}]}]
+            }
+        },
+        thinks=("chat",),
+        several={"candidateCount": 3},
+        embeds="gemini-embedding-001",
     ),
 ]
 
@@ -122,6 +170,8 @@ FATES = {
     "[[sim:fail-500]]": (Outcome.FAILED, False, True),
     "[[sim:expire]]": (Outcome.EXPIRED, False, True),
     "[[sim:badline]]": (Outcome.FAILED, True, False),
+    "[[sim:empty]]": (Outcome.FAILED, True, False),
+    "[[sim:odd]]": (Outcome.FAILED, True, False),
 }
 
 #: Prompts that break whoever builds JSON by hand or splits text into lines carelessly.
@@ -154,9 +204,15 @@ class Case:
         self.spec = spec
         self.adapter = spec.adapter(environ)
         self._payload = folder / "job.jsonl"
+        self.lines: dict[str, bytes] = {}
 
-    def prepare(self, prompts: list[str], endpoint: str = "chat") -> Job:
-        encode = self.adapter.encoder(self.spec.recipe(endpoint=endpoint), self.spec.model)
+    def prepare(
+        self, prompts: list[Any], endpoint: str = "chat", model: str = "", **more: Any
+    ) -> Job:
+        recipe = self.spec.recipe(endpoint=endpoint, **more)
+        model = model or self.spec.model
+        self.adapter.validate(recipe, model)
+        encode = self.adapter.encoder(recipe, model)
         lines = [encode(f"r-{number}", prompt) for number, prompt in enumerate(prompts)]
         self._payload.write_bytes(b"".join(lines))
         self.job = Job(
@@ -165,7 +221,7 @@ class Case:
             round=0,
             number=0,
             provider=self.spec.name,
-            model=self.spec.model,
+            model=model,
             endpoint=endpoint,
             rows=len(prompts),
             bytes=self._payload.stat().st_size,
@@ -193,7 +249,18 @@ class Case:
             await self.adapter.fetch(remote.remote_id, part, ref, sink)
             for line in sink.getvalue().splitlines():
                 result = self.adapter.parse(line, self.job.endpoint)
+                self.lines[result.custom_id] = line
                 found[result.custom_id] = result
+        return found
+
+    def answers(self) -> dict[str, Result]:
+        """Carry the prepared job to its end and return its results."""
+
+        async def steps() -> dict[str, Result]:
+            made = await self.start()
+            return await self.collect(await self.adapter.retrieve(made.remote_id))
+
+        found: dict[str, Result] = self.run(steps)
         return found
 
     def run(self, steps: Callable[[], Any]) -> Any:
@@ -388,7 +455,189 @@ def test_every_end_of_a_row_is_told_apart(spec, endpoint, case):
         result = results[f"r-{number}"]
         assert (result.outcome, result.billed, result.transient) == expected, prompt
         assert (result.error is None) == (result.outcome is Outcome.OK), prompt
-    assert results[f"r-{prompts.index('[[sim:length]]')}"].finish_reason in {"length", "max_tokens"}
+    cut = results[f"r-{prompts.index('[[sim:length]]')}"]
+    assert (cut.finish_reason, cut.truncated) == (spec.truncated[endpoint], True)
+    assert cut.text
+
+
+@pytest.mark.parametrize(("spec", "endpoint"), endpoints(), indirect=["spec"])
+def test_every_part_of_an_answer_is_kept(spec, endpoint, case):
+    """Calls with name and arguments, thoughts apart from the text, citations in the raw line."""
+    prompts = ["[[sim:tool]] a", "[[sim:think]] b", "[[sim:cite]] c"]
+    case.prepare(prompts, endpoint, params=spec.tool[endpoint])
+    called, thought, cited = (case.answers()[f"r-{number}"] for number in range(3))
+    assert (called.outcome, called.text) == (Outcome.OK, None)
+    ((name, arguments),) = [(call.name, call.arguments) for call in called.tool_calls]
+    assert name == "weather"
+    assert isinstance(arguments["city"], str)
+    assert called.said.startswith('weather({"city":')
+    assert thought.outcome is Outcome.OK
+    assert thought.usage.reasoning > 0
+    assert thought.usage.output > thought.usage.reasoning - 1
+    if "tool_choice" not in spec.tool[endpoint]:
+        assert mark(prompts[1]) in thought.text
+    if endpoint in spec.thinks:
+        assert thought.reasoning == "The request was considered."
+        assert "considered" not in (thought.text or "")
+    assert cited.outcome is Outcome.OK
+    assert b"https://example.com/source" in case.lines["r-2"]
+
+
+def test_several_answers_to_one_request_are_kept(spec, case):
+    """The first is the row's text; all of them stand beside it in their order."""
+    if not spec.several:
+        pytest.skip("this provider gives one answer to a request")
+    case.prepare(["one", "two"], params=spec.several)
+    results = case.answers()
+    for number, prompt in enumerate(["one", "two"]):
+        result = results[f"r-{number}"]
+        assert result.choices is not None
+        assert result.choices[0] == result.text
+        assert len(set(result.choices)) == 3
+        assert all(mark(prompt) in (text or "") for text in result.choices)
+
+
+def test_embeddings_are_vectors_or_refused_in_one_line(spec, case):
+    """Each text has its vector, of the length that was asked for; or the line names who has."""
+    if not spec.embeds:
+        with pytest.raises(UsageProblem, match=r"OpenAI or Google") as caught:
+            case.adapter.validate(spec.recipe(endpoint="embeddings", max_tokens=None), spec.model)
+        assert "\n" not in str(caught.value)
+        return
+    params = {"dimensions": 8} if spec.name == "openai" else {"output_dimensionality": 8}
+    case.prepare(["a", "b"], "embeddings", spec.embeds, params=params)
+    results = case.answers()
+    vectors = [results[f"r-{number}"].vector for number in range(2)]
+    assert [len(vector or ()) for vector in vectors] == [8, 8]
+    assert vectors[0] != vectors[1]
+    assert {result.outcome for result in results.values()} == {Outcome.OK}
+    assert all(result.usage.input > 0 for result in results.values())
+
+
+def test_a_job_whose_rows_all_failed_has_every_reason(case):
+    """It ended like any other, though there may be no file of answers at all."""
+    case.prepare(["[[sim:fail-400]]"] * 3)
+    results = case.answers()
+    assert {result.outcome for result in results.values()} == {Outcome.FAILED}
+    assert len(results) == 3
+    assert all(result.error and not result.billed for result in results.values())
+
+
+#: What a status says about a call: refused, to be waited for, or perhaps done.
+STATUSES = {
+    400: Refused, 401: KeyRefused, 402: OutOfQuota, 403: KeyRefused, 404: Vanished, 408: Unclear,
+    409: Unclear, 412: Refused, 413: Refused, 422: Refused, 429: Busy, 499: Unclear, 500: Unclear,
+    501: Unclear, 502: Unclear, 503: Unclear, 504: Unclear, 529: Busy,
+}  # fmt: skip
+
+
+def test_every_status_says_what_is_known(spec, case, sim):
+    """Whatever the body: JSON of another server, a page, or nothing."""
+    bodies = ["<html>Bad gateway</html>", "", {"error": "no"}, {"error": {"message": "no"}}, [1]]
+
+    async def steps():
+        for number, (status, expected) in enumerate(STATUSES.items()):
+            body = bodies[number % len(bodies)]
+            sim.fault(method="GET", action="status", status=status, body=body)
+            with pytest.raises(ProviderError) as caught:
+                await case.adapter.retrieve(spec.unknown)
+            assert type(caught.value) is expected, (status, body)
+            assert caught.value.status == status
+            assert "<html>" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+    case.run(steps)
+
+
+def test_a_wait_may_be_told_in_several_ways(spec, case, sim):
+    """Seconds, fractions, a date, milliseconds; nonsense is no wait, and a day is the longest."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    waits = [
+        ({"retry-after": "7"}, 7.0), ({"retry-after": "0.5"}, 0.5), ({"retry-after": soon}, 90.0),
+        ({"retry-after-ms": "1500"}, 1.5), ({"retry-after": "-3"}, 0.0), ({}, None),
+        ({"retry-after": "soon"}, None), ({"retry-after": "1e12"}, 86400.0),
+    ]  # fmt: skip
+
+    async def steps():
+        for headers, expected in waits:
+            sim.fault(method="GET", action="status", status=429, headers=headers, body="")
+            with pytest.raises(Busy) as caught:
+                await case.adapter.retrieve(spec.unknown)
+            assert caught.value.retry_after == pytest.approx(expected, abs=5), headers
+
+    case.run(steps)
+
+
+def test_a_page_that_is_no_answer_is_unclear(spec, case, sim):
+    """A proxy's sign-in page with status 200 is neither a job, nor a listing, nor a cancel."""
+    page = {"action": "status", "status": 200, "body": "<html>Sign in</html>"}
+
+    async def steps():
+        sim.fault(method="GET", **page)
+        with pytest.raises(Unclear):
+            await case.adapter.retrieve(spec.unknown)
+        sim.fault(method="GET", **page)
+        with pytest.raises(Unclear):
+            [remote async for remote in case.adapter.list(0)]
+        sim.fault(method="POST", **page)
+        if spec.name != "google":  # which answers a cancel with nothing, and nothing is read
+            with pytest.raises(Unclear):
+                await case.adapter.cancel(spec.unknown)
+
+    case.run(steps)
+
+
+def test_a_cancel_of_what_is_not_there_is_told(spec, case):
+    """It is gone, which is no error of the connection."""
+
+    async def steps():
+        with pytest.raises(Vanished):
+            await case.adapter.cancel(spec.unknown)
+
+    case.run(steps)
+
+
+def test_a_listing_without_jobs_is_empty(case):
+    """Nothing is listed and nothing is found."""
+    case.prepare(["prompt"])
+
+    async def steps():
+        assert [remote async for remote in case.adapter.list(0)] == []
+        assert await case.find("label-1", 0) is None
+
+    case.run(steps)
+
+
+def test_an_empty_file_of_results_holds_no_rows(spec, case, sim):
+    """It is a whole download; that rows are missing from it is for others to say."""
+    case.prepare(["prompt"])
+
+    async def steps():
+        made = await case.start()
+        ended = await case.adapter.retrieve(made.remote_id)
+        if ended.parts.get("output") == "inline":
+            pytest.skip("small jobs of this provider have no file")
+        sim.fault(method="GET", path=spec.content, action="status", status=200, body="")
+        return await case.collect(ended)
+
+    assert case.run(steps) == {}
+
+
+def test_a_job_says_how_long_its_results_are_kept(spec, case):
+    """The end of its window is known from the start; its results outlive it."""
+    case.prepare(["prompt"])
+
+    async def steps():
+        made = await case.start()
+        return made, await case.adapter.retrieve(made.remote_id)
+
+    made, ended = case.run(steps)
+    window = 2 * 86400 if spec.name == "google" else 86400
+    assert made.expires_at - made.created_at == pytest.approx(window, abs=2)
+    if spec.name == "google":
+        assert ended.keep_until is None
+    else:
+        assert ended.keep_until - made.created_at > 28 * 86400
 
 
 @pytest.mark.parametrize(

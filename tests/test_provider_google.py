@@ -166,6 +166,37 @@ def test_a_large_job_is_uploaded_as_it_lies_on_the_disk(tmp_path, endpoint):
     assert json.loads(create.body) == {"batch": {"displayName": "label-1", "inputConfig": config}}
 
 
+@pytest.mark.parametrize("rows", [2, MANY], ids=["inline", "file"])
+def test_embeddings_keep_their_settings_in_every_kind_of_job(sim, tmp_path, rows):
+    """Dimensions and task stand beside the content, inline and in a file."""
+    recipe = Recipe(
+        endpoint="embeddings",
+        params={"output_dimensionality": 4, "task_type": "CLUSTERING", "title": "t"},
+    )
+    encode = wire.encoder(recipe)
+    payload = tmp_path / "job.jsonl"
+    payload.write_bytes(b"".join(encode(f"r-{n}", f"text {n}") for n in range(rows)))
+    request = json.loads(payload.open("rb").readline())["request"]
+    content = {"parts": [{"text": "text 0"}]}
+    settings = {"outputDimensionality": 4, "taskType": "CLUSTERING", "title": "t"}
+    assert request == {"content": content, **settings}
+    job, _ = prepared(tmp_path, 1)
+    job = msgspec.structs.replace(
+        job, model="gemini-embedding-001", endpoint="embeddings", rows=rows
+    )
+    payload.write_bytes(b"".join(encode(f"r-{n}", f"text {n}") for n in range(rows)))
+
+    async def steps(adapter):
+        ended = await through(adapter, job, payload)
+        lines = Collected()
+        await adapter.fetch(ended.remote_id, "output", ended.parts["output"], lines)
+        return [adapter.parse(line, "embeddings") for line in lines.splitlines()]
+
+    found = simulated(sim, steps)
+    assert {result.custom_id for result in found} == {f"r-{n}" for n in range(rows)}
+    assert {len(result.vector) for result in found} == {4}
+
+
 def test_a_job_of_many_bytes_is_uploaded_too(tmp_path):
     """20 MB are the limit of a create; rows that are few can still be large."""
     job, payload = prepared(tmp_path, 1)

@@ -102,6 +102,7 @@ def test_the_processes_own_variables_never_leak_in(monkeypatch):
         "OPENAI_ORG_ID": "org-process",
         "OPENAI_PROJECT_ID": "proj-process",
         "OPENAI_ADMIN_KEY": "sk-admin-process",
+        "OPENAI_CUSTOM_HEADERS": "X-Of: process\nOpenAI-Project: proj-process",
         "HTTP_PROXY": "http://127.0.0.1:1/process",
         "http_proxy": "http://127.0.0.1:1/process",
     }.items():
@@ -119,6 +120,15 @@ def test_organisation_and_project_are_sent():
     environ = {"OPENAI_API_KEY": "sk-abcdefg", "OPENAI_ORG_ID": "o", "OPENAI_PROJECT_ID": "p"}
     headers = asked_for(environ)
     assert (headers["openai-organization"], headers["openai-project"]) == ("o", "p")
+
+
+def test_headers_of_the_users_own_are_sent():
+    """A proxy may want headers; an organisation among them says whose batches they are."""
+    own = "X-Gateway: yes\nOpenAI-Organization: org-1\nno header"
+    environ = {"OPENAI_API_KEY": "sk-abcdefg", "OPENAI_CUSTOM_HEADERS": own}
+    headers = asked_for(environ)
+    assert (headers["x-gateway"], headers["openai-organization"]) == ("yes", "org-1")
+    assert make("openai", environ).account(b"").organisation == "org-1"
 
 
 def test_an_upload_is_named_after_its_job_and_is_the_payload(tmp_path):
@@ -289,3 +299,69 @@ def test_limits_stay_within_what_openai_takes():
     assert limits.one_model
     assert limits.labelled
     assert msgspec.structs.asdict(limits)["settle"] > 0
+
+
+#: What makes a batch fail as a whole, after its create was accepted.
+CODES = [
+    "invalid_json_line", "duplicate_custom_id", "url_mismatch", "model_mismatch", "empty_file",
+    "too_many_tasks", "token_limit_exceeded",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_batch_that_fails_as_a_whole_says_why(code, tmp_path):
+    """It is accepted first; only lack of room is worth another try later."""
+    job, payload = prepared(tmp_path)
+    with Simulator(seconds=0) as sim:
+        adapter = make("openai", sim.environ())
+        sim.behave(next_outcome=f"failed:{code}")
+
+        async def main():
+            made = await adapter.create(job, payload, await adapter.upload(job, payload), "label")
+            ended = await adapter.retrieve(made.remote_id)
+            await adapter.close()
+            return made, ended
+
+        made, ended = asyncio.run(main())
+    assert made.phase is Phase.ACTIVE
+    assert ended.phase is (Phase.LATER if code == "token_limit_exceeded" else Phase.FAILED)
+    assert ended.error
+    assert ended.parts == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, "<html>Sign in</html>", Unclear),
+        (200, {}, Unclear),
+        (200, {"object": "file"}, Unclear),
+        (413, {"error": {"message": "File is too large"}}, Refused),
+        (507, "", Unclear),
+    ],
+)
+def test_an_odd_answer_to_an_upload_is_told(status, body, expected, tmp_path):
+    """No answer of any kind passes for an uploaded file."""
+    job, payload = prepared(tmp_path)
+    with Simulator(seconds=0) as sim:
+        adapter = make("openai", sim.environ())
+        sim.fault(method="POST", path="*/files", action="status", status=status, body=body)
+
+        async def main():
+            with pytest.raises(expected) as caught:
+                await adapter.upload(job, payload)
+            await adapter.close()
+            return caught.value
+
+        assert "\n" not in str(asyncio.run(main()))
+
+
+def test_embeddings_are_limited_by_inputs():
+    """A row of a list counts as many; tokens, texts and rows of other endpoints as one."""
+    adapter = make("openai", {})
+    assert adapter.limits("chat").weigh is None
+    weigh = adapter.limits("/v1/embeddings").weigh
+    assert weigh is not None
+    given = ["a", [], ["a"], ["a", "b"], [1, 2, 3], [[1, 2], [3]]]
+    lines = [json.dumps({"body": {"input": each}}).encode() for each in given]
+    assert [weigh(line) for line in lines] == [1, 1, 1, 2, 1, 2]
+    assert weigh(b'{"body":{}}') == 1

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
+from recordings import NEEDED, RECORDINGS
 from replay import Replay
 
+from jupyter_llm_batch.errors import Refused
 from jupyter_llm_batch.models import Counts, Job, Outcome, Phase, Usage
 from jupyter_llm_batch.providers import make
 from jupyter_llm_batch.providers import openai_objects as objects
 from jupyter_llm_batch.providers import openai_results as results
+from jupyter_llm_batch.providers import openai_wire as wire
 
-RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
-
-pytestmark = pytest.mark.skipif(
-    not RECORDINGS.is_dir(), reason=f"no recordings of real traffic at {RECORDINGS}"
-)
+pytestmark = NEEDED
 
 
 def recorded(name):
@@ -28,44 +28,36 @@ def recorded(name):
 
 def replayed(exchanges, endpoint, tmp_path):
     """Carry one job through a recording: upload, create, poll to the end, fetch and parse."""
+    with Replay(exchanges) as server:
+        return asyncio.run(_carry(server.url, exchanges, endpoint, tmp_path))
+
+
+async def _carry(url, exchanges, endpoint, tmp_path):
     file_id = exchanges[0]["response"]["body"]["id"]
     payload = tmp_path / "job.jsonl"
     payload.write_bytes(b"{}\n")
     job = Job(
-        id="job",
-        batch_id="b",
-        round=0,
-        number=0,
-        provider="openai",
-        model="any",
-        endpoint=endpoint,
-        rows=1,
-        bytes=3,
-        payload=payload.name,
+        id="job", batch_id="b", round=0, number=0, provider="openai", model="any",
+        endpoint=endpoint, rows=1, bytes=3, payload=payload.name,
+    )  # fmt: skip
+    adapter = make("openai", {"OPENAI_API_KEY": "sk-replayed", "OPENAI_BASE_URL": f"{url}/v1"})
+    assert await adapter.upload(job, payload) == file_id
+    seen = [await adapter.create(job, payload, file_id, "label")]
+    polls = sum(
+        exchange["request"]["method"] == "GET" and "/batches/" in exchange["request"]["uri"]
+        for exchange in exchanges
     )
-
-    async def main(url):
-        adapter = make("openai", {"OPENAI_API_KEY": "sk-replayed", "OPENAI_BASE_URL": f"{url}/v1"})
-        assert await adapter.upload(job, payload) == file_id
-        seen = [await adapter.create(job, payload, file_id, "label")]
-        polls = sum(
-            exchange["request"]["method"] == "GET" and "/batches/" in exchange["request"]["uri"]
-            for exchange in exchanges
-        )
-        seen += [await adapter.retrieve(seen[0].remote_id) for _ in range(polls)]
-        lines, parsed = b"", []
-        for part, ref in seen[-1].parts.items():
-            sink = io.BytesIO()
-            await adapter.fetch(seen[0].remote_id, part, ref, sink)
-            lines += sink.getvalue()
-            parsed += [adapter.parse(line, endpoint) for line in sink.getvalue().splitlines()]
-        if any(exchange["request"]["uri"].endswith("/cancel") for exchange in exchanges):
-            seen.append(await adapter.cancel(seen[0].remote_id))
-        await adapter.close()
-        return seen, lines, parsed
-
-    with Replay(exchanges) as server:
-        return asyncio.run(main(server.url))
+    seen += [await adapter.retrieve(seen[0].remote_id) for _ in range(polls)]
+    lines, parsed = b"", []
+    for part, ref in seen[-1].parts.items():
+        sink = io.BytesIO()
+        await adapter.fetch(seen[0].remote_id, part, ref, sink)
+        lines += sink.getvalue()
+        parsed += [adapter.parse(line, endpoint) for line in sink.getvalue().splitlines()]
+    if any(exchange["request"]["uri"].endswith("/cancel") for exchange in exchanges):
+        seen.append(await adapter.cancel(seen[0].remote_id))
+    await adapter.close()
+    return seen, lines, parsed
 
 
 def test_a_recorded_chat_batch_is_understood(tmp_path):
@@ -144,3 +136,104 @@ def test_a_documented_expired_line_is_understood():
     assert (result.custom_id, result.outcome) == ("request-3", Outcome.EXPIRED)
     assert result.transient
     assert not result.billed
+
+
+# -- all of it ---------------------------------------------------------------------------------
+
+
+def test_every_recording_is_replayed_somewhere():
+    """Each file there is named by a test, and the index names each file."""
+    files = [path for path in RECORDINGS.rglob("*") if path.suffix in {".json", ".jsonl"}]
+    assert files
+    index = (RECORDINGS / "INDEX.md").read_text()
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_recordings*.py"))
+    for path in files:
+        assert path.name in tests, f"{path.name} is replayed by no test"
+        assert str(path.relative_to(RECORDINGS)) in index, f"{path.name} stands in no index"
+
+
+def test_every_reported_shape_is_read_somewhere():
+    """Each kind of entry is asked for by a test."""
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_recordings*.py"))
+    asked = re.findall(r'"([^"\n]{8,})"', tests)
+    for entry in recorded("reported_in_issues.json"):
+        assert any(entry["kind"].startswith(each) for each in asked), entry["kind"]
+
+
+def test_every_documented_state_has_a_phase():
+    """The schema's states are all known: three end with results, one fails, the rest run."""
+    schema = recorded("openai/openapi_batches_files_uploads.json")["components"]["schemas"]
+    phases = {}
+    for state in schema["Batch"]["properties"]["status"]["enum"]:
+        remote = objects.read_remote(json.dumps({"id": "batch_1", "status": state}).encode())
+        phases.setdefault(str(remote.phase), set()).add(state)
+    assert phases == {
+        "active": {"validating", "in_progress", "finalizing", "cancelling"},
+        "ended": {"completed", "expired", "cancelled"},
+        "failed": {"failed"},
+    }
+
+
+def test_a_create_is_what_the_schema_takes(tmp_path):
+    """Our fields are documented ones, none that is demanded is missing, and paths are taken."""
+    schema = recorded("openai/openapi_batches_files_uploads.json")["components"]["schemas"]
+    wanted = schema["CreateBatchRequest"]
+    exchanges = recorded("openai/curator_basic_batch_completion.json")
+    with Replay(exchanges) as server:
+        asyncio.run(_carry(server.url, exchanges, "chat", tmp_path))
+        (sent,) = [json.loads(each.body) for each in server.asked if each.path == "/v1/batches"]
+    assert set(wanted["required"]) <= sent.keys() <= wanted["properties"].keys()
+    assert sent["completion_window"] in wanted["properties"]["completion_window"]["enum"]
+    assert all(len(key) <= 64 and len(value) <= 512 for key, value in sent["metadata"].items())
+    for path in wanted["properties"]["endpoint"]["enum"]:
+        assert wire.path(path) == path
+    assert sent["endpoint"] in wanted["properties"]["endpoint"]["enum"]
+
+
+@pytest.mark.parametrize("code", ["invalid_json_line", "empty_file", "too_many_tasks"])
+def test_documented_validation_codes_fail_the_whole_batch(code):
+    """None of them is worth waiting for, and each is told."""
+    (codes,) = reported("documented validation codes")
+    assert code in codes
+    for each in codes:
+        problem = {"code": each, "message": f"because of {each}", "line": 3}
+        batch = {"id": "batch_1", "status": "failed", "errors": {"data": [problem]}}
+        remote = objects.read_remote(json.dumps(batch).encode())
+        assert (remote.phase, remote.error) == (Phase.FAILED, f"line 3: because of {each}")
+
+
+def uploaded(status, body, tmp_path):
+    """Upload to a server that gives one recorded answer."""
+    payload = tmp_path / "job.jsonl"
+    payload.write_bytes(b"{}\n")
+    job = Job(
+        id="j", batch_id="b", round=0, number=0, provider="openai", model="any", endpoint="chat",
+        rows=1, bytes=3, payload=payload.name,
+    )  # fmt: skip
+    exchange = {
+        "request": {"method": "POST", "uri": "/v1/files"},
+        "response": {"status": status, "headers": {}, "body": body},
+    }
+
+    async def main(url):
+        adapter = make("openai", {"OPENAI_API_KEY": "sk-replayed", "OPENAI_BASE_URL": f"{url}/v1"})
+        try:
+            return await adapter.upload(job, payload)
+        finally:
+            await adapter.close()
+
+    with Replay([exchange]) as server:
+        return asyncio.run(main(server.url))
+
+
+def test_a_reported_refusal_of_an_upload_is_told(tmp_path):
+    """A file that is none of a batch is refused for good."""
+    (answer,) = reported("files.create rejected")
+    with pytest.raises(Refused, match=r"Invalid file format for Batch API\. Must be \.jsonl"):
+        uploaded(answer["status"], answer["body"], tmp_path)
+
+
+def test_a_reported_upload_of_bad_lines_is_accepted(tmp_path):
+    """Lines are looked at when the batch is there, so the upload's answer is like any other."""
+    (answer,) = reported("files.create accepts malformed lines")
+    assert uploaded(200, answer, tmp_path) == answer["id"]

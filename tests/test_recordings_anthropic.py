@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from pathlib import Path
 
 import pytest
+from recordings import NEEDED, RECORDINGS
 from replay import Replay
 
 from jupyter_llm_batch.models import Counts, Job, Outcome, Phase, Usage
 from jupyter_llm_batch.providers import make
 
-RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings" / "anthropic"
+FOLDER = RECORDINGS / "anthropic"
 
-pytestmark = pytest.mark.skipif(
-    not RECORDINGS.is_dir(), reason=f"no recordings of real traffic at {RECORDINGS}"
-)
+pytestmark = NEEDED
 
 
 def recorded(name):
-    return json.loads((RECORDINGS / name).read_text())
+    return json.loads((FOLDER / name).read_text())
 
 
 def replayed(exchanges, tmp_path):
@@ -92,7 +90,9 @@ def test_a_recorded_batch_is_understood(name, created, tokens, tmp_path):
     assert seen[0].keep_until == pytest.approx(created + 29 * 86400)
     assert lines.decode() == exchanges[-1]["response"]["body"]
     assert [result.custom_id for result in parsed] == [str(n) for n in range(rows)]
-    assert {(r.outcome, r.finish_reason, r.billed) for r in parsed} == {(Outcome.OK, "stop", True)}
+    assert {(r.outcome, r.finish_reason, r.billed) for r in parsed} == {
+        (Outcome.OK, "end_turn", True)
+    }
     assert [r.usage for r in parsed] == [Usage(input=i, output=o) for i, o in tokens]
 
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from pathlib import Path
 
 import pytest
+from recordings import NEEDED, RECORDINGS
 from replay import Replay
 
 from jupyter_llm_batch.errors import OutOfQuota, Refused
 from jupyter_llm_batch.models import Counts, Job, Outcome, Phase, Usage
 from jupyter_llm_batch.providers import make
 
-RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings"
-
-pytestmark = pytest.mark.skipif(
-    not RECORDINGS.is_dir(), reason=f"no recordings of real traffic at {RECORDINGS}"
-)
+pytestmark = NEEDED
 
 
 def replayed(exchanges, steps):
@@ -69,9 +65,10 @@ def test_a_recorded_inline_batch_is_understood(tmp_path):
         sink = io.BytesIO()
         for part, ref in seen[-1].parts.items():
             await adapter.fetch(seen[0].remote_id, part, ref, sink)
-        return seen, [adapter.parse(line, "chat") for line in sink.getvalue().splitlines()]
+        lines = sink.getvalue().splitlines()
+        return seen, lines, [adapter.parse(line, "chat") for line in lines]
 
-    (seen, parsed), requests = replayed(exchanges, steps)
+    (seen, lines, parsed), requests = replayed(exchanges, steps)
     created = json.loads(requests[0].body)["batch"]
     ours = created["inputConfig"]["requests"]["requests"]
     assert created["displayName"] == sent["displayName"]
@@ -82,19 +79,35 @@ def test_a_recorded_inline_batch_is_understood(tmp_path):
     assert seen[-1].counts == Counts(total=2, done=2)
     assert seen[-1].label == sent["displayName"]
     assert seen[-1].created_at == pytest.approx(1787150052.26787)
+    answers = exchanges[-1]["response"]["body"]["response"]["inlinedResponses"]
+    for line, answer in zip(lines, answers["inlinedResponses"], strict=True):
+        # All that Google said of the row, and in front of it the name by which it is bound.
+        assert json.loads(line) == {"key": answer["metadata"]["custom_id"], **answer}
     assert [result.custom_id for result in parsed] == ["0", "1"]
     assert [result.text for result in parsed] == ["4", "Jupiter"]
     assert {result.outcome for result in parsed} == {Outcome.OK}
     assert parsed[0].usage == Usage(input=13, output=44, reasoning=43)
-    assert (parsed[0].model, parsed[0].finish_reason) == ("gemini-2.5-flash", "stop")
+    assert (parsed[0].model, parsed[0].finish_reason) == ("gemini-2.5-flash", "STOP")
 
 
-def test_recorded_lines_of_a_result_file_are_understood():
-    """Whatever the order of the names inside a line."""
-    lines = (RECORDINGS / "gemini/cookbook_file_results_generate.jsonl").read_bytes().splitlines()
-    parsed = [make("google", {}).parse(line, "chat") for line in lines]
+def test_a_recorded_result_file_is_understood():
+    """It arrives byte for byte, and its lines are read whatever the order of their names."""
+    text = (RECORDINGS / "gemini/cookbook_file_results_generate.jsonl").read_text()
+    name = "files/batch-0123456789abcdefghijklmnopqrstuvwxyz"
+    request = {"method": "GET", "uri": f"/v1beta/{name}:download?alt=media"}
+    exchange = {"request": request, "response": {"status": 200, "headers": {}, "body": text}}
+
+    async def steps(adapter):
+        sink = io.BytesIO()
+        await adapter.fetch("batches/b", "output", name, sink)
+        return sink.getvalue()
+
+    raw, asked = replayed([exchange], steps)
+    assert raw.decode() == text
+    assert [each.path for each in asked] == [f"/v1beta/{name}:download"]
+    parsed = [make("google", {}).parse(line, "chat") for line in raw.splitlines()]
     assert [result.custom_id for result in parsed] == ["request_1", "request_2"]
-    assert {(result.outcome, result.finish_reason) for result in parsed} == {(Outcome.OK, "stop")}
+    assert {(result.outcome, result.finish_reason) for result in parsed} == {(Outcome.OK, "STOP")}
     assert parsed[0].text.startswith("AI learns patterns")
     assert parsed[1].usage == Usage(input=9, output=1243, reasoning=1180)
 

@@ -10,18 +10,18 @@ import math
 import re
 import shutil
 import struct
-from pathlib import Path
 
 import httpx2
 import jsonschema
 import openai
 import pytest
+import recordings
 
 from jupyter_llm_batch.simulator import DUMMY_KEY, Simulator, mark
 from jupyter_llm_batch.simulator.ledger import body_sha
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
-RECORDINGS = Path(__file__).parents[2] / "shared" / "recordings" / "openai"
+RECORDINGS = recordings.RECORDINGS / "openai"
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ Options
 --param KEY=VALUE           any request parameter; the value is JSON, or else a string;
                             PROVIDER:KEY=VALUE goes to that provider only
 --endpoint NAME             chat (default), responses, embeddings, or a provider's path
---embed                     embeddings instead of answers: vectors come back
+--embed                     embeddings instead of answers: vectors come back, as lists of
+                            floats, NumPy arrays (pandas) or fixed-size lists (polars, pyarrow)
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
                             schema of the notebook; a frame gets its fields as columns
 --cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
@@ -93,7 +94,8 @@ Look after batches.
     %llm_batch wait NAME              block until done; interrupting stops only the waiting
     %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
-    %llm_batch show NAME ROW          the exact prompt, the raw answer, the tokens
+    %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
+                                      the model thought, the tokens, the raw line
     %llm_batch errors NAME            rows without an answer, why, and what to do
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected

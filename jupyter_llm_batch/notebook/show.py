@@ -16,6 +16,7 @@ from ..client import Client, Preview
 from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
+from ..models import Result
 from ..progress import count, duration, money
 from ..providers.parts import shortened
 
@@ -83,7 +84,7 @@ def row(client: Client, handle: BatchHandle, number: int) -> None:
     """Print the exact prompt of a row, its raw answer and its tokens."""
     batch = handle.record
     line, job = results.request_line(client.store, batch, number)
-    result = handle.results(partial=True)[number]
+    result = results.read_row(client.store, batch, number)
     print(f"row {number} of {handle.name}, {job.provider}:{job.model}")
     print(f"\n--- prompt ---\n{results.prompt_text(job, line)}")
     if result is None:
@@ -92,16 +93,40 @@ def row(client: Client, handle: BatchHandle, number: int) -> None:
     print(
         f"\n--- {result.outcome} ({result.finish_reason or result.code or 'no reason given'}) ---"
     )
-    print(result.text if result.text is not None else result.error or "")
+    _answer(result)
     usage = result.usage
     print(
         f"\n--- tokens: {usage.input} in ({usage.cached} cached), "
         f"{usage.output} out ({usage.reasoning} reasoning) ---"
     )
-    raw = results.result_line(client.store, batch, number)
     print(f"\n--- request ---\n{_pretty(line)}")
-    if raw:
-        print(f"\n--- response ---\n{_pretty(raw)}")
+    if result.raw:
+        print(f"\n--- response ---\n{_pretty(result.raw)}")
+
+
+def _answer(result: Result) -> None:
+    """Print what came back: thoughts, texts, calls, vectors, or why there is nothing."""
+    if result.reasoning:
+        print(f"[reasoning] {_short(result.reasoning)}\n")
+    if result.choices is not None:
+        for number, text in enumerate(result.choices, 1):
+            print(
+                f"[answer {number} of {len(result.choices)}] {'(none)' if text is None else text}"
+            )
+    elif result.text:
+        print(result.text)
+    for call in result.tool_calls:
+        print(f"[tool call] {call}" + (f"  ({call.id})" if call.id else ""))
+    vectors = result.vectors or ([result.vector] if result.vector is not None else [])
+    for vector in vectors:
+        head = ", ".join(f"{value:.4g}" for value in vector[:4])
+        print(f"[vector of {len(vector):,}] {head}{', …' if len(vector) > 4 else ''}")
+    if result.error:
+        print(result.error)
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 2_000 else f"{text[:2_000]}\n… {len(text):,} characters in all"
 
 
 def _pretty(line: bytes) -> str:

@@ -7,6 +7,12 @@ from urllib.parse import urlsplit
 from ..errors import UsageProblem
 
 
+def custom_headers(text: str) -> dict[str, str]:
+    """Read ``Name: value`` lines, as the SDKs do, the names in lower case."""
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
+
+
 def normalised(url: str, variable: str) -> str:
     """Return the base URL that `variable` gave in the one spelling by which accounts compare."""
     try:

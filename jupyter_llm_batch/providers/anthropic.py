@@ -30,7 +30,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
-from .addresses import normalised
+from .addresses import custom_headers, normalised
 from .anthropic_client import (
     BASE_URL,
     DEFAULT_URL,
@@ -39,7 +39,6 @@ from .anthropic_client import (
     KEYS_PAGE,
     TOKEN,
     connect,
-    custom_headers,
     timeout,
     translate,
 )

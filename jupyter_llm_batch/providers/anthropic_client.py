@@ -49,12 +49,6 @@ def connect(key: str, token: str, base_url: str, headers: Mapping[str, str]) -> 
     return client
 
 
-def custom_headers(text: str) -> dict[str, str]:
-    """Read ``Name: value`` lines, the names in lower case."""
-    pairs = (line.partition(":") for line in text.split("\n"))
-    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
-
-
 def timeout(*, read: float, write: float = 60.0) -> Timeout:
     """Return the seconds that a call may take, by what it waits for."""
     import httpx2

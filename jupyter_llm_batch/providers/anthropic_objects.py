@@ -31,7 +31,7 @@ class _RequestCounts(msgspec.Struct):
 class _BatchObject(msgspec.Struct):
     id: str
     processing_status: str
-    request_counts: _RequestCounts
+    request_counts: _RequestCounts | None = None
     created_at: str | None = None
     expires_at: str | None = None
     results_url: str | None = None
@@ -87,7 +87,7 @@ def takes_batches(body: bytes) -> bool:
 
 def _listed(batch: _BatchObject) -> Listed:
     ended = batch.processing_status == "ended"
-    counts = batch.request_counts
+    counts = batch.request_counts or _RequestCounts()
     failed = counts.errored + counts.canceled + counts.expired
     rows = counts.processing + counts.succeeded + failed
     created_at = _seconds(batch.created_at)
@@ -96,7 +96,9 @@ def _listed(batch: _BatchObject) -> Listed:
         state=batch.processing_status,
         phase=Phase.ENDED if ended else Phase.ACTIVE,
         # They are all "processing" until the whole batch ends, which says nothing about progress.
-        counts=Counts(total=rows, done=counts.succeeded, failed=failed) if ended else None,
+        counts=Counts(total=rows, done=counts.succeeded, failed=failed)
+        if ended and batch.request_counts is not None
+        else None,
         created_at=created_at,
         expires_at=_seconds(batch.expires_at),
         # The address itself is not followed: it may name any host, and the key would go there.

@@ -7,17 +7,16 @@ seen before may stand for work that was done, so its row counts as perhaps bille
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from ..models import Outcome, Result, Usage
-from .decoding import mended, one_line, unreadable
+from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
+from .decoding import arguments, mended, no_text, one_line, unreadable
 
 #: Types of errors that passed on Anthropic's side; an errored row is never billed.
 _TRANSIENT = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
-#: One word for one thing: a finished answer and a cut one are called the same everywhere.
-_REASONS = {"end_turn": "stop", "max_tokens": "length"}
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
@@ -44,6 +43,7 @@ class _Tokens(msgspec.Struct):
 class _Block(msgspec.Struct):
     type: str = ""
     text: Any = None
+    thinking: Any = None
     name: Any = None
     id: Any = None
     input: Any = None
@@ -131,35 +131,54 @@ def parse(line: bytes) -> Result:
 
 
 def _answered(custom_id: str, message: _Message) -> Result:
-    reason = message.stop_reason
-    text: str | None = "".join(
-        block.text
-        for block in message.content
-        if block.type == "text" and isinstance(block.text, str)
-    )
+    reason, content = message.stop_reason, message.content
+    if len(content) == 1 and reason != "refusal":  # the common case
+        only = content[0]
+        if only.type == "text" and isinstance(only.text, str) and only.text:
+            return _billed(custom_id, message, Outcome.OK, text=only.text)
+    texts = _strings(block.text for block in content if block.type == "text")
+    text = "".join(texts) if texts else None
+    thoughts = _strings(block.thinking for block in content if block.type == "thinking")
+    reasoning = "\n\n".join(thoughts) or None
     if reason == "refusal":
         why = message.stop_details.explanation if message.stop_details is not None else None
-        told = why or text or "the model declined to answer"
-        return _billed(custom_id, message, Outcome.REFUSED, error=one_line(told), code=reason)
-    if not text:
-        calls = [
-            {"id": block.id, "name": block.name, "input": block.input}
-            for block in message.content
-            if block.type == "tool_use"
-        ]
-        text = msgspec.json.encode(calls).decode() if calls else None
-    if text is None and reason != "max_tokens":  # all tokens spent on thinking is still "length"
-        told = "the answer holds no text"
-        return _billed(custom_id, message, Outcome.FAILED, error=told, code="no_text")
-    return _billed(custom_id, message, Outcome.OK, text=text or "")
+        told = one_line(why or text or "the model declined to answer")
+        return _billed(
+            custom_id, message, Outcome.REFUSED, error=told, code=reason, text=text or None,
+            reasoning=reasoning,
+        )  # fmt: skip
+    # Tools of the server's own were called already; what they gave is in the text and in `raw`.
+    calls = [
+        ToolCall(
+            name=block.name if isinstance(block.name, str) else "?",
+            id=block.id if isinstance(block.id, str) else None,
+            arguments=arguments(block.input),
+        )
+        for block in content
+        if block.type == "tool_use"
+    ]
+    if not text and not calls and reason in TRUNCATED:
+        text = ""  # all tokens spent on thinking is still an answer that was cut
+    elif not text and not calls:
+        told = no_text(block.type for block in content)
+        return _billed(
+            custom_id, message, Outcome.FAILED, error=told, code="no_text", reasoning=reasoning
+        )
+    return _billed(
+        custom_id, message, Outcome.OK, text=(text or None) if calls else text, tool_calls=calls,
+        reasoning=reasoning,
+    )  # fmt: skip
+
+
+def _strings(values: Iterable[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
 
 
 def _billed(custom_id: str, message: _Message, outcome: Outcome, **more: Any) -> Result:
-    reason = message.stop_reason
     return Result(
         custom_id=custom_id,
         outcome=outcome,
-        finish_reason=_REASONS.get(reason, reason) if reason else None,
+        finish_reason=message.stop_reason,
         usage=_usage(message.usage),
         model=message.model,
         billed=True,

@@ -47,6 +47,11 @@ def validate(recipe: Recipe, *, sampling: bool = False) -> None:
     sampling
         The API version in use still has sampling parameters.
     """
+    if recipe.endpoint == "embeddings":
+        raise UsageProblem(
+            "Anthropic has no embeddings: use a model of OpenAI or Google, such as "
+            "openai:text-embedding-3-small or google:gemini-embedding-001"
+        )
     if recipe.endpoint not in ENDPOINTS:
         raise UsageProblem(f"Anthropic batches have no endpoint {recipe.endpoint!r}: use 'chat'")
     if recipe.max_tokens is not None and recipe.max_tokens < 1:

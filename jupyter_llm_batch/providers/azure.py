@@ -46,6 +46,9 @@ class Azure(OpenAI):
     def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:  # noqa: ARG002
         return "", ""
 
+    def _custom_headers(self, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # what is meant for OpenAI may hold secrets
+
     def check_key(self) -> None:
         """Raise `UsageProblem` when there is no key or no address."""
         super().check_key()

@@ -59,6 +59,9 @@ class Compatible(OpenAI):
     def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:  # noqa: ARG002
         return "", ""
 
+    def _custom_headers(self, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
+        return {}  # what is meant for OpenAI may hold secrets
+
     def check_key(self) -> None:
         """Raise `UsageProblem` when there is no address, or no key where one is needed."""
         if not self._url.strip():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
 
 from ..errors import redact
 from ..models import Outcome, Result
@@ -27,6 +31,23 @@ def unreadable(line: bytes, custom_id: re.Pattern[bytes]) -> Result:
         code="unreadable",
         billed=True,
     )
+
+
+def no_text(kinds: Iterable[str]) -> str:
+    """Return the error of an answer that holds neither text nor a call, but `kinds` perhaps."""
+    held = ", ".join(dict.fromkeys(kind for kind in kinds if kind))
+    only = f", only {held}: batch.results() has it as `raw`" if held else ""
+    return one_line(f"the answer holds no text{only}")
+
+
+def arguments(given: Any) -> Any:
+    """Return the arguments of a tool call as an object, or as they are where they are no JSON."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return msgspec.json.decode(given)
+    except msgspec.DecodeError:
+        return given
 
 
 def one_line(text: str) -> str:

@@ -61,6 +61,7 @@ class _Metadata(msgspec.Struct, rename="camel", frozen=True):
 class _Operation(msgspec.Struct):
     name: str
     metadata: _Metadata = _Metadata()
+    done: bool = False
     error: Status | None = None
     response: _Output | None = None
 
@@ -90,7 +91,7 @@ def _remote(operation: _Operation) -> Remote:
     state = metadata.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     counts = _counts(metadata.batch_stats)
     output = metadata.output or operation.response
-    phase = _phase(state, output, operation.error, counts)
+    phase = _phase(state, operation.done, output, operation.error, counts)
     created = _moment(metadata.create_time)
     return Remote(
         remote_id=operation.name,
@@ -111,12 +112,13 @@ def _remote(operation: _Operation) -> Remote:
 
 
 def _phase(
-    state: str, output: _Output | None, error: Status | None, counts: Counts | None
+    state: str, done: bool, output: _Output | None, error: Status | None, counts: Counts | None
 ) -> Phase:
     if state in {"SUCCEEDED", "PARTIALLY_SUCCEEDED", "CANCELLED", "EXPIRED"}:
         return Phase.ENDED
-    if state != "FAILED":
-        return Phase.ACTIVE
+    if state != "FAILED" and not (done and error):
+        # An operation that is done is over, whatever the state is called.
+        return Phase.ENDED if done else Phase.ACTIVE
     if output is not None or (counts is not None and counts.done):
         return Phase.ENDED  # whatever failed, these answers were paid for
     return Phase.LATER if error and error.code == _RESOURCE_EXHAUSTED else Phase.FAILED
@@ -167,11 +169,13 @@ def _line(position: int, item: msgspec.Raw) -> bytes:
     flat = msgspec.json.format(bytes(item), indent=-1)
     try:
         read = msgspec.json.decode(flat, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(read.pop("metadata", b"{}"), type=dict[str, Any])
+        metadata = msgspec.json.decode(read.get("metadata", b"{}"), type=dict[str, Any])
     except msgspec.DecodeError:
         return flat + b"\n"  # a shape never seen before is kept as it is
     # Jobs of other tools have their own name for it, or none: the order is that of the requests.
     key = metadata.get("key", metadata.get("custom_id", str(position)))
+    if metadata.keys() <= {"key"}:
+        read.pop("metadata", None)
     return msgspec.json.encode({"key": key} | read) + b"\n"
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ..models import Outcome, Result, Usage
-from .decoding import mended, one_line, unreadable
+from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
+from .decoding import mended, no_text, one_line, unreadable
 from .google_objects import Status, explain
 
 _KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -28,8 +28,11 @@ _WITHHELD = frozenset(
         "IMAGE_SAFETY",
         "IMAGE_PROHIBITED_CONTENT",
         "IMAGE_RECITATION",
+        "MODEL_ARMOR",
     }
 )
+#: What a part may hold instead of text.
+_HELD = ("inline_data", "file_data", "executable_code", "code_execution_result")
 #: The names of google.rpc codes.
 _NAMES = {
     1: "CANCELLED",
@@ -64,6 +67,10 @@ class _Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool = False
     function_call: dict[str, Any] | None = None
+    inline_data: Any = None
+    file_data: Any = None
+    executable_code: Any = None
+    code_execution_result: Any = None
 
 
 class _Content(msgspec.Struct):
@@ -128,38 +135,56 @@ def parse(line: bytes) -> Result:
         if not blocked:
             return unreadable(line, _KEY)
         return _refused(read.key, response, blocked, "the prompt was blocked")
-    return _from_candidate(read.key, response, response.candidates[0])
+    answers = [_from_candidate(read.key, response, each) for each in response.candidates]
+    if len(answers) == 1:
+        return answers[0]
+    # One answer is enough for the row; the others stand beside it.
+    first = next((each for each in answers if each.outcome is Outcome.OK), answers[0])
+    return msgspec.structs.replace(first, choices=[each.text for each in answers])
 
 
 def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Result:
-    reason = candidate.finish_reason or ""
-    if reason in _WITHHELD:
-        return _refused(
-            key, response, reason, candidate.finish_message or "the answer was withheld"
-        )
+    reason = candidate.finish_reason
     parts = (candidate.content and candidate.content.parts) or []
+    if len(parts) == 1 and reason not in _WITHHELD:  # the common case
+        only = parts[0]
+        if only.text and not only.thought and not only.function_call:
+            return _ok(key, response, only.text, reason)
     said = [part.text for part in parts if part.text is not None and not part.thought]
-    text = "".join(said)
-    calls = [part.function_call for part in parts if part.function_call is not None]
-    if not text and calls:
-        text = msgspec.json.encode(calls).decode()
-    # One word for one thing: the same words as on every other provider.
-    word = {"STOP": "stop", "MAX_TOKENS": "length"}.get(reason, reason.lower() or None)
-    if said or text or word == "length":  # all tokens spent on thinking is still "length"
-        return _ok(key, response, text, word)
+    text = "".join(said) if said else None
+    thoughts = [part.text for part in parts if part.text and part.thought]
+    more: dict[str, Any] = {"reasoning": "".join(thoughts) or None}
+    if reason in _WITHHELD:
+        told = candidate.finish_message or "the answer was withheld"
+        return _refused(key, response, reason, told, text=text or None, **more)
+    more["tool_calls"] = [_call(part.function_call) for part in parts if part.function_call]
+    if more["tool_calls"]:
+        return _ok(key, response, text or None, reason, **more)
+    if text is not None or reason in TRUNCATED:  # all tokens spent on thinking is a cut answer
+        return _ok(key, response, text or "", reason, **more)
+    kinds = (name for part in parts for name in _HELD if getattr(part, name) is not None)
     return Result(
         custom_id=key,
         outcome=Outcome.FAILED,
-        finish_reason=word,
-        error=one_line(candidate.finish_message or "the answer holds no text"),
+        finish_reason=reason,
+        error=one_line(candidate.finish_message or no_text(kinds)),
         code="no_text",
         usage=_usage(response),
         model=response.model_version,
         billed=True,
+        **more,
     )
 
 
-def _ok(key: str, response: _Response, text: str | None, reason: str | None) -> Result:
+def _call(call: dict[str, Any]) -> ToolCall:
+    return ToolCall(
+        name=str(call.get("name") or "?"),
+        id=call["id"] if isinstance(call.get("id"), str) else None,
+        arguments=call.get("args"),
+    )
+
+
+def _ok(key: str, response: _Response, text: str | None, reason: str | None, **more: Any) -> Result:
     return Result(
         custom_id=key,
         outcome=Outcome.OK,
@@ -169,20 +194,22 @@ def _ok(key: str, response: _Response, text: str | None, reason: str | None) -> 
         usage=_usage(response),
         model=response.model_version,
         billed=True,
+        **more,
     )
 
 
-def _refused(key: str, response: _Response, reason: str, told: str) -> Result:
+def _refused(key: str, response: _Response, reason: str, told: str, **more: Any) -> Result:
     usage = _usage(response)
     return Result(
         custom_id=key,
         outcome=Outcome.REFUSED,
-        finish_reason=reason.lower(),
+        finish_reason=reason,
         error=one_line(f"{told} ({reason})"),
         code=reason,
         usage=usage,
         model=response.model_version,
         billed=usage != Usage(),
+        **more,
     )
 
 

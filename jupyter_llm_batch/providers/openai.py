@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ..errors import (
     Busy,
     Incomplete,
@@ -29,7 +31,7 @@ from ..models import Account, Job, Recipe, Remote, Result, Sink
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
-from .addresses import normalised
+from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
 from .translation import from_status, from_transport, hushed, one_line, retry_after
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 KEY = "OPENAI_API_KEY"
 BASE_URL = "OPENAI_BASE_URL"
+HEADERS = "OPENAI_CUSTOM_HEADERS"
 _DEFAULT_URL = "https://api.openai.com/v1"
 _KEYS_PAGE = "https://platform.openai.com/api-keys"
 _MODELS_PAGE = "https://platform.openai.com/docs/models"
@@ -46,6 +49,8 @@ _MODELS_PAGE = "https://platform.openai.com/docs/models"
 #: 50,000 rows is exact, so it needs no margin; 200 MB leaves open which megabyte is meant. A row
 #: has no documented limit of its own.
 _LIMITS = Limits(requests=50_000, bytes=190_000_000, line_bytes=190_000_000)
+#: Of embeddings 50,000 *inputs* are taken, and one row may hold a list of them.
+_EMBEDDING_LIMITS = msgspec.structs.replace(_LIMITS, weigh=wire.inputs)
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 #: Azure says at the door that too many tokens are queued; OpenAI does so by a failed batch.
@@ -62,8 +67,8 @@ class OpenAI:
     Parameters
     ----------
     environ
-        A mapping like ``os.environ``: ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, ``OPENAI_ORG_ID``
-        and ``OPENAI_PROJECT_ID`` are read from it and from nowhere else.
+        A mapping like ``os.environ``: ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, ``OPENAI_ORG_ID``,
+        ``OPENAI_PROJECT_ID`` and ``OPENAI_CUSTOM_HEADERS`` are read from it and from nowhere else.
     """
 
     name: str = wire.PROVIDER
@@ -75,12 +80,21 @@ class OpenAI:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._key = environ.get(self.key_variable, "").strip()
         self._base_url = self._address(environ)
-        self._organization, self._project = self._organisation(environ)
+        self._headers = self._custom_headers(environ)
+        # These two say whose batches they are, whichever way they are given.
+        organization, project = (
+            self._headers.pop(name, "") for name in ("openai-organization", "openai-project")
+        )
+        named = self._organisation(environ)
+        self._organization, self._project = named[0] or organization, named[1] or project
         self._client: AsyncOpenAI | None = None
         self._known_models: set[str] = set()
 
     def _address(self, environ: Mapping[str, str]) -> str:
         return normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
+
+    def _custom_headers(self, environ: Mapping[str, str]) -> dict[str, str]:
+        return custom_headers(environ.get(HEADERS, ""))
 
     def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:
         names = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
@@ -89,9 +103,9 @@ class OpenAI:
 
     # -- pure ----------------------------------------------------------------------------------
 
-    def limits(self, endpoint: str) -> Limits:  # noqa: ARG002
-        """Return the limits of one job, the same for every endpoint."""
-        return _LIMITS
+    def limits(self, endpoint: str) -> Limits:
+        """Return the limits of one job."""
+        return _EMBEDDING_LIMITS if wire.kind(endpoint) == "embeddings" else _LIMITS
 
     def validate(self, recipe: Recipe, model: str) -> None:  # noqa: ARG002
         """Raise `UsageProblem` for a recipe that OpenAI cannot take."""
@@ -254,7 +268,9 @@ class OpenAI:
                 self.check_key()
             except UsageProblem as exc:
                 raise KeyRefused(str(exc)) from exc
-            self._client = _client(self._key, self._base_url, self._organization, self._project)
+            self._client = _client(
+                self._key, self._base_url, self._organization, self._project, self._headers
+            )
         return self._client
 
     async def _page(self, after: str) -> tuple[Sequence[Remote], bool]:
@@ -302,27 +318,31 @@ class OpenAI:
         return translate(self._who, self.address_variable, hint)
 
 
-def _client(key: str, base_url: str, organization: str, project: str) -> AsyncOpenAI:
+def _client(
+    key: str, base_url: str, organization: str, project: str, custom: Mapping[str, str]
+) -> AsyncOpenAI:
     import openai
 
     # What is None here the SDK takes from the process's own environment, where another account
     # may live than the one meant; an empty header is then left out.
     absent = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     headers: Any = {name: openai.omit for name, value in absent.items() if not value}
-    return openai.AsyncOpenAI(
+    client = openai.AsyncOpenAI(
         api_key=key,
         admin_api_key="",
         base_url=base_url,
         organization=organization,
         project=project,
         webhook_secret="",
-        default_headers=headers,
         max_retries=0,
         # A proxy cannot reach this machine's own servers.
         http_client=openai.DefaultAsyncHttpxClient(
             mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
         ),
     )
+    # By way of the constructor they would join those that the process's own environment names.
+    client._custom_headers = {**headers, **custom}
+    return client
 
 
 def _timeout(*, read: float, write: float = 60.0) -> Timeout:

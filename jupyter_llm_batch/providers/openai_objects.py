@@ -17,7 +17,7 @@ from .openai_wire import kind
 #: The metadata key that carries our label.
 LABEL = "llm_batch"
 #: Output files live 30 days (batch guide).
-_RETENTION = 30 * 86400.0
+RETENTION = 30 * 86400.0
 _SHOWN_ERRORS = 5
 
 
@@ -102,7 +102,7 @@ def _remote(batch: _BatchObject) -> Remote:
         parts={part: ref for part, ref in parts.items() if ref},
         error=_explain(batch.errors),
         # While it runs nobody knows its end: its creation gives the earliest possible date.
-        keep_until=since + _RETENTION if since else None,
+        keep_until=since + RETENTION if since else None,
         rest=_rest(batch),
         endpoint=kind(batch.endpoint or "") or "chat",
         model=batch.model,
@@ -125,8 +125,8 @@ def _phase(batch: _BatchObject) -> Phase:
         return Phase.ENDED
     if batch.status != "failed":
         return Phase.ACTIVE
-    if batch.output_file_id:
-        return Phase.ENDED  # whatever failed, these answers were paid for
+    if batch.output_file_id or batch.error_file_id:
+        return Phase.ENDED  # whatever failed, these answers were paid for, or say why
     rows = (batch.errors and batch.errors.data) or []
     if any(row.code == "token_limit_exceeded" for row in rows):
         return Phase.LATER

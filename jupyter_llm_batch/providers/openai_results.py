@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import re
-from array import array
+import struct
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from ..models import Outcome, Result, Usage
-from .decoding import mended, one_line, unreadable
+from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
+from .decoding import arguments, mended, no_text, one_line, unreadable
 from .openai_wire import kind
 
 #: Codes by which the endpoint refuses the content itself.
@@ -65,7 +67,11 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     content: str | list[_Part] | None = None
     refusal: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: Any = None
+    function_call: Any = None
+    #: What compatible servers call the model's thoughts.
+    reasoning_content: Any = None
+    reasoning: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -81,6 +87,11 @@ class _Chat(_Body):
 class _Item(msgspec.Struct):
     type: str = ""
     call_id: str | None = None
+    name: Any = None
+    arguments: Any = None
+    input: Any = None
+    action: Any = None
+    summary: Any = None
     content: list[_Part] | str | None = None
 
 
@@ -96,6 +107,7 @@ class _Response(_Body):
 
 class _Vector(msgspec.Struct):
     embedding: list[float] | str
+    index: int | None = None
 
 
 class _Embeddings(_Body):
@@ -169,73 +181,146 @@ def parse(line: bytes, endpoint: str) -> Result:
 
 
 def _from_chat(custom_id: str, body: _Chat, line: bytes) -> Result:
-    if not body.choices:
+    choices = body.choices
+    if not choices:
         return unreadable(line, _CUSTOM_ID)
-    choice = body.choices[0]
-    reason = choice.finish_reason
-    message = choice.message
+    if len(choices) == 1:
+        return _from_choice(custom_id, body, choices[0]) or unreadable(line, _CUSTOM_ID)
+    read = [_from_choice(custom_id, body, choice) for choice in choices]
+    results = [each for each in read if each is not None]
+    if len(results) < len(read):
+        return unreadable(line, _CUSTOM_ID)
+    # One answer is enough for the row; the others stand beside it.
+    first = next((each for each in results if each.outcome is Outcome.OK), results[0])
+    return replace(first, choices=[each.text for each in results])
+
+
+def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
+    reason, message = choice.finish_reason, choice.message
     if message is None:  # the old completions endpoint
-        if choice.text is None:
-            return unreadable(line, _CUSTOM_ID)
-        return _ok(custom_id, body, choice.text, reason)
+        return None if choice.text is None else _ok(custom_id, body, choice.text, reason)
     content = message.content
     text = content if isinstance(content, str) or content is None else _joined(content)
+    thoughts = message.reasoning_content or message.reasoning
+    calls = message.tool_calls or message.function_call
+    if text and not (thoughts or calls or message.refusal):  # the common case
+        return _ok(custom_id, body, text, reason)
+    more: dict[str, Any] = {"reasoning": thoughts if isinstance(thoughts, str) else None}
     if message.refusal:
-        return _refused(custom_id, body, message.refusal, "refusal", reason)
+        return _refused(
+            custom_id, body, message.refusal, "refusal", reason, text=text or None, **more
+        )
     if reason == "content_filter" and not text:
-        return _refused(custom_id, body, "the content filter removed the answer", reason, reason)
-    if not text and message.tool_calls:
-        text = _as_json(message.tool_calls)
-    return _answered(custom_id, body, text, reason)
+        told = "the content filter removed the answer"
+        return _refused(custom_id, body, told, reason, reason, **more)
+    calls = message.tool_calls if isinstance(message.tool_calls, list) else []
+    if isinstance(message.function_call, dict):
+        calls = [*calls, {"function": message.function_call}]
+    more["tool_calls"] = [_call(call) for call in calls if isinstance(call, dict)]
+    return _answered(custom_id, body, text, reason, **more)
+
+
+def _call(call: dict[str, Any]) -> ToolCall:
+    kind = call.get("type")
+    named = call.get("function", call.get(kind) if isinstance(kind, str) else None)
+    named = named if isinstance(named, dict) else {}
+    return ToolCall(
+        name=str(named.get("name") or kind or "?"),
+        id=call["id"] if isinstance(call.get("id"), str) else None,
+        arguments=arguments(named.get("arguments", named.get("input"))),
+    )
 
 
 def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
+    items = body.output or []
     parts: list[_Part] = []
-    called = False
-    for item in body.output or ():
+    plain = body.status == "completed"
+    for item in items:
         if item.type == "message" and isinstance(item.content, list):
             parts += item.content
-        called = called or item.call_id is not None
+        elif item.type != "reasoning" or item.summary or item.content:
+            plain = False
     refusal = next((part.refusal for part in parts if part.refusal), None)
-    text = _joined(parts) if parts else None
-    reason = "stop"
-    if not text and called:
-        calls = [item for item in _body_of(line)["output"] if item.get("call_id")]
-        text, reason = _as_json(calls), "tool_calls"
+    text = _joined(parts) or None
+    if plain and text and not refusal:
+        return _ok(custom_id, body, text, body.status)  # the common case
+    more: dict[str, Any] = {"reasoning": _thoughts(items)}
+    reason = body.status
     if body.status == "incomplete":
-        why = body.incomplete_details and body.incomplete_details.reason
-        # One word for one thing: a cut answer is called "length" on every endpoint.
-        reason = "length" if why == "max_output_tokens" else why or "incomplete"
-        if why == "content_filter" and not text:
+        reason = (body.incomplete_details and body.incomplete_details.reason) or "incomplete"
+        if reason == "content_filter" and not text:
             told = "the content filter removed the answer"
-            return _refused(custom_id, body, told, "content_filter", reason)
+            return _refused(custom_id, body, told, "content_filter", reason, **more)
     elif body.status != "completed":
         return _unfinished(custom_id, body, line)
     if refusal:
-        return _refused(custom_id, body, refusal, "refusal", reason)
-    return _answered(custom_id, body, text, reason)
+        return _refused(custom_id, body, refusal, "refusal", reason, text=text, **more)
+    more["tool_calls"] = [
+        ToolCall(
+            name=item.name if isinstance(item.name, str) else item.type,
+            id=item.call_id,
+            arguments=arguments(_first(item.arguments, item.input, item.action)),
+        )
+        for item in items
+        if item.call_id is not None and not item.type.endswith("_output")
+    ]
+    if parts and text is None and not more["tool_calls"] and reason == "completed":
+        text = ""  # a message was given, and it is empty
+    kinds = [item.type for item in items]
+    return _answered(custom_id, body, text, reason, kinds=kinds, **more)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _thoughts(items: list[_Item]) -> str | None:
+    """Return what the model thought: its own words, or else their summary."""
+    found = []
+    for item in items:
+        if item.type != "reasoning":
+            continue
+        said = _joined(item.content) if isinstance(item.content, list) else ""
+        summary = item.summary if isinstance(item.summary, list) else []
+        told = [each.get("text") for each in summary if isinstance(each, dict)]
+        found.append(said or "\n\n".join(each for each in told if isinstance(each, str)))
+    return "\n\n".join(filter(None, found)) or None
 
 
 def _from_embeddings(custom_id: str, body: _Embeddings, line: bytes) -> Result:
     if not body.data:
         return unreadable(line, _CUSTOM_ID)
-    vector = body.data[0].embedding
-    if isinstance(vector, str):
-        try:
-            vector = array("f", base64.b64decode(vector, validate=True)).tolist()
-        except ValueError:
-            return unreadable(line, _CUSTOM_ID)
+    places = [each.index for each in body.data]
+    data = body.data
+    if None not in places:
+        data = sorted(data, key=lambda each: each.index or 0)
+    try:
+        vectors = [_floats(each.embedding) for each in data]
+    except ValueError:
+        return unreadable(line, _CUSTOM_ID)
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
-        vector=vector,
+        vector=vectors[0],
+        vectors=vectors if len(vectors) > 1 else None,
         usage=_usage(body.usage),
         model=body.model,
         billed=True,
     )
 
 
-def _ok(custom_id: str, body: _Body, text: str, reason: str | None) -> Result:
+def _floats(vector: list[float] | str) -> list[float]:
+    """Return a vector; ``encoding_format: base64`` gives the bytes of its 32-bit floats."""
+    if not isinstance(vector, str):
+        return vector
+    packed = base64.b64decode(vector, validate=True)
+    count, rest = divmod(len(packed), 4)
+    if rest:
+        raise ValueError("the vector ends inside a number")
+    return [*struct.unpack(f"<{count}f", packed)]
+
+
+def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -247,22 +332,36 @@ def _ok(custom_id: str, body: _Body, text: str, reason: str | None) -> Result:
     )
 
 
-def _answered(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Result:
-    if text is None and reason != "length":  # all tokens spent on reasoning is still "length"
-        return Result(
-            custom_id=custom_id,
-            outcome=Outcome.FAILED,
-            finish_reason=reason,
-            error="the answer holds no text",
-            code="no_text",
-            usage=_usage(body.usage),
-            model=body.model,
-            billed=True,
-        )
-    return _ok(custom_id, body, text or "", reason)
+def _answered(
+    custom_id: str,
+    body: _Body,
+    text: str | None,
+    reason: str | None,
+    *,
+    kinds: Iterable[str] = (),
+    **more: Any,
+) -> Result:
+    if text is not None or more["tool_calls"]:
+        text = text or None if more["tool_calls"] else text
+        return replace(_ok(custom_id, body, text, reason), **more)
+    if reason in TRUNCATED:  # all tokens spent on reasoning is still an answer that was cut
+        return replace(_ok(custom_id, body, "", reason), **more)
+    return Result(
+        custom_id=custom_id,
+        outcome=Outcome.FAILED,
+        finish_reason=reason,
+        error=no_text(kinds),
+        code="no_text",
+        usage=_usage(body.usage),
+        model=body.model,
+        billed=True,
+        **more,
+    )
 
 
-def _refused(custom_id: str, body: _Body, told: str, code: str, reason: str | None) -> Result:
+def _refused(
+    custom_id: str, body: _Body, told: str, code: str, reason: str | None, **more: Any
+) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.REFUSED,
@@ -272,6 +371,7 @@ def _refused(custom_id: str, body: _Body, told: str, code: str, reason: str | No
         usage=_usage(body.usage),
         model=body.model,
         billed=True,
+        **more,
     )
 
 

@@ -195,6 +195,27 @@ def _raw_body(content: Content, shared: dict[str, Any]) -> dict[str, Any]:
     return {**shared, **content}
 
 
+class _Inputs(msgspec.Struct):
+    input: msgspec.Raw = msgspec.Raw(b'""')
+
+
+class _InputLine(msgspec.Struct):
+    body: _Inputs
+
+
+_INPUT_LINE = msgspec.json.Decoder(_InputLine)
+
+
+def inputs(line: bytes) -> int:
+    """Return how many inputs the line of an embeddings request holds."""
+    given = bytes(_INPUT_LINE.decode(line).body.input)
+    if not given.startswith(b"["):
+        return 1
+    items = msgspec.json.decode(given)
+    # A list of numbers is one text, in tokens.
+    return len(items) if items and not isinstance(items[0], int) else 1
+
+
 def meaning(recipe: Recipe, model: str, provider: str = PROVIDER) -> bytes:
     """Return the record of what is meant; ``v1`` never changes for the same meaning."""
     params = {key: value for key, value in recipe.params.items() if key not in _CACHE_HINTS}

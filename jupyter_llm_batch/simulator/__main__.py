@@ -19,6 +19,7 @@ import msgspec
 from .behaviour import Behaviour
 from .control import World
 from .embedded import environ
+from .fates import DIRECTIVES
 from .files import private_folder, write_whole
 from .launch import Address, address_file
 from .server import serve
@@ -28,6 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jupyter_llm_batch.simulator",
         description="Batch and real-time endpoints of the providers on loopback, at no cost.",
+        epilog="A prompt may choose its own fate with [[sim:NAME]], or [[sim:NAME x2]] for its "
+        f"first two runs; NAME is one of {', '.join(DIRECTIVES)}.",
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (any free one)")
     parser.add_argument("--state", type=Path, help="folder that keeps files, batches and ledger")

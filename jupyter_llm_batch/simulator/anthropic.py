@@ -23,14 +23,14 @@ from .anthropic_bodies import MODELS, ApiError, Bodies, ask, error_for, identifi
 from .anthropic_checks import json_body, let_in, page_of, refused, spool_requests
 from .behaviour import parse_outcome
 from .engine import Engine
-from .fates import Fate
+from .fates import SHAPES, Fate
 from .files import Files
 from .ledger import Entry, body_sha
 from .life import Batch, Phase
 from .wire import Call, Refused, Reply, Route
 
 _REALTIME_FATES = frozenset(
-    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500}
+    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500, *SHAPES}
 )
 
 

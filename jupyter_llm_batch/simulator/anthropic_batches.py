@@ -96,7 +96,7 @@ class AnthropicDialect:
                 error = {**refused.error, "request_id": f"req_{identifier(seed)}"}
                 outcome = {"type": "errored", "error": error}
         counts = batch.spec.setdefault("counts", dict.fromkeys(COUNTS, 0))
-        counts[outcome["type"]] += 1
+        counts[outcome["type"] if outcome["type"] in counts else "succeeded"] += 1
         return Result(RESULTS, _line(read.custom_id, outcome), entry)
 
     def _executed(
@@ -121,6 +121,8 @@ class AnthropicDialect:
             at=batch.created_at + batch.seconds / 2,
             cache_write_tokens=answered.usage.cache_write_tokens,
         )
+        if fate is Fate.ODD:  # unrecorded, as its name says; it counts as succeeded
+            return {"type": "never_seen_before", "message": answered.body}, entry
         return {"type": "succeeded", "message": answered.body}, entry
 
     def stranger(self, batch: Batch, index: int) -> Result:  # noqa: ARG002

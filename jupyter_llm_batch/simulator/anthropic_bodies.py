@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from . import answers, schemas
+from . import answers, schemas, shapes
 from .anthropic_parts import fault
 from .fates import Fate
 from .life import Usage
@@ -212,7 +212,8 @@ class Bodies:
         """Return the answer; ``seed`` gives its id, ``batch_id`` is empty for an ordinary call."""
         text, tokens, reason = _text(asked, fate)
         usage = self._usage(asked, batch_id)
-        usage.output_tokens = tokens
+        thoughts = shapes.thought_tokens() if fate is Fate.THINK else 0
+        usage.output_tokens = tokens = tokens + thoughts
         fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         hour = usage.cache_write_tokens if asked.ttl == "1h" else 0
         # unrecorded: what a refusal looks like
@@ -222,7 +223,7 @@ class Bodies:
             "id": f"msg_{identifier(seed)}",
             "type": "message",
             "role": "assistant",
-            "content": [{"type": "text", "text": text}],
+            "content": _blocks(asked, fate, seed, text),
             "stop_reason": reason,
             "stop_sequence": None,
             "stop_details": details if reason == "refusal" else None,
@@ -235,6 +236,7 @@ class Bodies:
                     "ephemeral_1h_input_tokens": hour,
                 },
                 "output_tokens": tokens,
+                **({"output_tokens_details": {"thinking_tokens": thoughts}} if thoughts else {}),
                 "service_tier": "batch" if batch_id else "standard",
                 "inference_geo": "not_available",
             },
@@ -260,9 +262,41 @@ class Bodies:
         return usage
 
 
+def _calls(asked: Asked, fate: Fate) -> bool:
+    return fate is Fate.TOOL or (
+        fate is Fate.ANSWER and shapes.is_forced(asked.body.get("tool_choice"))
+    )
+
+
+def _blocks(asked: Asked, fate: Fate, seed: bytes, text: str) -> list[Body]:
+    """Return the content of a message."""
+    if fate is Fate.EMPTY:
+        return []
+    if _calls(asked, fate):
+        name, arguments = shapes.call(asked.body.get("tools"), asked.prompt)
+        tool = f"toolu_{identifier(seed)}"
+        return [{"type": "tool_use", "id": tool, "name": name, "input": arguments}]
+    blocks: list[Body] = []
+    if fate is Fate.THINK:
+        signature = base64.b64encode(seed).decode()
+        blocks.append({"type": "thinking", "thinking": shapes.THOUGHT, "signature": signature})
+        blocks.append({"type": "redacted_thinking", "data": signature})
+    block: Body = {"type": "text", "text": text}
+    if fate is Fate.CITE:
+        citation = {"type": "web_search_result_location", "url": shapes.PAGE}
+        more = {"title": shapes.TITLE, "cited_text": text, "encrypted_index": ""}
+        block["citations"] = [citation | more]
+    return [*blocks, block]
+
+
 def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     """Return text, tokens and stop reason; the mark is free and survives a cut."""
     prompt = asked.prompt
+    if _calls(asked, fate):
+        called = shapes.call(asked.body.get("tools"), prompt)
+        return "", answers.count_tokens(json.dumps(called)), "tool_use"
+    if fate is Fate.EMPTY:
+        return "", 0, "end_turn"
     if fate in (Fate.REFUSE, Fate.FILTER):
         return answers.marked(_REFUSAL, prompt), answers.count_tokens(_REFUSAL), "refusal"
     if asked.schema is not None:

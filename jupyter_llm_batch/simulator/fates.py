@@ -31,17 +31,30 @@ class Fate(IntEnum):
     TIMEOUT = 12
     #: Not reached before the batch was cancelled.
     CANCEL = 13
+    #: Answered by a call of a tool.
+    TOOL = 14
+    #: Answered with the thoughts of the model beside the text.
+    THINK = 15
+    #: Answered, with nothing in the answer.
+    EMPTY = 16
+    #: Answered with citations.
+    CITE = 17
+    #: Answered in a form that nobody has seen before.
+    ODD = 18
 
     @property
     def billed(self) -> bool:
         """Whether the row was executed."""
-        return self <= Fate.BADLINE
+        return self <= Fate.BADLINE or self >= Fate.TOOL
 
     @property
     def delivered(self) -> bool:
         """Whether the row counts as completed and its line is among the answers."""
         return self.billed and self is not Fate.MISSING
 
+
+#: Fates that change what an answer holds, in a batch and at once.
+SHAPES = frozenset({Fate.TOOL, Fate.THINK, Fate.EMPTY, Fate.CITE})
 
 DIRECTIVES = {
     "fail-400": Fate.FAIL_400,
@@ -55,6 +68,11 @@ DIRECTIVES = {
     "missing": Fate.MISSING,
     "duplicate": Fate.DUPLICATE,
     "badline": Fate.BADLINE,
+    "tool": Fate.TOOL,
+    "think": Fate.THINK,
+    "empty": Fate.EMPTY,
+    "cite": Fate.CITE,
+    "odd": Fate.ODD,
 }
 
 _DIRECTIVE = re.compile(r"\[\[sim:([a-z0-9-]+)(?: x(\d+))?\]\]")

@@ -11,7 +11,7 @@ import msgspec
 
 from . import answers, life
 from .engine import Engine
-from .fates import Fate
+from .fates import SHAPES, Fate
 from .files import Files, private_open, share_or_copy
 from .google_batches import NAME, GoogleDialect, Line, new_name
 from .google_bodies import MODELS, Asked, Bodies, ask, check_model, model_object
@@ -38,7 +38,7 @@ _BATCHED = {
     "asyncBatchEmbedContent": ("embedContent", "EmbedContentBatch"),
 }
 _REALTIME_FATES = frozenset(
-    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500}
+    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500, *SHAPES}
 )
 
 

@@ -165,6 +165,8 @@ class GoogleDialect:
             mode="batch",
             at=batch.created_at + batch.seconds / 2,
         )
+        if fate is Fate.ODD:  # unrecorded, as its name says
+            return Result("output", _line(read, index, {"neverSeenBefore": answered.body}), entry)
         return Result("output", _line(read, index, {"response": answered.body}), entry)
 
     def stranger(self, batch: Batch, index: int) -> Result:

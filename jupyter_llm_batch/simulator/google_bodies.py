@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from . import answers, schemas
+from . import answers, schemas, shapes
 from .fates import Fate
 from .google_checks import CONFIG_FIELDS, EMBED_FIELDS, REQUEST_FIELDS, ApiError, camel, known
 from .google_parts import look
@@ -30,7 +30,6 @@ MODELS = {
 
 _DIMENSIONS = 3072
 _FILE_TOKENS = 258
-_THOUGHT = "The request was considered."
 #: A shared prefix is cached from this length on.
 _CACHED_FROM = 1024
 
@@ -48,6 +47,10 @@ class Asked(msgspec.Struct):
     schema: Body | None = None
     thinks: bool = False
     shows_thoughts: bool = False
+    candidates: int = 1
+    tools: Any = None
+    #: It must call a tool.
+    forced: bool = False
     dimensions: int = 0
     #: What the answer says of images and files.
     seen: str = ""
@@ -98,6 +101,9 @@ def _ask(model: str, given: Any) -> Asked:
         thinks=bool(thinking) and thinking.get("thinkingBudget") != 0,
         shows_thoughts=bool(thinking.get("includeThoughts")),
         seen=str(seen),
+        candidates=shapes.many(config.get("candidateCount")),
+        tools=request.get("tools"),
+        forced=shapes.is_forced(camel(request.get("toolConfig"))),
     )  # fmt: skip
 
 
@@ -163,7 +169,9 @@ class Bodies:
 
     def _content(self, asked: Asked, fate: Fate, seed: bytes) -> Answered:
         text, tokens, finish = _text(asked, fate)
-        thoughts = answers.count_tokens(_THOUGHT) if asked.thinks else 0
+        thinks = asked.thinks or fate is Fate.THINK
+        thoughts = shapes.thought_tokens() if thinks else 0
+        tokens *= asked.candidates
         cached = self.cached_tokens(asked)
         counts: Body = {
             "promptTokenCount": asked.tokens,
@@ -184,16 +192,40 @@ class Bodies:
         if fate is Fate.FILTER:
             body["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
             return Answered(body, usage)
-        parts: list[Body] = [{"text": text}] if text else []
-        if asked.shows_thoughts:
-            parts.insert(0, {"text": _THOUGHT, "thought": True})
-        candidate: Body = {"finishReason": finish, "index": 0}
-        candidate["content"] = {"role": "model"} | ({"parts": parts} if parts else {})
-        return Answered({"candidates": [candidate], **body}, usage)
+        candidates = []
+        for index in range(asked.candidates):
+            parts = _parts(asked, fate, shapes.variant(text, index) if text else "")
+            candidate: Body = {"finishReason": finish, "index": index}
+            candidate["content"] = {"role": "model"} | ({"parts": parts} if parts else {})
+            if fate is Fate.CITE:
+                source = {"endIndex": len(text), "uri": shapes.PAGE, "title": shapes.TITLE}
+                candidate["citationMetadata"] = {"citationSources": [source]}
+            candidates.append(candidate)
+        return Answered({"candidates": candidates, **body}, usage)
+
+
+def _calls(asked: Asked, fate: Fate) -> bool:
+    return fate is Fate.TOOL or (fate is Fate.ANSWER and asked.forced)
+
+
+def _parts(asked: Asked, fate: Fate, text: str) -> list[Body]:
+    """Return the parts of a candidate."""
+    parts: list[Body] = [{"text": text}] if text else []
+    if _calls(asked, fate):
+        name, arguments = shapes.call(asked.tools, asked.prompt)
+        parts.append({"functionCall": {"name": name, "args": arguments}})
+    if asked.shows_thoughts or fate is Fate.THINK:
+        parts.insert(0, {"text": shapes.THOUGHT, "thought": True})
+    return parts
 
 
 def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     """Return text, tokens and finish reason; the mark is free and survives a cut."""
+    if _calls(asked, fate):
+        called = shapes.call(asked.tools, asked.prompt)
+        return "", answers.count_tokens(json.dumps(called)), "STOP"
+    if fate is Fate.EMPTY:
+        return "", 0, "STOP"
     if fate in (Fate.REFUSE, Fate.FILTER):
         return "", 0, "SAFETY"
     if asked.schema is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import answers, life
 from .engine import Engine
-from .fates import Fate
+from .fates import SHAPES, Fate
 from .files import Files, StoredFile, base62, share_or_copy
 from .ledger import Entry, body_sha
 from .life import Batch, Phase
@@ -24,7 +24,7 @@ _NAME = "openai"
 #: OpenAI's word for a phase where it is not ours.
 _STATUS = {Phase.RUNNING: "in_progress"}
 _REALTIME_FATES = frozenset(
-    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500}
+    {Fate.REFUSE, Fate.LENGTH, Fate.FILTER, Fate.FAIL_400, Fate.FAIL_429, Fate.FAIL_500, *SHAPES}
 )
 
 

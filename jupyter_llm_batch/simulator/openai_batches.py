@@ -186,6 +186,9 @@ class OpenAIDialect:
             at=at,
         )
         response = _response(seed, 200, answered.body)
+        if fate is Fate.ODD:  # unrecorded, as its name says
+            odd = {"code": "never_seen_before", "message": "Simulated: an error nobody knows."}
+            return Result("error", _line(batch, seed, read.custom_id, None, odd), entry)
         return Result("output", _line(batch, seed, read.custom_id, response, None), entry)
 
     def stranger(self, batch: Batch, index: int) -> Result:

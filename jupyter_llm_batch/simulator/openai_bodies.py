@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import answers, schemas
+from . import answers, schemas, shapes
 from .fates import Fate
 from .life import Usage
 from .openai_errors import ApiError
@@ -197,28 +197,27 @@ class Bodies:
 
     def _chat(self, asked: Asked, fate: Fate, seed: bytes, at: int) -> Answered:
         text, tokens, finish = _text(asked, fate)
+        count = shapes.many(asked.body.get("n"))
+        thoughts = shapes.thought_tokens() if fate is Fate.THINK else 0
+        tokens = tokens * count + thoughts
         usage = Usage(asked.tokens, self.cached_tokens(asked), tokens)
-        refused = fate is Fate.REFUSE
-        message = {
-            "role": "assistant",
-            "content": None if refused else text,
-            "refusal": text if refused else None,
-        }
+        choices = [
+            {"index": number, "message": message, "logprobs": None, "finish_reason": finish}
+            for number, message in enumerate(_messages(asked, fate, seed, text, count))
+        ]
         body = {
             "id": f"chatcmpl-{_letters(seed)[:29]}",
             "object": "chat.completion",
             "created": at,
             "model": MODELS.get(asked.model, asked.model),
-            "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-            ],
+            "choices": choices,
             "usage": {
                 "prompt_tokens": usage.input_tokens,
                 "completion_tokens": tokens,
                 "total_tokens": usage.input_tokens + tokens,
                 "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
                 "completion_tokens_details": {
-                    "reasoning_tokens": 0,
+                    "reasoning_tokens": thoughts,
                     "audio_tokens": 0,
                     "accepted_prediction_tokens": 0,
                     "rejected_prediction_tokens": 0,
@@ -234,10 +233,10 @@ class Bodies:
         usage = Usage(asked.tokens, self.cached_tokens(asked), tokens)
         reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish)
         status = "incomplete" if reason else "completed"
-        part: Body = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
-        if fate is Fate.REFUSE:
-            part = {"type": "refusal", "refusal": text}
         asked_for = asked.body
+        thoughts = shapes.thought_tokens() if fate is Fate.THINK else 0
+        tokens += thoughts
+        usage.output_tokens = tokens
         body = {
             "id": f"resp_{seed.hex()[:50]}",
             "object": "response",
@@ -251,15 +250,7 @@ class Bodies:
             "max_output_tokens": asked.limit,
             "max_tool_calls": None,
             "model": MODELS.get(asked.model, asked.model),
-            "output": [
-                {
-                    "id": f"msg_{seed[::-1].hex()[:50]}",
-                    "type": "message",
-                    "status": status,
-                    "content": [part],
-                    "role": "assistant",
-                }
-            ],
+            "output": _items(asked, fate, seed, text, status),
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "prompt_cache_key": asked_for.get("prompt_cache_key"),
@@ -281,7 +272,7 @@ class Bodies:
                     "cached_tokens": usage.cached_tokens,
                 },
                 "output_tokens": tokens,
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": thoughts},
                 "total_tokens": usage.input_tokens + tokens,
             },
             "user": None,
@@ -320,9 +311,71 @@ _ANSWER: dict[str, Callable[[Bodies, Asked, Fate, bytes, int], Answered]] = {
 }
 
 
+def _calls(asked: Asked, fate: Fate) -> bool:
+    return fate is Fate.TOOL or (
+        fate is Fate.ANSWER and shapes.is_forced(asked.body.get("tool_choice"))
+    )
+
+
+def _call(asked: Asked) -> Body:
+    name, arguments = shapes.call(asked.body.get("tools"), asked.prompt)
+    return {"name": name, "arguments": json.dumps(arguments)}
+
+
+def _citation(text: str) -> Body:
+    return {"start_index": 0, "end_index": len(text), "url": shapes.PAGE, "title": shapes.TITLE}
+
+
+def _messages(asked: Asked, fate: Fate, seed: bytes, text: str, count: int) -> list[Body]:
+    """Return the messages of a chat's choices."""
+    messages: list[Body] = []
+    for number in range(count):
+        message: Body = {
+            "role": "assistant",
+            "content": shapes.variant(text, number),
+            "refusal": None,
+        }
+        if fate is Fate.REFUSE:
+            message |= {"content": None, "refusal": text}
+        elif fate is Fate.EMPTY:
+            message["content"] = None
+        elif fate is Fate.CITE:
+            citation = {"type": "url_citation", "url_citation": _citation(text)}
+            message["annotations"] = [citation]
+        elif _calls(asked, fate):
+            call = {"id": f"call_{seed.hex()[:24]}", "type": "function", "function": _call(asked)}
+            message |= {"content": None, "tool_calls": [call]}
+        messages.append(message)
+    return messages
+
+
+def _items(asked: Asked, fate: Fate, seed: bytes, text: str, status: str) -> list[Body]:
+    """Return the output of a response."""
+    items: list[Body] = []
+    if fate is Fate.THINK or fate is Fate.EMPTY:
+        summary = [{"type": "summary_text", "text": shapes.THOUGHT}]
+        items.append({"id": f"rs_{seed.hex()[:50]}", "type": "reasoning", "summary": summary})
+    if _calls(asked, fate):
+        call = {"id": f"fc_{seed.hex()[:50]}", "type": "function_call", "status": "completed"}
+        return [*items, {**call, "call_id": f"call_{seed.hex()[:24]}", **_call(asked)}]
+    if fate is Fate.EMPTY:
+        return items
+    part: Body = {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+    if fate is Fate.REFUSE:
+        part = {"type": "refusal", "refusal": text}
+    elif fate is Fate.CITE:
+        part["annotations"] = [{"type": "url_citation", **_citation(text)}]
+    message: Body = {"type": "message", "status": status, "content": [part], "role": "assistant"}
+    return [*items, {"id": f"msg_{seed[::-1].hex()[:50]}", **message}]
+
+
 def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     """Return text, tokens and finish reason; the mark is free and survives a cut."""
     prompt = asked.prompt
+    if _calls(asked, fate):
+        return "", answers.count_tokens(json.dumps(_call(asked))), "tool_calls"
+    if fate is Fate.EMPTY:
+        return "", 0, "stop"
     if fate is Fate.REFUSE:
         return answers.marked(_REFUSAL, prompt), answers.count_tokens(_REFUSAL), "stop"
     if asked.schema is not None:
