@@ -114,7 +114,9 @@ class Client:
         self.background = BACKGROUND
         self._clock = clock
         base = folder or self.settings.folder()
-        self.store = Store(base / "simulated" if simulated else base, clock)
+        self.store = Store(
+            base / "simulated" if simulated else base, clock, simulated=simulated
+        )
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}

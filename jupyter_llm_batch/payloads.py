@@ -27,6 +27,7 @@ def private_folder(path: Path) -> Path:
         missing = missing[: next(i for i, each in enumerate(missing) if each.exists())]
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
+            each.chmod(0o700)  # whatever the umask
     except OSError as error:
         raise StoreProblem(
             f"cannot write to {path}: {error.strerror}; choose another folder with "
@@ -36,8 +37,11 @@ def private_folder(path: Path) -> Path:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """Open like `open`, but a new file is readable by this user only."""
-    return os.open(path, flags, 0o600)
+    """Open like `open`, but the file is readable by this user only, whatever the umask."""
+    handle = os.open(path, flags, 0o600)
+    if os.name != "nt":
+        os.fchmod(handle, 0o600)
+    return handle
 
 
 class PayloadWriter:
