@@ -251,6 +251,13 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
+        loss = self.store.losses()
+        if loss is not None and loss.folders and not resubmit and not self._versions(ask.name):
+            payloads.remove(self.store.folder_of(plan.batch.id))
+            raise UsageProblem(
+                f"the journal {loss.reason} and no longer knows {ask.name}, which may have been "
+                "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
+            )
         try:
             batch = self.store.add_batch(
                 plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1

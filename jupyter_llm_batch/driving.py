@@ -65,6 +65,8 @@ class Driver:
         self._policy = policy
         self._clock = clock
         self._breathe = breathe
+        #: What was created but could not be written down yet, for lack of room.
+        self._created: dict[str, Remote] = {}
 
     async def step(
         self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
@@ -148,9 +150,15 @@ class Driver:
                 held, job, Event.LOST, detail=redact(str(error)), error=None, not_before=0.0
             )
         else:
+            self._created[job.id] = remote
             self._accepted(held, job, Event.ACCEPTED, remote)
+            del self._created[job.id]
 
     async def _look_up(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        if job.id in self._created:
+            self._accepted(held, job, Event.FOUND, self._created[job.id])
+            del self._created[job.id]
+            return
         limits = adapter.limits(job.endpoint)
         sent = job.submitted_at or job.created_at
         others = self._store.remote_ids(job.provider)

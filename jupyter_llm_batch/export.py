@@ -38,7 +38,7 @@ def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
         raise UsageProblem(f"cannot export to {path.name!r}: use .csv, .jsonl or .parquet")
     if not path.parent.is_dir():
         raise UsageProblem(f"there is no folder {path.parent}")
-    with writing(path) as writer:
+    with writing(path, private=False) as writer:
         if ending == ".jsonl":
             for record in records:
                 writer.write(msgspec.json.encode(record) + b"\n")

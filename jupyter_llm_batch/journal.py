@@ -18,7 +18,7 @@ import msgspec
 
 from . import filesystems, forks, permissions, salvage
 from .errors import StoreProblem
-from .payloads import private_folder, sync_folder
+from .payloads import private_folder, private_opener, sync_folder
 
 #: What brings a journal from the version before to this one. `schema.sql` is all of it at once.
 MIGRATIONS: dict[int, Sequence[str]] = {
@@ -114,9 +114,7 @@ def open_journal(folder: Path) -> Opened:
                 reason = damage(path)
                 if reason:
                     kept = _set_aside(path)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            if os.name != "nt":
-                path.chmod(0o600)
+            os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
             db = _connect(path)
             try:
                 mode = _set_mode(db, remote=place.remote, kind=place.kind)
@@ -198,7 +196,7 @@ def _back_up(path: Path, version: int) -> None:
     folder = private_folder(path.parent / "backups")
     final = folder / f"journal-schema{version}-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
     temporary = final.with_suffix(".part")
-    os.close(os.open(temporary, os.O_CREAT | os.O_RDWR, 0o600))
+    os.close(private_opener(str(temporary), os.O_CREAT | os.O_RDWR))
     with (
         contextlib.closing(sqlite3.connect(path)) as source,
         contextlib.closing(sqlite3.connect(temporary)) as target,
@@ -301,7 +299,7 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock among processes; it goes with the process that holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = private_opener(str(path), os.O_RDWR | os.O_CREAT)
     try:
         with contextlib.suppress(OSError):  # no locks here: then only the database's own count
             if os.name == "nt":

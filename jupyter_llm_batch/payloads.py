@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from typing import BinaryIO
 from .errors import Incomplete, StoreProblem
 
 CHUNK = 1 << 20
+
+#: What a disk says that takes no more; a user's own generator of rows raises other errors.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
 
 def private_folder(path: Path) -> Path:
@@ -51,12 +55,15 @@ class PayloadWriter:
     ----------
     path
         Final name. What stood there is replaced as a whole.
+    private
+        Readable by this user only; what the user asked for (exports) follows the umask instead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, private: bool = True) -> None:
         self.path = path
         self._temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file: BinaryIO = open(self._temporary, "wb", buffering=CHUNK, opener=private_opener)  # noqa: SIM115 - lives as long as the writer
+        opener = private_opener if private else None
+        self._file: BinaryIO = open(self._temporary, "wb", buffering=CHUNK, opener=opener)  # noqa: SIM115 - lives as long as the writer
         self.write = self._file.write
 
     def commit(self) -> None:
@@ -91,9 +98,9 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[PayloadWriter]:
+def writing(path: Path, *, private: bool = True) -> Iterator[PayloadWriter]:
     """Write a whole file: durable on success, nothing on failure."""
-    writer = PayloadWriter(path)
+    writer = PayloadWriter(path, private=private)
     try:
         yield writer
     except BaseException:

@@ -7,6 +7,7 @@ durable; when it raises, nothing was written and nothing will be sent.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from . import earlier as before
 from . import media, payloads, planning, routing, sources
 from .earlier import HASH, Earlier
-from .errors import UsageProblem
+from .errors import StoreProblem, UsageProblem
 from .lifecycle import SKIPPED, WAITING
 from .models import Batch, Content, Job, Recipe, Rows, Shape
 from .spool import Lane, Lanes, Spool
@@ -136,10 +137,15 @@ def plan(
             if ask.rows is not None:
                 write_rows(ask.rows, folder)
             spool.commit()
-    except BaseException:
+    except BaseException as error:
         spool.discard()
         if not dry:
             payloads.remove(folder)
+        if isinstance(error, OSError) and error.errno in payloads.NO_ROOM:
+            raise StoreProblem(
+                f"cannot write to {folder.parent}: {error.strerror or error}; nothing was sent. "
+                "Make room, or choose another folder with %config LLMBatch.data_dir = '...'"
+            ) from error
         raise
     if same_as is not None and not dry:
         payloads.remove(folder)
@@ -287,5 +293,6 @@ def write_rows(rows: Rows, folder: Path) -> None:
     if snapshot is None:
         return
     temporary = folder / f"{ROWS_FILE}.new"
+    os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
     snapshot(temporary)
     payloads.adopt(temporary, folder / ROWS_FILE)

@@ -138,3 +138,171 @@ def test_eight_processes_open_an_old_journal_at_once(released):
     assert len(said) == 1
     assert said.pop().startswith(f"{journal.SCHEMA_VERSION} ")
     assert len([*(released / "simulated" / "backups").iterdir()]) == 1
+
+
+# -- damage ----------------------------------------------------------------------------------------
+
+
+def garbage_header(path):
+    with path.open("rb+") as file:
+        file.write(b"\0garbage" * 4)
+
+
+def cut_short(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def page_overwritten(path):
+    """Overwrite the page that holds the events, which nothing else needs."""
+    db = sqlite3.connect(path)
+    page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'event'").fetchone()[0]
+    size = db.execute("PRAGMA page_size").fetchone()[0]
+    db.close()
+    with path.open("rb+") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xee" * size)
+
+
+def table_dropped(path):
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE part")
+    db.commit()
+    db.close()
+
+
+def emptied(path):
+    os.truncate(path, 0)
+
+
+def deleted(path):
+    path.unlink()
+
+
+DAMAGES = [garbage_header, cut_short, page_overwritten, table_dropped, emptied, deleted]
+
+
+@pytest.fixture
+def paid(make_client, sim):
+    """A journal with a batch that was paid for; its client is closed."""
+    client = make_client()
+    client.submit("Say {{ item }}", name="x", over=["a", "b"], model=MODEL).wait(60)
+    client.close()
+    assert len(sim.ledger()) == 2
+    return client.store.path
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+def test_a_damaged_journal_is_set_aside_byte_by_byte(paid, make_client, harm):
+    """It is reported in one line, kept as it was, and every payload stays."""
+    harm(paid)
+    before = paid.read_bytes() if paid.exists() and paid.stat().st_size else None
+    files = sorted(each for each in paid.parent.rglob("batches/*/*"))
+    client = make_client()
+    words = client.store.loss.words
+    assert "\n" not in words
+    assert sorted(each for each in paid.parent.rglob("batches/*/*")) == files
+    if before is not None:
+        (kept,) = (paid.parent / "damaged").rglob("journal.sqlite")
+        assert kept.read_bytes() == before
+        assert str(kept.parent) in words
+
+
+@pytest.mark.parametrize("harm", [page_overwritten, table_dropped])
+def test_what_can_be_read_of_a_damaged_journal_goes_on(paid, make_client, sim, harm):
+    """A batch of which every part is there keeps its answers, and its cell attaches."""
+    harm(paid)
+    client = make_client()
+    assert client.store.loss.recovered == 1
+    assert client.store.loss.folders == []
+    assert mark("Say a") in client.get("x").answers()[0]
+    assert client.submit("Say {{ item }}", name="x", over=["a", "b"], model=MODEL).attached
+    assert len(sim.ledger()) == 2
+
+
+@pytest.mark.parametrize("harm", [garbage_header, cut_short, emptied, deleted])
+def test_a_cell_that_the_journal_forgot_asks_before_it_pays(paid, make_client, sim, harm):
+    """After a loss nothing is sent under a name that is not known, unless the user says so."""
+    harm(paid)
+    client = make_client()
+    ask = {"name": "x", "over": ["a", "b"], "model": MODEL}
+    with pytest.raises(UsageProblem, match="--resubmit"):
+        client.submit("Say {{ item }}", **ask)
+    assert len(sim.ledger()) == 2
+    client.submit("Say {{ item }}", resubmit=True, **ask).wait(60)
+    assert len(sim.ledger()) == 4
+    assert client.submit("Say {{ item }}", **ask).attached
+
+
+def test_a_loss_is_settled_by_the_user_alone(paid, make_client, sim):
+    """It is remembered over restarts, until the user says that it is known."""
+    paid.unlink()
+    make_client().close()
+    client = make_client()
+    assert client.store.loss is None
+    assert client.store.losses().folders
+    with pytest.raises(UsageProblem, match="doctor"):
+        client.submit(name="y", over=["c"], model=MODEL)
+    client.store.settle_loss()
+    client.submit(name="y", over=["c"], model=MODEL).wait(60)
+    assert len(sim.ledger()) == 3
+
+
+def test_a_job_of_a_recovered_journal_is_looked_up_before_it_is_sent(make_client, sim):
+    """The newest pages may be the lost ones: a job that stands as planned may run already."""
+    client = make_client()
+    handle = client.submit(name="x", over=["a"], model=MODEL).wait(60)
+    job = client.store.jobs(handle.id)[0]
+    client.close()
+    db = sqlite3.connect(client.store.path)
+    stale = msgspec.structs.replace(
+        job, state="planned", attempts=0, remote_id=None, parts={}, tally={}
+    )
+    db.execute("UPDATE job SET state = 'planned', record = ?", [msgspec.json.encode(stale)])
+    db.execute("UPDATE batch SET finished_at = NULL")
+    db.execute("UPDATE pack SET data = x'00' WHERE kind = 'outcomes'")
+    db.execute("UPDATE pack SET data = x'00000000' WHERE kind = 'owners'")
+    db.execute("DROP TABLE part")
+    db.commit()
+    db.close()
+    client = make_client()
+    assert client.store.loss.recovered == 1
+    assert mark("a") in client.get("x").wait(60).answers()[0]
+    assert len(sim.ledger()) == 1
+
+
+def test_damage_found_while_running_is_one_line_and_mended_at_the_next_start(
+    paid, make_client, monkeypatch
+):
+    """Every page is looked at after something was suspicious, whatever the journal's size."""
+    monkeypatch.setattr(journal, "SMALL", 0)
+    client = make_client()
+    db = sqlite3.connect(paid)
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute("UPDATE sqlite_master SET rootpage = 9999 WHERE name = 'event'")
+    db.execute("PRAGMA schema_version = 99")  # running connections read the schema again
+    db.commit()
+    db.close()
+    with pytest.raises(StoreProblem, match="restart the kernel") as said:
+        client.store.events("x")
+    assert "\n" not in str(said.value)
+    client.close()
+    assert make_client().store.loss.recovered == 1
+
+
+def test_a_journal_moved_away_under_a_running_kernel_is_noticed(paid, make_client):
+    """Nothing is written into a file that no name leads to; put back, it goes on."""
+    client = make_client()
+    away = paid.with_name("elsewhere")
+    paid.replace(away)
+    with pytest.raises(StoreProblem, match="moved or deleted"):
+        client.submit(name="y", over=["c"], model=MODEL)
+    away.replace(paid)
+    client.submit(name="y", over=["c"], model=MODEL).wait(60)
+
+
+def test_a_sound_journal_loses_nothing_at_a_start(paid, make_client):
+    """No loss is reported where there is none."""
+    client = make_client()
+    assert client.store.loss is None
+    assert client.store.losses() is None
+    assert client.store.check() == ""

@@ -187,7 +187,12 @@ class Commands:
         show.errors(self._get("errors", found))
 
     def _doctor(self, found: list[str]) -> None:
-        Parser("%llm_batch doctor").parse(found)
+        parser = Parser("%llm_batch doctor")
+        parser.add_argument("--settle", action="store_true", help="you know what was lost")
+        if parser.parse(found).settle:
+            self.book.client.store.settle_loss()
+            print("The loss is settled: cells that the journal does not know are sent again.")
+            return
         doctor.report(self.book)
 
     # -- waiting and binding -----------------------------------------------------------------------

@@ -101,6 +101,7 @@ Look after batches.
     %llm_batch forget NAME            delete local data (or --older-than 30d)
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet
     %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
+      --settle                        after a damaged journal: you know what was lost, go on
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
     %llm_batch help                   this text
