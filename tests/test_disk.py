@@ -134,18 +134,17 @@ def test_a_file_size_limit_stops_a_submission_too(tmp_path, sim):
     assert sim.requests() == []
 
 
-def as_nobody(script, *args):
-    """Run a script as a user without rights."""
+def open_as_nobody(folder):
+    """Open a store as a user without rights."""
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, args)],
-        capture_output=True, text=True, user=65534, group=65534, cwd="/",
-        env={"PATH": "", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "HOME": "/nonexistent"},
-    )  # fmt: skip
+        [sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True
+    )
 
 
 OPEN = (
-    "import sys, time; from pathlib import Path; from jupyter_llm_batch.store import Store\n"
+    "import os, sys, time; from pathlib import Path; from jupyter_llm_batch.store import Store\n"
     "from jupyter_llm_batch.errors import StoreProblem\n"
+    "os.setgid(65534); os.setuid(65534)\n"
     "try: Store(Path(sys.argv[1]), time.time)\n"
     "except StoreProblem as problem: print(problem)\n"
     "else: print('opened')"
@@ -167,7 +166,7 @@ def test_a_read_only_folder_is_refused(open_tmp):
     folder = open_tmp / "data"
     folder.mkdir(mode=0o500)
     os.chown(folder, 65534, 65534)
-    done = as_nobody(OPEN, folder)
+    done = open_as_nobody(folder)
     assert "data_dir" in done.stdout, done.stderr
     assert [*folder.iterdir()] == []
 
@@ -177,7 +176,7 @@ def test_a_folder_of_another_user_is_refused(open_tmp):
     folder = open_tmp / "data"
     folder.mkdir()
     folder.chmod(0o777)
-    done = as_nobody(OPEN, folder)
+    done = open_as_nobody(folder)
     assert "another user" in done.stdout, done.stderr
     assert [*folder.iterdir()] == []
 
