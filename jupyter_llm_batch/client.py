@@ -252,7 +252,7 @@ class Client:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
         loss = self.store.losses()
-        if loss is not None and loss.folders and not resubmit and not self._versions(ask.name):
+        if loss is not None and loss.folders and not options.get("resubmit") and not self._versions(ask.name):
             payloads.remove(self.store.folder_of(plan.batch.id))
             raise UsageProblem(
                 f"the journal {loss.reason} and no longer knows {ask.name}, which may have been "

@@ -337,6 +337,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
     adopted
         It was created elsewhere: the pack ``keys`` holds the custom_ids of its rows.
+    written, made_with
+        A hash of the cell as the user wrote it, and the versions that turned it into requests; see
+        `fingerprint`.
     """
 
     id: str
@@ -363,6 +366,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     notice: str = ""
     routed: bool = False
     adopted: bool = False
+    written: str = ""
+    made_with: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def title(self) -> str:

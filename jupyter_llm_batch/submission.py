@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from . import earlier as before
-from . import media, payloads, planning, routing, sources
+from . import fingerprint, media, payloads, planning, routing, sources
 from .earlier import HASH, Earlier
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import SKIPPED, WAITING
@@ -126,11 +126,17 @@ def plan(
     spool = Spool(None if dry else folder)
     filler = _Filler(spool, lanes, batch_id, earlier, dedupe=ask.dedupe)
     try:
+        head, contents = fingerprint.peek(ask.contents)
+        ask = msgspec.structs.replace(ask, contents=contents)
         filler.fill(ask)
         outcomes, hashes, taken = filler.outcomes, filler.hashes, filler.taken
         if not outcomes or all(code == SKIPPED for code in outcomes):
             raise UsageProblem("there is nothing to ask: every row was left out")
         same_as = before.same(versions, earlier, bytes(hashes))
+        written = fingerprint.of(ask.model, ask.recipe, head)
+        made_with = fingerprint.made_with(ask.recipe)
+        if same_as is None and all(source == batch_id for source, _ in taken.values()):
+            fingerprint.check(written, made_with, bytes(hashes), versions, earlier.hashes, HASH)
         if dry or same_as is not None:
             spool.discard()
         else:
@@ -169,6 +175,8 @@ def plan(
         skipped=outcomes.count(SKIPPED),
         sources=from_batches,
         routed=ask.models is not None,
+        written=written,
+        made_with=made_with,
     )
     jobs = [
         (
