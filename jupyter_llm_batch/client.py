@@ -114,9 +114,7 @@ class Client:
         self.background = BACKGROUND
         self._clock = clock
         base = folder or self.settings.folder()
-        self.store = Store(
-            base / "simulated" if simulated else base, clock, simulated=simulated
-        )
+        self.store = Store(base / "simulated" if simulated else base, clock, simulated=simulated)
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}
@@ -252,7 +250,12 @@ class Client:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
         loss = self.store.losses()
-        if loss is not None and loss.folders and not options.get("resubmit") and not self._versions(ask.name):
+        if (
+            loss is not None
+            and loss.folders
+            and not options.get("resubmit")
+            and not self._versions(ask.name)
+        ):
             payloads.remove(self.store.folder_of(plan.batch.id))
             raise UsageProblem(
                 f"the journal {loss.reason} and no longer knows {ask.name}, which may have been "

@@ -13,19 +13,19 @@ import weakref
 
 from .errors import ForkedProcess
 
-#: Connections by id, with the process that opened each.
-_open: dict[int, tuple[weakref.ref[sqlite3.Connection], int]] = {}
+#: The open connections, with the process that opened each.
+_open: weakref.WeakKeyDictionary[sqlite3.Connection, int] = weakref.WeakKeyDictionary()
 _watching = False
 
 
 class Connection(sqlite3.Connection):
-    """A connection that weak references can point to, and that knows its process."""
+    """A connection that weak references can point to."""
 
 
 def opened(db: sqlite3.Connection) -> None:
     """Remember that this process opened `db`."""
     global _watching  # noqa: PLW0603 - a process registers its wish about forks once
-    _open[id(db)] = (weakref.ref(db, lambda _, key=id(db): _open.pop(key, None)), os.getpid())
+    _open[db] = os.getpid()
     if not _watching and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_abandon)
         _watching = True
@@ -33,13 +33,13 @@ def opened(db: sqlite3.Connection) -> None:
 
 def closed(db: sqlite3.Connection) -> None:
     """Forget a connection that was closed."""
-    _open.pop(id(db), None)
+    _open.pop(db, None)
 
 
 def check() -> None:
     """Raise `ForkedProcess` when this is a child that was forked while a journal was open."""
     here = os.getpid()
-    if any(pid != here for _, pid in _open.values()):
+    if any(pid != here for pid in _open.values()):
         raise ForkedProcess(
             "batches cannot be used in a forked process: hand it the answers, use them in the "
             "parent, or start it with multiprocessing's 'spawn'"
@@ -48,7 +48,5 @@ def check() -> None:
 
 def _abandon() -> None:
     """Keep the parent's connections from ever being closed here, even as the child ends."""
-    for reference, _ in _open.values():
-        db = reference()
-        if db is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+    for db in _open:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))

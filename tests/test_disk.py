@@ -91,7 +91,9 @@ def test_a_disk_that_fills_during_the_create_loses_no_batch(disk, make_client, s
     assert client.store.jobs(handle.id)[0].state is JobState.SUBMITTING
     disk.empty()
     assert mark("a") in handle.wait(60).answers()[0]
-    creates = [s for s in sim.requests() if s["method"] == "POST" and s["path"].endswith("/batches")]
+    creates = [
+        s for s in sim.requests() if s["method"] == "POST" and s["path"].endswith("/batches")
+    ]
     assert len(creates) == 1
     assert len(sim.ledger()) == 2
 
@@ -136,9 +138,7 @@ def test_a_file_size_limit_stops_a_submission_too(tmp_path, sim):
 
 def open_as_nobody(folder):
     """Open a store as a user without rights."""
-    return subprocess.run(
-        [sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True)
 
 
 OPEN = (

@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-
 import msgspec
 import pydantic
 import pytest
@@ -77,7 +76,7 @@ class Entry(TypedDict):
     ],
 )
 def test_schemas_of_classes_read_as_they_did(kind, golden):
-    """pydantic describes a class as it did at the first release; else their hashes change too."""
+    """Pydantic describes a class as it did at the first release; else their hashes change too."""
     described, _ = schemas.read(kind)
     text = msgspec.json.encode(described, order="sorted")
     assert hashlib.blake2b(text, digest_size=HASH).hexdigest() == golden

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
@@ -13,8 +12,7 @@ import msgspec
 import pytest
 from support import mark
 
-from jupyter_llm_batch import filesystems, journal
-from jupyter_llm_batch.client import Client
+from jupyter_llm_batch import journal
 from jupyter_llm_batch.errors import StoreProblem, UsageProblem
 from jupyter_llm_batch.store import Store
 

@@ -59,7 +59,9 @@ def _journal(store: Store) -> list[list[str]]:
     ]
     wrong = store.check()
     remedy = "restart the kernel: it is set aside, and what can be read of it is recovered"
-    rows.append(["journal check", "damaged" if wrong else "whole", f"{wrong}; {remedy}" * bool(wrong)])
+    rows.append(
+        ["journal check", "damaged" if wrong else "whole", f"{wrong}; {remedy}" * bool(wrong)]
+    )
     if not os.access(store.folder, os.W_OK):
         rows.append(["journal", "read-only", "%config LLMBatch.data_dir = '...' chooses another"])
     loss = store.losses()
