@@ -131,7 +131,7 @@ class Damaged(StoreProblem):
 
 
 class ForkedProcess(StoreProblem):
-    """This process was forked off one that has the journal open, and must leave it alone."""
+    """A child that was forked off a process with the journal open must leave it alone."""
 
 
 class LeaseLost(StoreProblem):

@@ -24,8 +24,11 @@ from .payloads import private_folder, private_opener, sync_folder
 MIGRATIONS: dict[int, Sequence[str]] = {
     2: (
         # Simulated and real batches never share a journal: which kind it is stands in it.
-        "INSERT OR IGNORE INTO meta SELECT 'simulated',"
-        " CAST(json_extract(CAST(record AS TEXT), '$.simulated') AS BLOB) FROM batch LIMIT 1",
+        """
+        INSERT OR IGNORE INTO meta
+        SELECT 'simulated', CAST(json_extract(CAST(record AS TEXT), '$.simulated') AS BLOB)
+        FROM batch LIMIT 1
+        """,
     ),
 }
 

@@ -264,6 +264,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         The model of its rows; ``mixed`` where there are several, which `models` then names.
     after
         Numbers of jobs of this batch that are to be over before this one is sent.
+    sums
+        Checksums of its files: ``request`` and the parts of its results.
+    damaged
+        Its request lines are not on disk any more as they were written.
     """
 
     id: str
@@ -303,6 +307,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tally: dict[str, int] = msgspec.field(default_factory=dict)
     kinds: list[ErrorKind] = msgspec.field(default_factory=list)
     samples: list[Sample] = msgspec.field(default_factory=list)
+    sums: dict[str, str] = msgspec.field(default_factory=dict)
+    damaged: bool = False
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):

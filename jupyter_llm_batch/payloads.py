@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -155,6 +156,37 @@ def check_whole(path: Path) -> None:
             tail = file.read(step) + tail
     if not _is_json(tail.rpartition(b"\n")[2]):
         raise Incomplete(f"{path.name} ends inside a line")
+
+
+def checksum(path: Path) -> str:
+    """Return what tells a file from one that was cut short or changed by accident."""
+    size, crc = 0, 0
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            size += len(piece)
+            crc = zlib.crc32(piece, crc)
+    return f"{size}-{crc:08x}"
+
+
+def harm(path: Path, expected: str = "", size: int | None = None) -> str:
+    """Return what has happened to a file since it was written, empty when nothing has."""
+    try:
+        now = path.stat().st_size
+    except OSError:
+        return "is missing"
+    known = int(expected.partition("-")[0]) if expected else size
+    if known is not None and now != known:
+        return "was cut short" if now < known else "was changed"
+    return "was changed" if expected and checksum(path) != expected else ""
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that nothing takes it for whole and nothing overwrites it."""
+    number = 0
+    while (other := path.with_name(f"{path.name}.damaged{number or ''}")).exists():
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(other)
 
 
 def _is_json(data: bytes) -> bool:

@@ -11,14 +11,15 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from . import lease, progress, rounds, sources
+from . import lease, mending, progress, results, rounds, sources
 from .driving import Driver, no_pause
 from .errors import (
     Busy,
+    Damaged,
     LeaseLost,
     LLMBatchError,
     ProviderError,
@@ -415,7 +416,7 @@ class Poller:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
             if batch.round < batch.max_reasks:
                 again = sorted({*again, *rows_to_reask(outcomes)})
-            if again and self._start_round(held, batch, again):
+            if again and self._can_start_round(held, batch, again):
                 self.wake()
                 return
         self._store.finish(held)
@@ -441,6 +442,16 @@ class Poller:
         if bytes(changed) != outcomes:
             self._store.put_packs(held, {"outcomes": bytes(changed)})
         return bytes(changed)
+
+    def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
+        try:
+            return bool(self._start_round(held, batch, rows))
+        except Damaged:
+            return False  # the rows keep the outcome that they have
+
+    async def mend(self, wrong: Sequence[results.Harm]) -> list[str]:
+        """Fetch damaged result files again; return what could not be mended, in words."""
+        return await mending.refetch(self._store, self._adapters, self._pause, wrong)
 
     def _start_round(self, held: Lease, batch: Batch, rows: list[int]) -> int:
         """Send `rows` again; rows that share the answer of another row follow it."""

@@ -354,7 +354,8 @@ def test_two_processes_share_a_rollback_journal(tmp_path, sim):
     script = (
         "import sys; from pathlib import Path; from jupyter_llm_batch import filesystems\n"
         "filesystems.place_of = lambda _: filesystems.Place(kind='nfs4', remote=True)\n"
-        "from jupyter_llm_batch.client import Client; from jupyter_llm_batch.lifecycle import Policy\n"
+        "from jupyter_llm_batch.client import Client\n"
+        "from jupyter_llm_batch.lifecycle import Policy\n"
         "fast = Policy(poll=0.02, poll_longest=0.05, retry=0.02, settle=0.2)\n"
         "c = Client(folder=Path(sys.argv[1]), notebook='nb', simulated=True, policy=fast)\n"
         "for i in range(8):\n"

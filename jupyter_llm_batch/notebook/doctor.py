@@ -69,14 +69,13 @@ def _journal(store: Store) -> list[list[str]]:
         at = time.strftime("%d %b %H:%M", time.localtime(loss.at))
         rows.append(["journal lost", at, loss.words])
         if loss.folders:
-            rows.append([
-                "what to do",
-                "",
+            advice = (
                 f"put a copy back as {store.path} (one from before an upgrade lies in "
                 f"{store.folder / 'backups'}); answers are in {store.folder / 'batches'} as the "
                 "provider sent them; `%llm_batch doctor --settle` says that you know, and no cell "
-                "asks any more",
-            ])  # fmt: skip
+                "asks any more"
+            )
+            rows.append(["what to do", "", advice])
     return rows
 
 
