@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import keyword
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from typing import Any, Unpack
 import msgspec
 
 from . import adopting, asking, drafts, finding, payloads, planning, pricing, providers, submission
+from . import asking, drafts, finding, leaving, payloads, pricing, providers, submission
 from .asking import Options
 from .background import Background
 from .earlier import Earlier
@@ -122,7 +124,7 @@ class Client:
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
-        atexit.register(self.close)
+        atexit.register(self._leave)
 
     # -- submitting --------------------------------------------------------------------------------
 
@@ -462,9 +464,19 @@ class Client:
                 self._running = self.background.call(self._poller.run())
             return self._poller
 
+    def _leave(self) -> None:
+        """Say, as the interpreter ends, what goes on without it; a kernel's panels say it."""
+        with contextlib.suppress(Exception):
+            if self._poller is not None and "ipykernel" not in sys.modules:
+                for line in leaving.words(self.store, self.notebook):
+                    print(line, file=sys.stderr)  # noqa: T201 - the last word of a script
+        self.close()
+
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""
-        atexit.unregister(self.close)
+        atexit.unregister(self._leave)
+        if self.store.forked:
+            return  # a child leaves to its parent what is its parent's
         poller, self._poller = self._poller, None
         if poller is not None:
             with contextlib.suppress(LLMBatchError, concurrent.futures.TimeoutError, RuntimeError):

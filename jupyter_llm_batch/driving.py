@@ -107,7 +107,9 @@ class Driver:
         path, known = self.payload(job), job.sums.get("request", "")
         harm = await asyncio.to_thread(payloads.harm, path, known, job.bytes)
         if harm:
-            reason = f"not sent, because {path.name} {harm}; running the cell again sends these rows"
+            reason = (
+                f"not sent, because {path.name} {harm}; running the cell again sends these rows"
+            )
             self._fail(held, job, Event.REJECTED, reason, damaged=True)
             return
         try:

@@ -284,7 +284,7 @@ def _set_aside(path: Path) -> Path:
 
 def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None) -> Loss:
     """Copy what can be read of the old journal, and note what cannot."""
-    recovered = salvage.copy(kept / "journal.sqlite", db) if kept else 0
+    recovered = salvage.copy((kept / "journal.sqlite").absolute(), db) if kept else 0
     known = {row[0] for row in db.execute("SELECT id FROM batch")}
     batches = folder / "batches"
     there = sorted(each.name for each in batches.iterdir()) if batches.is_dir() else []

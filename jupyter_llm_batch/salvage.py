@@ -34,8 +34,9 @@ def copy(source: Path, target: sqlite3.Connection) -> int:
     target.execute("BEGIN IMMEDIATE")
     try:
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(
-            sqlite3.connect(source)
+            sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)
         ) as db:  # fmt: skip
+            db.execute("PRAGMA writable_schema = ON")  # reads past a table of tables that is broken
             for table in _ORDER:
                 _copy_table(db, target, table)
         whole = _drop_incomplete(target)

@@ -78,9 +78,14 @@ class Store:
         if simulated is not None:
             self._claim(simulated)
 
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that opened the journal."""
+        return self._pid != os.getpid()
+
     def close(self) -> None:
         """Close the journal."""
-        if self._pid != os.getpid():
+        if self.forked:
             return  # the parent's: not even closing it is safe after a fork
         with self._lock:
             self._db.close()
@@ -124,7 +129,7 @@ class Store:
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Use the connection, alone, and say in one line what fails."""
-        if self._pid != os.getpid():
+        if self.forked:
             forks.check()
             raise ForkedProcess("batches cannot be used in a forked process")
         with self._lock:

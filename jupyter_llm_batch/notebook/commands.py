@@ -207,7 +207,10 @@ class Commands:
         try:
             self.book.wait(handle)
         except KeyboardInterrupt:
-            raise NotReady(f"stopped waiting; {handle.name} goes on in the background") from None
+            raise NotReady(
+                f"stopped waiting; {handle.name} goes on at the provider, and only "
+                f"`%llm_batch cancel {handle.name}` cancels it"
+            ) from None
 
     def _results(self, found: list[str]) -> None:
         parser = _named("results")
