@@ -190,8 +190,8 @@ def kernel(sim, tmp_path):
     """Start kernels with the extension, on one data folder and one simulator."""
     made = []
 
-    def start():
-        env = os.environ | sim.environ() | {"JPY_SESSION_NAME": str(tmp_path / "nb.ipynb")}
+    def start(notebook="nb.ipynb"):
+        env = os.environ | sim.environ() | {"JPY_SESSION_NAME": str(tmp_path / notebook)}
         manager, client = start_new_kernel(kernel_name="python3", env=env, cwd=str(tmp_path))
         made.append((manager, client))
 
@@ -240,7 +240,7 @@ def test_a_kernel_that_ends_leaves_the_batch(kernel, sim, end, tmp_path):
     run(CELL)
     run(ACCEPTED)
     if end == "kill":
-        os.kill(run.manager.provider.pid, signal.SIGKILL)
+        os.kill(run.manager.provisioner.pid, signal.SIGKILL)
     else:
         run.client.stop_channels()
         run.manager.shutdown_kernel(now=False, restart=end == "restart")
@@ -277,7 +277,7 @@ def test_an_interrupt_stops_the_waiting_and_says_that_the_batch_goes_on(kernel, 
     said = "".join(heard)
     assert "goes on at the provider" in said
     assert calls(sim, "/cancel") == []
-    assert "running" in run("print(repr(x))")
+    assert "safe to close" in run("print(repr(x))")
     sim.advance(2000)
     run("%llm_batch wait x")
     assert mark("b") in run("print(x)")
@@ -296,7 +296,7 @@ def test_a_deleted_notebook_leaves_the_batch(kernel, sim, tmp_path):
     run.client.stop_channels()
     run.manager.shutdown_kernel(now=True)
     assert calls(sim, "/cancel") == []
-    assert "nb.ipynb" in kernel()("%llm_batch --all\n")
+    assert "safe to close" in kernel("other.ipynb")("%llm_batch --all")
 
 
 def test_only_cancel_cancels(kernel, sim):
