@@ -19,8 +19,18 @@ from typing import Any, Unpack
 
 import msgspec
 
-from . import adopting, asking, drafts, finding, payloads, planning, pricing, providers, submission
-from . import asking, drafts, finding, leaving, payloads, pricing, providers, submission
+from . import (
+    adopting,
+    asking,
+    drafts,
+    finding,
+    leaving,
+    payloads,
+    planning,
+    pricing,
+    providers,
+    submission,
+)
 from .asking import Options
 from .background import Background
 from .earlier import Earlier

@@ -11,8 +11,6 @@ from typing import Any
 import msgspec
 
 from . import adopting, frames, payloads, planning, providers, schemas, sources
-from .errors import NotFound
-from . import frames, payloads, planning, providers, schemas, sources
 from .errors import Damaged, LLMBatchError, NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, JobState, Outcome, Result
