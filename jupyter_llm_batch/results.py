@@ -134,8 +134,10 @@ def unread(store: Store, job: Job) -> int:
     """Return how many rows of a job, answered when it was collected, its files lack now."""
     outcomes = store.pack(job.batch_id, "outcomes")
     owners = memoryview(store.pack(job.batch_id, "owners")).cast("I")
+    batch = store.batch(job.batch_id)
+    ids = custom_ids(store, batch) if batch else []
     wanted = {
-        planning.custom_id(job.batch_id, row)
+        ids[row]
         for row in store.job_rows(job.id)
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import payloads, sources
-from .errors import UsageProblem
-from .errors import Damaged
+from .errors import Damaged, UsageProblem
 from .lifecycle import WAITING
 from .models import Batch, Job, Limits
 from .planning import Ranges, Splitter, custom_id
@@ -98,7 +97,8 @@ def _lines(
             raise UsageProblem(
                 f"{batch.title} was created elsewhere, and its requests are not here: send them "
                 "again from where they came"
-        harm = payloads.harm(path, job.sums.get("request", ""), job.bytes)
+            )
+        harm = payloads.harm(path, job.sums.get("request", ""), job.bytes or None)
         if harm:
             raise DamagedRequests(
                 f"the requests of {batch.title} cannot be sent again, because {path.name} {harm}: "
