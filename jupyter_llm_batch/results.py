@@ -43,7 +43,7 @@ def read(store: Store, batch: Batch) -> list[Result | None]:
         if outcome is Outcome.OK and found[row] is None:
             # It was there when it was collected, and its file is not what it was then.
             found[row] = Result(
-                custom_id=planning.custom_id(batch.id, row),
+                custom_id=ids[row],
                 outcome=Outcome.MISSING,
                 error="the file that holds this answer is damaged",
                 billed=True,
