@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import keyword
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,18 @@ from typing import Any, Unpack
 
 import msgspec
 
-from . import adopting, asking, drafts, finding, payloads, planning, pricing, providers, submission
+from . import (
+    adopting,
+    asking,
+    drafts,
+    finding,
+    leaving,
+    payloads,
+    planning,
+    pricing,
+    providers,
+    submission,
+)
 from .asking import Options
 from .background import Background
 from .earlier import Earlier
@@ -117,7 +129,7 @@ class Client:
         self.background = BACKGROUND
         self._clock = clock
         base = folder or self.settings.folder()
-        self.store = Store(base / "simulated" if simulated else base, clock)
+        self.store = Store(base / "simulated" if simulated else base, clock, simulated=simulated)
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}
@@ -125,7 +137,7 @@ class Client:
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
-        atexit.register(self.close)
+        atexit.register(self._leave)
 
     # -- submitting --------------------------------------------------------------------------------
 
@@ -261,6 +273,18 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in self._versions(ask.name) if each.finished_at is None]
+        loss = self.store.losses()
+        if (
+            loss is not None
+            and loss.folders
+            and not options.get("resubmit")
+            and not self._versions(ask.name)
+        ):
+            payloads.remove(self.store.folder_of(plan.batch.id))
+            raise UsageProblem(
+                f"the journal {loss.reason} and no longer knows {ask.name}, which may have been "
+                "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
+            )
         try:
             batch = self.store.add_batch(
                 plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1
@@ -506,9 +530,19 @@ class Client:
         if self._poller is not None:
             self.background.soon(self._poller.wake)
 
+    def _leave(self) -> None:
+        """Say, as the interpreter ends, what goes on without it; a kernel's panels say it."""
+        with contextlib.suppress(Exception):
+            if self._poller is not None and "ipykernel" not in sys.modules:
+                for line in leaving.words(self.store, self.notebook):
+                    print(line, file=sys.stderr)  # noqa: T201 - the last word of a script
+        self.close()
+
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""
-        atexit.unregister(self.close)
+        atexit.unregister(self._leave)
+        if self.store.forked:
+            return  # a child leaves to its parent what is its parent's
         poller, self._poller = self._poller, None
         if poller is not None:
             with contextlib.suppress(LLMBatchError, concurrent.futures.TimeoutError, RuntimeError):

@@ -31,6 +31,10 @@ class Earlier:
     def __init__(self, store: Store, batches: Sequence[Batch]) -> None:
         self._places: dict[bytes, deque[tuple[str, int]]] = {}
         self.hashes: dict[str, bytes] = {}
+        #: Batches with requests that cannot be sent from disk any more: nothing attaches to them.
+        self.broken = {
+            batch.id for batch in batches if any(job.damaged for job in store.jobs(batch.id))
+        }
         seen: set[tuple[str, int]] = set()
         for batch in batches:
             hashes = self.hashes[batch.id] = store.pack(batch.id, "hashes")
@@ -62,7 +66,7 @@ def _is_kept(code: int) -> bool:
 def same(versions: Sequence[Batch], earlier: Earlier, hashes: bytes) -> Batch | None:
     """Return the latest earlier batch that asked for exactly these rows in this order."""
     for batch in reversed(versions):
-        if earlier.hashes.get(batch.id) == hashes:
+        if earlier.hashes.get(batch.id) == hashes and batch.id not in earlier.broken:
             return batch
     return None
 

@@ -16,6 +16,8 @@
     │   └── Undecided       wait, or you: what a look-up found may be ours, nothing proves it yet
     ├── Incomplete          wait: a download did not arrive whole
     ├── StoreProblem        you: disk, permissions, a damaged journal
+    │   ├── Damaged         you: a file on disk is not what was written
+    │   ├── ForkedProcess   you: batches belong to the process that was forked
     │   └── LeaseLost       nobody: another process drives this batch now
     └── IllegalEvent        us: a defect in the lifecycle
 
@@ -123,6 +125,14 @@ class Incomplete(LLMBatchError):
 
 class StoreProblem(LLMBatchError):
     """The local journal or its files cannot be used."""
+
+
+class Damaged(StoreProblem):
+    """A file is missing, cut short or changed since it was written."""
+
+
+class ForkedProcess(StoreProblem):
+    """A child that was forked off a process with the journal open must leave it alone."""
 
 
 class LeaseLost(StoreProblem):

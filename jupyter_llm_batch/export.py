@@ -48,7 +48,7 @@ def check(path: Path) -> str:
 def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Write `records` to `path`, whole or not at all, in the format that its ending names."""
     ending = check(path)
-    with writing(path) as writer:
+    with writing(path, private=False) as writer:
         if ending == ".parquet":
             _parquet(table(records), writer)
         elif ending == ".jsonl":
@@ -62,7 +62,7 @@ def write_frame(frame: Any, path: Path) -> Path:
     """Write an answered frame like `write`: the input's columns, then the answers."""
     ending = check(path)
     made = _arrow(frame)
-    with writing(path) as writer:
+    with writing(path, private=False) as writer:
         if ending == ".parquet":
             _parquet(made, writer)
             return path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import export, results
-from .errors import NotFound, NotReady, UsageProblem
+from .errors import Damaged, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 
 if TYPE_CHECKING:
@@ -121,6 +121,15 @@ class BatchHandle:
                 f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
                 "partial=True gives what is there"
             )
+        wrong = results.harmed(self._client.store, batch)
+        if wrong:
+            poller = self._client.poller()
+            left = self._client.background.call(poller.mend(wrong)).result()
+            if left and not partial:
+                raise Damaged(
+                    f"some answers of {batch.title} cannot be read: {left[0]}; "
+                    f"`%llm_batch results {batch.title} --partial` binds the others"
+                )
         found = results.read(self._client.store, batch, whole=whole)
         if batch.finished_at is not None:
             self._client.store.mark_read(self.id)

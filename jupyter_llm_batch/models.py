@@ -331,6 +331,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         The model of its rows; ``mixed`` where there are several, which `models` then names.
     after
         Numbers of jobs of this batch that are to be over before this one is sent.
+    sums
+        Checksums of its files: ``request`` and the parts of its results.
+    damaged
+        Its request lines are not on disk any more as they were written.
     """
 
     id: str
@@ -371,6 +375,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     kinds: list[ErrorKind] = msgspec.field(default_factory=list)
     samples: list[Sample] = msgspec.field(default_factory=list)
     tidied: str = ""  # what became of its files at the provider, once that was asked for
+    sums: dict[str, str] = msgspec.field(default_factory=dict)
+    damaged: bool = False
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -405,6 +411,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
     adopted
         It was created elsewhere: the pack ``keys`` holds the custom_ids of its rows.
+    written, made_with
+        A hash of the cell as the user wrote it, and the versions that turned it into requests; see
+        `fingerprint`.
     """
 
     id: str
@@ -433,6 +442,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     adopted: bool = False
     notify: str = ""
     delete_uploads: bool = False
+    written: str = ""
+    made_with: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def title(self) -> str:

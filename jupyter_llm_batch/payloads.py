@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,6 +14,9 @@ from typing import BinaryIO
 from .errors import Incomplete, StoreProblem
 
 CHUNK = 1 << 20
+
+#: What a disk says that takes no more; a user's own generator of rows raises other errors.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
 
 def private_folder(path: Path) -> Path:
@@ -27,6 +32,7 @@ def private_folder(path: Path) -> Path:
         missing = missing[: next(i for i, each in enumerate(missing) if each.exists())]
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
+            each.chmod(0o700)  # whatever the umask
     except OSError as error:
         raise StoreProblem(
             f"cannot write to {path}: {error.strerror}; choose another folder with "
@@ -36,8 +42,11 @@ def private_folder(path: Path) -> Path:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """Open like `open`, but a new file is readable by this user only."""
-    return os.open(path, flags, 0o600)
+    """Open like `open`, but the file is readable by this user only, whatever the umask."""
+    handle = os.open(path, flags, 0o600)
+    if os.name != "nt":
+        os.fchmod(handle, 0o600)
+    return handle
 
 
 class PayloadWriter:
@@ -47,12 +56,15 @@ class PayloadWriter:
     ----------
     path
         Final name. What stood there is replaced as a whole.
+    private
+        Readable by this user only; what the user asked for (exports) follows the umask instead.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, private: bool = True) -> None:
         self.path = path
         self._temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._file: BinaryIO = open(self._temporary, "wb", buffering=CHUNK, opener=private_opener)  # noqa: SIM115 - lives as long as the writer
+        opener = private_opener if private else None
+        self._file: BinaryIO = open(self._temporary, "wb", buffering=CHUNK, opener=opener)  # noqa: SIM115 - lives as long as the writer
         self.write = self._file.write
 
     def commit(self) -> None:
@@ -87,9 +99,9 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[PayloadWriter]:
+def writing(path: Path, *, private: bool = True) -> Iterator[PayloadWriter]:
     """Write a whole file: durable on success, nothing on failure."""
-    writer = PayloadWriter(path)
+    writer = PayloadWriter(path, private=private)
     try:
         yield writer
     except BaseException:
@@ -144,6 +156,37 @@ def check_whole(path: Path) -> None:
             tail = file.read(step) + tail
     if not _is_json(tail.rpartition(b"\n")[2]):
         raise Incomplete(f"{path.name} ends inside a line")
+
+
+def checksum(path: Path) -> str:
+    """Return what tells a file from one that was cut short or changed by accident."""
+    size, crc = 0, 0
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            size += len(piece)
+            crc = zlib.crc32(piece, crc)
+    return f"{size}-{crc:08x}"
+
+
+def harm(path: Path, expected: str = "", size: int | None = None) -> str:
+    """Return what has happened to a file since it was written, empty when nothing has."""
+    try:
+        now = path.stat().st_size
+    except OSError:
+        return "is missing"
+    known = int(expected.partition("-")[0]) if expected else size
+    if known is not None and now != known:
+        return "was cut short" if now < known else "was changed"
+    return "was changed" if expected and checksum(path) != expected else ""
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that nothing takes it for whole and nothing overwrites it."""
+    number = 0
+    while (other := path.with_name(f"{path.name}.damaged{number or ''}")).exists():
+        number += 1
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(other)
 
 
 def _is_json(data: bytes) -> bool:

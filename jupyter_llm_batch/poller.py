@@ -15,9 +15,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from . import lease, notify, progress, rounds, sources
+from . import lease, mending, notify, progress, results, rounds, sources
 from .driving import Driver, no_pause
-from .errors import Busy, LeaseLost, LLMBatchError, ProviderError, UsageProblem
+from .errors import (
+    Busy,
+    Damaged,
+    LeaseLost,
+    LLMBatchError,
+    ProviderError,
+    StoreProblem,
+    UsageProblem,
+)
 from .lifecycle import (
     WAITING,
     Action,
@@ -84,6 +92,9 @@ class Poller:
         self._leases: dict[str, Lease] = {}
         self._beats: dict[str, float] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
+        #: Jobs whose next moment could not be written (no room): until when they rest.
+        self._resting: dict[str, float] = {}
+        self._trouble = ""
         self._polling: set[str] = set()
         self._followed: set[str] = set()
         self._waiters: dict[str, asyncio.Event] = {}
@@ -234,9 +245,10 @@ class Poller:
             self._woken.clear()
             try:
                 wake_at = self._look_around()
-            except Exception:  # noqa: BLE001 - a locked or full disk passes; the loop must outlive it
-                _log.exception("could not look at the journal")
-                wake_at = self._clock() + LONGEST_SLEEP
+                self._trouble = ""
+            except Exception as error:  # noqa: BLE001 - a locked or full disk passes; the loop must outlive it
+                self._grumble(error)
+                wake_at = self._clock() + min(LONGEST_SLEEP, self.policy.retry_longest)
             pause = min(max(wake_at - self._clock(), 0.01), LONGEST_SLEEP)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), pause)
@@ -338,6 +350,8 @@ class Poller:
         far = self._clock() + LONGEST_SLEEP
         if todo is None or job.id in self._steps:
             return far
+        if self._resting.get(job.id, 0.0) > self._clock():
+            return self._resting[job.id]
         action, due = todo
         # Jobs that are due soon are asked about together with those that are due now.
         early = self.policy.poll / 2 if action is Action.POLL else 0.0
@@ -394,6 +408,7 @@ class Poller:
     def _stumble(self, held: Lease, job: Job, error: Exception) -> None:
         """Something local failed (disk full, a file missing): say so and try again later."""
         _log.debug("step of %s failed", job.id, exc_info=error)
+        self._resting[job.id] = self._clock() + self.policy.retry_wait(1)
         with contextlib.suppress(LLMBatchError, OSError):
             current = next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
             self._store.note(
@@ -404,6 +419,21 @@ class Poller:
                 not_before=self._clock() + self.policy.retry_wait(current.failures + 1),
             )
 
+    def _saw(self, held: Lease, _: Batch, job: Job, remote: Remote) -> None:
+        try:
+            self._driver.saw(held, job, remote)
+        except LeaseLost:
+            pass
+        except StoreProblem as problem:
+            self._stumble(held, job, problem)
+
+    def _grumble(self, error: Exception) -> None:
+        """Say once what keeps the journal from being used; it is tried again all the time."""
+        _log.debug("could not look at the journal", exc_info=error)
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            _log.warning("llm_batch: %s", error)
+
     async def _poll_many(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
         """Ask for many jobs with one listing; those it does not show are asked for singly."""
         left = {job.remote_id: (held, batch, job) for held, batch, job in entries}
@@ -412,16 +442,19 @@ class Poller:
             async for remote in self._adapters(provider).list(since):
                 entry = left.pop(remote.remote_id, None)
                 if entry is not None:
-                    with contextlib.suppress(LeaseLost):
-                        self._driver.saw(entry[0], entry[2], remote)
+                    self._saw(*entry, remote)
                 if not left:
                     break
         except (ProviderError, UsageProblem) as error:
             busy = error if isinstance(error, ProviderError) else Busy(str(error))
             for held, batch, job in left.values():
-                with contextlib.suppress(LeaseLost):
+                try:
                     self._driver.again(held, job, busy)
                     self._publish(batch)
+                except LeaseLost:
+                    pass
+                except StoreProblem as problem:
+                    self._stumble(held, job, problem)
             return
         for held, batch, job in left.values():
             await self._step(Action.POLL, held, batch, job)
@@ -439,7 +472,7 @@ class Poller:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
             if batch.round < batch.max_reasks:
                 again = sorted({*again, *rows_to_reask(outcomes)})
-            if again and self._start_round(held, batch, again):
+            if again and self._can_start_round(held, batch, again):
                 self.wake()
                 return
         if batch.delete_uploads and self._tidy(held, batch):
@@ -509,6 +542,16 @@ class Poller:
         if bytes(changed) != outcomes:
             self._store.put_packs(held, {"outcomes": bytes(changed)})
         return bytes(changed)
+
+    def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
+        try:
+            return bool(self._start_round(held, batch, rows))
+        except Damaged:
+            return False  # the rows keep the outcome that they have
+
+    async def mend(self, wrong: Sequence[results.Harm]) -> list[str]:
+        """Fetch damaged result files again; return what could not be mended, in words."""
+        return await mending.refetch(self._store, self._adapters, self._pause, wrong)
 
     def _start_round(self, held: Lease, batch: Batch, rows: list[int]) -> int:
         """Send `rows` again; rows that share the answer of another row follow it."""
@@ -587,6 +630,7 @@ class Poller:
         self._listen(self.snapshot(batch))
 
     def _publish_id(self, batch_id: str) -> None:
-        batch = self._store.batch(batch_id)
-        if batch is not None:
-            self._publish(batch)
+        with contextlib.suppress(StoreProblem):  # a panel that lags is no reason to fail
+            batch = self._store.batch(batch_id)
+            if batch is not None:
+                self._publish(batch)

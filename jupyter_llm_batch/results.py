@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from . import adopting, frames, payloads, planning, providers, schemas, sources
-from .errors import NotFound
+from .errors import Damaged, LLMBatchError, NotFound
 from .lifecycle import may_be_billed, outcome_of
-from .models import Batch, Job, Outcome, Result
+from .models import Batch, Job, JobState, Outcome, Result
 from .store import Store
 from .submission import LEFT_OUT, ROWS_FILE
 
@@ -46,7 +46,15 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     for row, code in enumerate(outcomes):
         outcome = outcome_of(code)
-        if outcome is not None and found[row] is None:
+        if outcome is Outcome.OK and found[row] is None:
+            # It was there when it was collected, and its file is not what it was then.
+            found[row] = Result(
+                custom_id=ids[row],
+                outcome=Outcome.MISSING,
+                error="the file that holds this answer is damaged",
+                billed=True,
+            )
+        elif outcome is not None and found[row] is None:
             found[row] = Result(
                 custom_id=ids[row],
                 outcome=outcome,
@@ -108,11 +116,55 @@ def _inherited(store: Store, batch: Batch, found: list[Result | None], *, whole:
             found[row] = theirs[source][there]
 
 
+class Harm(msgspec.Struct, frozen=True):
+    """A part of a job's results that is not on disk as it came."""
+
+    job: Job
+    part: str
+    path: Path
+    what: str
+
+
+def harmed(store: Store, batch: Batch) -> list[Harm]:
+    """Return the result files of a batch, and of those it takes answers from, that are damaged."""
+    found = []
+    for batch_id in dict.fromkeys([batch.id, *batch.sources]):
+        for job in store.jobs(batch_id):
+            for part in job.parts if job.state in {JobState.DONE, JobState.GONE} else ():
+                path = _result_file(store, job, part)
+                known = job.sums.get(part, "")
+                if job.state is JobState.GONE and not known:
+                    continue  # it may never have come
+                if what := payloads.harm(path, known):
+                    found.append(Harm(job, part, path, what))
+    return found
+
+
+def unread(store: Store, job: Job) -> int:
+    """Return how many rows of a job, answered when it was collected, its files lack now."""
+    outcomes = store.pack(job.batch_id, "outcomes")
+    owners = memoryview(store.pack(job.batch_id, "owners")).cast("I")
+    batch = store.batch(job.batch_id)
+    ids = custom_ids(store, batch) if batch else []
+    wanted = {
+        ids[row]
+        for row in store.job_rows(job.id)
+        if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
+    }
+    parse = _reader(job.provider).parse
+    for path in result_files(store, job):
+        for line in payloads.lines(path):
+            wanted.discard(parse(line, job.endpoint).custom_id)
+    return len(wanted)
+
+
+def _result_file(store: Store, job: Job, part: str) -> Path:
+    return store.folder_of(job.batch_id) / f"{Path(job.payload).stem}.{part}.jsonl"
+
+
 def result_files(store: Store, job: Job) -> list[Path]:
     """Return the files that hold a job's result lines."""
-    folder = store.folder_of(job.batch_id)
-    stem = Path(job.payload).stem
-    paths = [folder / f"{stem}.{part}.jsonl" for part in job.parts]
+    paths = [_result_file(store, job, part) for part in job.parts]
     return [path for path in paths if path.exists()]
 
 
@@ -129,15 +181,24 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
         return answers[0]
     if batch.shape.kind == "list":
         return answers
-    return frames.restore(
-        batch.shape,
-        store.folder_of(batch.id) / ROWS_FILE,
-        answers,
-        fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
-        errors=[_error(result) for result in found],
-        reasons=[result.finish_reason if result else None for result in found],
-        models=models(store, batch) if batch.routed else None,
-    )
+    try:
+        return frames.restore(
+            batch.shape,
+            store.folder_of(batch.id) / ROWS_FILE,
+            answers,
+            fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
+            errors=[_error(result) for result in found],
+            reasons=[result.finish_reason if result else None for result in found],
+            models=models(store, batch) if batch.routed else None,
+        )
+    except LLMBatchError:
+        raise
+    except Exception as error:
+        raise Damaged(
+            f"the copy of {batch.title}'s input cannot be read "
+            f"({' '.join(str(error).split())[:100]}): run its cell again with the same rows, which "
+            f"costs nothing and writes it anew, or `%llm_batch export {batch.title} FILE`"
+        ) from error
 
 
 def models(store: Store, batch: Batch) -> list[str | None]:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from . import payloads, sources
-from .errors import UsageProblem
+from .errors import Damaged, UsageProblem
 from .lifecycle import WAITING
 from .models import Batch, Job, Limits
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
+
+
+class DamagedRequests(Damaged):
+    """The request lines of `job` are not what was written."""
+
+    def __init__(self, message: str, job: Job) -> None:
+        super().__init__(message)
+        self.job = job
 
 
 def start(
@@ -53,9 +61,11 @@ def start(
                 writers[draft.number] = payloads.PayloadWriter(path)
                 found[draft.number] = origin
             writers[draft.number].write(line)
-    except BaseException:
+    except BaseException as error:
         for writer in writers.values():
             writer.discard()
+        if isinstance(error, DamagedRequests) and error.job.batch_id == batch.id:
+            store.note(held, error.job, damaged=True)
         raise
     for writer in writers.values():
         writer.commit()
@@ -90,6 +100,13 @@ def _lines(
             raise UsageProblem(
                 f"{batch.title} was created elsewhere, and its requests are not here: send them "
                 "again from where they came"
+            )
+        harm = payloads.harm(path, job.sums.get("request", ""), job.bytes or None)
+        if harm:
+            raise DamagedRequests(
+                f"the requests of {batch.title} cannot be sent again, because {path.name} {harm}: "
+                "run its cell again, then only rows without an answer are sent",
+                job,
             )
         for row, line in zip(here, payloads.lines(path), strict=True):
             if row in left:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Unpack
 
 from . import keys, providers
@@ -23,6 +24,8 @@ def current() -> Client:
     global _current  # noqa: PLW0603 - one per process, like the kernel it lives in
     if _current is None:
         _current = Client()
+        if _current.store.loss is not None:
+            warnings.warn(_current.store.loss.words, stacklevel=2)
     return _current
 
 

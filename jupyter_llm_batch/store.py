@@ -1,4 +1,4 @@
-"""The journal: SQLite, and the only SQL of the package.
+"""The journal in use: batches, jobs, leases, events. How it is opened is `journal`'s.
 
 Every write that concerns a driven batch is fenced: it names the lease's token, and fails with
 `LeaseLost` when another process has taken over meanwhile.
@@ -6,6 +6,7 @@ Every write that concerns a driven batch is fenced: it names the lease's token, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -13,20 +14,16 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import lease
-from .errors import LeaseLost, StoreProblem, UsageProblem
+from . import forks, journal, lease
+from .errors import ForkedProcess, LeaseLost, StoreProblem, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
 from .models import Batch, Job
-from .payloads import private_folder
 from .planning import Ranges
-
-SCHEMA_VERSION = 1
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _read_job = msgspec.json.Decoder(Job).decode
@@ -51,67 +48,107 @@ class Store:
         Holds ``journal.sqlite`` and a folder of payloads per batch; made private to the user.
     clock
         Returns Unix seconds.
+    simulated
+        Which kind of batches it is for; None takes either.
+
+    Attributes
+    ----------
+    loss
+        What could not be read when this process opened the journal.
 
     Raises
     ------
     StoreProblem
-        The folder cannot be written, or the journal is damaged or from a newer release.
+        The folder cannot be used, or the journal is from a newer release or of the other kind.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        self.folder = private_folder(folder)
+    def __init__(
+        self, folder: Path, clock: Callable[[], float], *, simulated: bool | None = None
+    ) -> None:
+        opened = journal.open_journal(folder)
+        self.folder = folder
         self.path = folder / "journal.sqlite"
         self.clock = clock
+        self.mode = opened.mode
+        self.loss = opened.loss
+        self._db = opened.db
         self._lock = threading.RLock()
-        try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreProblem(
-                f"the journal {self.path} cannot be used ({error}); nothing was sent. Set it aside "
-                "(move the file) or choose another folder with %config LLMBatch.data_dir = '...'"
-            ) from error
+        self._pid = os.getpid()
+        self._file = _identity(self.path)
+        if simulated is not None:
+            self._claim(simulated)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that opened the journal."""
+        return self._pid != os.getpid()
 
     def close(self) -> None:
         """Close the journal."""
+        if self.forked:
+            return  # the parent's: not even closing it is safe after a fork
         with self._lock:
             self._db.close()
+            forks.closed(self._db)
 
-    def _migrate(self) -> None:
+    def _claim(self, simulated: bool) -> None:
+        """Refuse a journal of the other kind: made-up answers never stand beside paid ones."""
         with self._write() as db:
-            found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found > SCHEMA_VERSION:
-                raise StoreProblem(
-                    f"the journal {self.path} was written by a newer jupyter_llm_batch: upgrade it"
-                )
-            if found < SCHEMA_VERSION:
-                for statement in files(__package__).joinpath("schema.sql").read_text().split(";\n"):
-                    if statement.strip():
-                        db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('simulated', ?)", [b"%d" % simulated])
+            kind = db.execute("SELECT value FROM meta WHERE key = 'simulated'").fetchone()[0]
+        if bytes(kind) != b"%d" % simulated:
+            self.close()
+            there, here = ("real", "simulated") if simulated else ("simulated", "real")
+            raise StoreProblem(
+                f"{self.folder} holds {there} batches, and {here} ones never go beside them: "
+                "choose another folder with %config LLMBatch.data_dir = '...'"
+            )
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, begun as a writer so that a check inside it stays true."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._using() as db:
+            db.execute("BEGIN IMMEDIATE")
             try:
-                yield self._db
+                if _identity(self.path) != self._file:
+                    raise StoreProblem(
+                        f"the journal {self.path} was moved or deleted while it was in use: put "
+                        "it back, or restart the kernel to go on with what is there"
+                    )
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if db.in_transaction:  # SQLite ends it by itself when there is no room
+                    db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+        with self._using() as db:
+            return db.execute(sql, args).fetchall()
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Use the connection, alone, and say in one line what fails."""
+        if self.forked:
+            forks.check()
+            raise ForkedProcess("batches cannot be used in a forked process")
         with self._lock:
-            return self._db.execute(sql, args).fetchall()
+            try:
+                yield self._db
+            except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+                raise
+            except sqlite3.DatabaseError as error:
+                passing = isinstance(error, sqlite3.OperationalError)
+                if passing and "no such" not in str(error):
+                    raise StoreProblem(
+                        f"the journal {self.path} cannot be used now: {error}"
+                    ) from error
+                with contextlib.suppress(OSError):
+                    journal.doubt(self.path).touch(0o600)
+                raise StoreProblem(
+                    f"the journal {self.path} is damaged ({error}); nothing was sent: restart the "
+                    "kernel, then it is set aside and what can be read of it is recovered"
+                ) from error
 
     # -- small facts -------------------------------------------------------------------------------
 
@@ -120,6 +157,32 @@ class Store:
         with self._write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", [secrets.token_bytes(16)])
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0])
+
+    def losses(self) -> journal.Loss | None:
+        """Return what was lost of an earlier journal and not settled by the user."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'loss'")
+        return msgspec.json.decode(found[0][0], type=journal.Loss) if found else None
+
+    def settle_loss(self) -> None:
+        """Note that the user knows of the loss: cells that are not known need not ask any more."""
+        with self._write() as db:
+            db.execute("DELETE FROM meta WHERE key = 'loss'")
+
+    def schema_version(self) -> int:
+        """Return the version of the journal's schema."""
+        return int(self._rows("PRAGMA user_version")[0][0])
+
+    def check(self) -> str:
+        """Look at every page; return what is wrong, empty when nothing is."""
+        try:
+            said = str(self._rows("PRAGMA quick_check(1)")[0][0])
+        except StoreProblem as problem:
+            return str(problem)
+        if said == "ok":
+            return ""
+        with contextlib.suppress(OSError):
+            journal.doubt(self.path).touch(0o600)
+        return " ".join(said.split())[:200]
 
     def folder_of(self, batch_id: str) -> Path:
         """Return the folder of a batch's payloads."""
@@ -520,3 +583,12 @@ def _batch(row: sqlite3.Row) -> Batch:
 def is_over(jobs: Sequence[Job]) -> bool:
     """Whether every job is at its end."""
     return all(job.state in TERMINAL for job in jobs)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another under the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

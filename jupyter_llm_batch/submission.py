@@ -7,6 +7,7 @@ durable; when it raises, nothing was written and nothing will be sent.
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 import msgspec
 
 from . import earlier as before
-from . import media, payloads, planning, routing, sources
+from . import fingerprint, media, payloads, planning, routing, sources
 from .earlier import HASH, Earlier
-from .errors import UsageProblem
+from .errors import StoreProblem, UsageProblem
 from .lifecycle import SKIPPED, WAITING
 from .models import Batch, Content, Job, Recipe, Rows, Shape
 from .spool import Lane, Lanes, Spool
@@ -127,21 +128,32 @@ def plan(
     spool = Spool(None if dry else folder)
     filler = _Filler(spool, lanes, batch_id, earlier, dedupe=ask.dedupe)
     try:
+        head, contents = fingerprint.peek(ask.contents)
+        ask = msgspec.structs.replace(ask, contents=contents)
         filler.fill(ask)
         outcomes, hashes, taken = filler.outcomes, filler.hashes, filler.taken
         if not outcomes or all(code == SKIPPED for code in outcomes):
             raise UsageProblem("there is nothing to ask: every row was left out")
         same_as = before.same(versions, earlier, bytes(hashes))
+        written = fingerprint.of(ask.model, ask.recipe, head)
+        made_with = fingerprint.made_with(ask.recipe)
+        if same_as is None and all(source == batch_id for source, _ in taken.values()):
+            fingerprint.check(written, made_with, bytes(hashes), versions, earlier.hashes, HASH)
         if dry or same_as is not None:
             spool.discard()
         else:
             if ask.rows is not None:
                 write_rows(ask.rows, folder)
             spool.commit()
-    except BaseException:
+    except BaseException as error:
         spool.discard()
         if not dry:
             payloads.remove(folder)
+        if isinstance(error, OSError) and error.errno in payloads.NO_ROOM:
+            raise StoreProblem(
+                f"cannot write to {folder.parent}: {error.strerror or error}; nothing was sent. "
+                "Make room, or choose another folder with %config LLMBatch.data_dir = '...'"
+            ) from error
         raise
     if same_as is not None and not dry:
         payloads.remove(folder)
@@ -167,6 +179,8 @@ def plan(
         skipped=outcomes.count(SKIPPED),
         sources=from_batches,
         routed=ask.models is not None,
+        written=written,
+        made_with=made_with,
     )
     jobs = [
         (
@@ -291,5 +305,6 @@ def write_rows(rows: Rows, folder: Path) -> None:
     if snapshot is None:
         return
     temporary = folder / f"{ROWS_FILE}.new"
+    os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
     snapshot(temporary)
     payloads.adopt(temporary, folder / ROWS_FILE)

@@ -217,16 +217,6 @@ def test_a_journal_of_a_newer_release_is_left_alone(store, clock):
         Store(store.folder, clock)
 
 
-def test_a_damaged_journal_is_reported_and_kept(tmp_path, clock):
-    """A file that is no database is refused with a remedy and not overwritten."""
-    path = tmp_path / "journal.sqlite"
-    path.write_bytes(b"not a database" * 100)
-    before = path.read_bytes()
-    with pytest.raises(StoreProblem, match="Set it aside"):
-        Store(tmp_path, clock)
-    assert path.read_bytes() == before
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_refused(tmp_path, clock):
     """A folder that cannot be written stops before anything is sent."""

@@ -66,6 +66,8 @@ class Book:
         if client is self._client:
             return
         self._client = session.use(client)
+        if client.store.loss is not None:
+            print(f"llm_batch: {client.store.loss.words}")
         client.listen(self.listen)
         for handle in client.resume():
             with contextlib.suppress(LLMBatchError):

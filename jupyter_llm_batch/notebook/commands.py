@@ -190,7 +190,12 @@ class Commands:
         show.errors(self._get("errors", found))
 
     def _doctor(self, found: list[str]) -> None:
-        Parser("%llm_batch doctor").parse(found)
+        parser = Parser("%llm_batch doctor")
+        parser.add_argument("--settle", action="store_true", help="you know what was lost")
+        if parser.parse(found).settle:
+            self.book.client.store.settle_loss()
+            print("The loss is settled: cells that the journal does not know are sent again.")
+            return
         doctor.report(self.book)
 
     # -- keys --------------------------------------------------------------------------------------
@@ -239,7 +244,10 @@ class Commands:
         try:
             self.book.wait(handle)
         except KeyboardInterrupt:
-            raise NotReady(f"stopped waiting; {handle.name} goes on in the background") from None
+            raise NotReady(
+                f"stopped waiting; {handle.name} goes on at the provider, and only "
+                f"`%llm_batch cancel {handle.name}` cancels it"
+            ) from None
 
     def _results(self, found: list[str]) -> None:
         parser = _named("results")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from .. import payloads, providers
+from .. import filesystems, payloads, providers
 from ..errors import LLMBatchError, UsageProblem
 from .show import grid
 
 if TYPE_CHECKING:
+    from ..store import Store
     from .book import Book
 
 _PACKAGES = ("jupyter-llm-batch", "openai", "anthropic", "google-genai", "ipywidgets", "anywidget")
@@ -43,13 +45,42 @@ def report(book: Book) -> None:
     rows.append(["python", sys.version.split()[0], ""])
     size = payloads.size_of(client.store.folder)
     rows.append(["journal", f"{size / 1e6:,.1f} MB", str(client.store.folder)])
+    rows += _journal(client.store)
     rows.append(["notebook", client.notebook, "batches are found under this name"])
     rows.append(["server", "simulated" if client.simulated else "real providers", ""])
     rows.append(["front end", _front_end(book), ""])
-    writable = os.access(client.store.folder, os.W_OK)
-    if not writable:
-        rows.append(["journal", "read-only", "%config LLMBatch.data_dir = '...' chooses another"])
     grid(["what", "state", "remark"], rows)
+
+
+def _journal(store: Store) -> list[list[str]]:
+    """Return what there is to know about the journal itself."""
+    place = filesystems.place_of(store.folder)
+    modes = {"wal": "write-ahead log", "delete": "rollback journal"}
+    where = f"on {place.kind}, a network file system" if place.remote else place.kind
+    rows = [
+        ["journal schema", str(store.schema_version()), ""],
+        ["journal mode", modes.get(store.mode, store.mode), where],
+    ]
+    wrong = store.check()
+    remedy = "restart the kernel: it is set aside, and what can be read of it is recovered"
+    rows.append(
+        ["journal check", "damaged" if wrong else "whole", f"{wrong}; {remedy}" * bool(wrong)]
+    )
+    if not os.access(store.folder, os.W_OK):
+        rows.append(["journal", "read-only", "%config LLMBatch.data_dir = '...' chooses another"])
+    loss = store.losses()
+    if loss is not None:
+        at = time.strftime("%d %b %H:%M", time.localtime(loss.at))
+        rows.append(["journal lost", at, loss.words])
+        if loss.folders:
+            advice = (
+                f"put a copy back as {store.path} (one from before an upgrade lies in "
+                f"{store.folder / 'backups'}); answers are in {store.folder / 'batches'} as the "
+                "provider sent them; `%llm_batch doctor --settle` says that you know, and no cell "
+                "asks any more"
+            )
+            rows.append(["what to do", "", advice])
+    return rows
 
 
 def _front_end(book: Book) -> str:

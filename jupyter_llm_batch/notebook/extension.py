@@ -36,7 +36,8 @@ def load(shell: InteractiveShell) -> None:
     _loaded[id(shell)] = (magics, config, matcher)
     try:
         # Whoever never sent a batch from this machine has nothing to go on with.
-        if (config.settings().folder() / "journal.sqlite").exists():
+        folder = config.settings().folder()
+        if (folder / "journal.sqlite").exists() or (folder / "batches").exists():
             magics.commands().book.resume()
     except (LLMBatchError, OSError) as error:
         print(f"llm_batch: {error}")

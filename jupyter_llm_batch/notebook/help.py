@@ -112,6 +112,7 @@ Look after batches.
                                       there is one, else for this kernel
     %llm_batch logout PROVIDER        forgets the key of a login
     %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
+      --settle                        after a damaged journal: you know what was lost, go on
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
     %llm_batch help                   this text

@@ -1,0 +1,29 @@
+"""What a process says about its batches as it ends: they do not end with it."""
+
+from __future__ import annotations
+
+from .lifecycle import ACCEPTED
+from .store import Store
+
+
+def words(store: Store, notebook: str) -> list[str]:
+    """Return a line per kind of batch that is under way."""
+    running: list[str] = []
+    unsent: list[str] = []
+    for batch in store.batches(notebook=notebook, unfinished=True):
+        sent = all(job.state in ACCEPTED for job in store.jobs(batch.id))
+        (running if sent else unsent).append(batch.title)
+    lines = []
+    if running:
+        go, their = ("go", "their") if len(running) > 1 else ("goes", "its")
+        lines.append(
+            f"llm_batch: {', '.join(running)} {go} on at the provider; a later session in the same "
+            f"place collects {their} answers, and only cancel() cancels"
+        )
+    if unsent:
+        are = "are" if len(unsent) > 1 else "is"
+        lines.append(
+            f"llm_batch: {', '.join(unsent)} {are} not wholly sent; a later session in the same "
+            "place goes on"
+        )
+    return lines
