@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, lookup, payloads, schemas
+from . import adopting, lease, lookup, payloads, schemas
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -43,6 +43,12 @@ FETCHES = 6
 
 #: Seconds that deleting a job's files at the provider may take before they are left there.
 TIDYING = 30.0
+
+#: A create that waits in a frozen process goes out when that wakes up, whoever drives the job now.
+_FROZEN = (
+    "a process that was to send this is frozen or hangs, and may yet send it: end that kernel, "
+    "or `%llm_batch resolve NAME` decides"
+)
 
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
@@ -143,6 +149,7 @@ class Driver:
             Event.INTENT,
             attempts=job.attempts + 1,
             submitted_at=self._clock(),
+            sender=lease.write(lease.me()),
             account=who,
         )
         try:
@@ -158,13 +165,20 @@ class Driver:
         except Refused as error:
             self._reject(held, job, error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the job may exist
-            self._store.apply(
-                held, job, Event.LOST, detail=redact(str(error)), error=None, not_before=0.0
-            )
+            self._lose(held, job, redact(str(error)))
+        except asyncio.CancelledError:
+            self._lose(held, job, "given up while it was sent")
+            raise
         else:
             self._created[job.id] = remote
             self._accepted(held, job, Event.ACCEPTED, remote)
             del self._created[job.id]
+
+    def _lose(self, held: Lease, job: Job, detail: str) -> None:
+        """Record that our own call has ended without an outcome."""
+        self._store.apply(
+            held, job, Event.LOST, detail=detail, sender="", error=None, not_before=0.0
+        )
 
     async def _look_up(self, held: Lease, job: Job, adapter: Adapter) -> None:
         if job.id in self._created:
@@ -183,7 +197,12 @@ class Driver:
         settle = limits.settle if self._policy.settle is None else self._policy.settle
         if remote is not None:
             self._accepted(held, job, Event.FOUND, remote)
-        elif self._clock() - self._lost_at(job) >= settle:
+        elif lease.may_act(job.sender):
+            now = self._clock()
+            self._store.note(
+                held, job, error=_FROZEN, sender_seen=now, not_before=now + self._policy.poll
+            )
+        elif self._clock() - max(self._lost_at(job), job.sender_seen) >= settle:
             self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None, failures=0)
         else:
             wait = min(self._policy.poll, max(settle / 4, 0.05))

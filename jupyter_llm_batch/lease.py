@@ -43,6 +43,24 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
             return False
 
 
+def write(owner: Owner) -> str:
+    """Return `owner` as a text that `may_act` reads."""
+    return msgspec.json.encode(owner).decode()
+
+
+def may_act(written: str) -> bool:
+    """Whether another process of this host, as `write` named it, may wake up and act yet.
+
+    This process is not meant: it is awake, and knows what it does. Nor are those of other hosts,
+    which nobody could wait for.
+    """
+    if not written:
+        return False
+    owner = msgspec.json.decode(written, type=Owner)
+    here = me()
+    return owner.host == here.host and owner.pid != here.pid and not owner.is_dead()
+
+
 @cache
 def _of(pid: int) -> Owner:
     return Owner(

@@ -363,6 +363,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str] = msgspec.field(default_factory=dict)
     rest: Outcome | None = None
     attempts: int = 0
+    #: The process that began to create it and has not said how that went; see `lease.write`.
+    sender: str = ""
+    #: When that process was last known to live after another one had taken over.
+    sender_seen: float = 0.0
     failures: int = 0
     fetches: int = 0
     not_before: float = 0.0

@@ -107,12 +107,11 @@ def qualify(model: str, servers: Mapping[str, str] = _NONE) -> str:
     """
     model = model.strip()
     provider, colon, rest = model.partition(":")
-    if colon and provider in names(servers) and rest:
+    # Entry points are read only for names that are not ours: it means a look at every package.
+    if colon and rest and (provider in _BUILT_IN or provider in names(servers)):
         return model
     for owner, pattern in _WELL_KNOWN.items():
         if pattern.match(model):
-            if owner not in names():
-                raise UsageProblem(_unknown(owner, servers))
             return f"{owner}:{model}"
     if colon and rest:
         raise UsageProblem(_unknown(provider, servers))

@@ -1,0 +1,253 @@
+"""Runs children against a simulator, and holds the ledger against the answers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from jupyter_llm_batch.simulator import Simulator
+
+from .child import Order, Report, report_path
+from .scenarios import PROVIDERS, SCENARIOS
+
+_ROOT = Path(__file__).parents[2]
+
+
+class Broken(AssertionError):
+    """The promise does not hold."""
+
+
+class Lane:
+    """One simulator and one forge; runs of a lane follow one another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sim = Simulator(seconds=0, anthropic_retry_after=0, state=folder / "sim").start()
+        paths = [str(_ROOT), str(_ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        self._runs = 0
+        self.seconds = 0.0  # of processor time in children
+        warm = msgspec.json.encode([self.begin(each, "one_job") for each in PROVIDERS])
+        self._forge = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.forge", warm],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                # Nothing here speaks TLS, and reading all certificates costs as much as a run.
+                "SSL_CERT_FILE": "",
+                "SSL_CERT_DIR": str(folder),
+            },
+        )
+        self._events: list[list[object]] = []
+        self._rest = b""
+        self.await_event(lambda event: event[1] == "ready")
+
+    def close(self) -> None:
+        """End the forge and the simulator."""
+        self._forge.communicate()
+        self.sim.stop()
+
+    # -- children ----------------------------------------------------------------------------------
+
+    def begin(self, provider: str, scenario: str) -> Order:
+        """Return the order for a new story: empty folders, an empty ledger."""
+        self._runs += 1
+        folder = self.folder / f"run{self._runs}"
+        folder.mkdir()
+        self.sim.reset()
+        if SCENARIOS[scenario].behaviour:
+            self.sim.behave(**SCENARIOS[scenario].behaviour)
+        return Order(
+            provider=provider,
+            scenario=scenario,
+            folder=str(folder),
+            control=self.sim.url,
+            environ=self.sim.environ(),
+        )
+
+    def end(self, order: Order) -> None:
+        """Delete what a story left."""
+        shutil.rmtree(order.folder, ignore_errors=True)
+
+    def start(self, order: Order) -> int:
+        """Start a child and return its number."""
+        self._forge.stdin.write(msgspec.json.encode(order) + b"\n")
+        self._forge.stdin.flush()
+        return self.await_event(lambda event: event[1] == "born")[0]
+
+    def await_event(self, wanted, timeout=None):
+        """Return the first event that is wanted, now or when it comes; None after `timeout`."""
+        while True:
+            for event in self._events:
+                if wanted(event):
+                    self._events.remove(event)
+                    return event
+            if not select.select([self._forge.stdout], [], [], timeout)[0]:
+                return None
+            data = os.read(self._forge.stdout.fileno(), 1 << 16)
+            if not data:
+                raise RuntimeError("the forge died")
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._events += [msgspec.json.decode(line) for line in lines]
+
+    def await_end(self, pid: int) -> int:
+        """Return the exit code of a child, negative for a signal."""
+        _, _, code, seconds = self.await_event(lambda event: event[0] == pid and event[1] == "ended")
+        self.seconds += seconds
+        return code
+
+    def report(self, order: Order, pid: int) -> Report:
+        """Return what a child that ended by itself saw."""
+        report = msgspec.json.decode(report_path(order.folder, pid).read_bytes(), type=Report)
+        if report.error:
+            raise Broken(f"a child failed\n{report.error}")
+        return report
+
+    def play(self, order: Order) -> tuple[int, Report | None]:
+        """Run a child to its end; there is no report of one that was killed."""
+        pid = self.start(order)
+        code = self.await_end(pid)
+        return code, None if code == -signal.SIGKILL else self.report(order, pid)
+
+    # -- stories -----------------------------------------------------------------------------------
+
+    def points(self, provider: str, scenario: str) -> list[str]:
+        """Return the points that an undisturbed run passes."""
+        order = self.begin(provider, scenario)
+        _, report = self.play(order)
+        self.check(order, report)
+        self.end(order)
+        return report.passed
+
+    def kill_at(self, provider: str, scenario: str, *names: str) -> int:
+        """Kill children, one after the other, at these points; return how many were killed.
+
+        Each child goes on where the one before was killed; the last one is left alone.
+        """
+        order = self.begin(provider, scenario)
+        killed = 0
+        for name in names:
+            code, report = self.play(msgspec.structs.replace(order, at={name: "SIGKILL"}))
+            order.resume = killed % 2 == 0
+            if code != -signal.SIGKILL:
+                break
+            killed += 1
+        else:
+            _, report = self.play(order)
+        self.check(order, report)
+        self.end(order)
+        return killed
+
+    def freeze_at(self, provider: str, scenario: str, name: str) -> bool:
+        """Freeze a child at a point, have another one take over, and wake the first one.
+
+        Returns
+        -------
+        bool
+            Whether the point was passed.
+        """
+        order = self.begin(provider, scenario)
+        first = self.start(msgspec.structs.replace(order, at={name: "SIGSTOP"}))
+        frozen = self.await_event(lambda event: event[0] == first)[1] == "stopped"
+        if frozen:
+            self._take_over(order, first)
+        self.check(order, self.report(order, first))
+        self.end(order)
+        return frozen
+
+    def _take_over(self, order: Order, first: int) -> None:
+        second = self.start(msgspec.structs.replace(order, resume=True, impatient=True))
+        before = None
+        while not (ended := self.await_event(lambda event: event[0] == second, 0.1)):
+            if waits_for_sender(order):
+                break  # rightly: nobody else can know what the frozen one will do
+        if ended:
+            before = self.deeds(order)
+        os.kill(first, signal.SIGCONT)
+        self.await_end(first)
+        if not ended:
+            self.await_end(second)
+        if before is not None and before != (after := self.deeds(order)):
+            raise Broken(f"the woken one acted: {before} became {after}")
+        self.check(order, self.report(order, second))
+
+    def deeds(self, order: Order) -> tuple[list[str], int]:
+        """Return what stands in the journal, and how often something was created."""
+        with journal(order) as db:
+            events = [f"{event} {state}" for event, state in db.execute(
+                "SELECT event, state FROM event WHERE event != 'cancel-requested'")]  # fmt: skip
+        creates = [seen for seen in self.sim.requests() if seen["method"] == "POST"]
+        return events, len([seen for seen in creates if _CREATE.search(seen["path"])])
+
+    def check(self, order: Order, report: Report) -> None:
+        """Hold ledger and answers against one another; `Broken` says what is wrong."""
+        ledger = Counter(entry["prompt_mark"] for entry in self.sim.ledger())
+        asked: Counter[str] = Counter()
+        for cell in report.seen:
+            here = Counter(mark(prompt) for prompt in cell["prompts"])
+            asked |= here
+            for prompt, outcome, answer in zip(
+                cell["prompts"], cell["outcomes"], cell["answers"], strict=True
+            ):
+                paid = ledger[mark(prompt)]
+                if outcome == "ok" and mark(prompt) not in (answer or ""):
+                    raise Broken(f"{cell['name']}: {prompt!r} has another row's answer: {answer!r}")
+                if outcome == "ok" and not paid:
+                    raise Broken(f"{cell['name']}: {prompt!r} has an answer that nobody billed")
+                if outcome != "ok" and (paid or SCENARIOS[order.scenario].exact):
+                    raise Broken(f"{cell['name']}: {prompt!r} was lost ({outcome}, paid {paid})")
+        for key, paid in ledger.items():
+            if paid > asked[key]:
+                raise Broken(f"{key} was billed {paid} times and asked {asked[key]} times")
+        if report.unfinished:
+            raise Broken(f"left unfinished: {report.unfinished}")
+
+
+#: The path of a request that creates a batch.
+_CREATE = re.compile(r"/batches$|:(async)?batch\w+$", re.IGNORECASE)
+
+
+@contextmanager
+def journal(order: Order):
+    """Give read access to the journal of a story."""
+    path = Path(order.folder) / "data" / "simulated" / "journal.sqlite"
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def waits_for_sender(order: Order) -> bool:
+    """Whether a job waits for what a frozen process will do."""
+    try:
+        with journal(order) as db:
+            rows = db.execute("SELECT record FROM job WHERE state = 'unknown'").fetchall()
+    except sqlite3.Error:
+        return False
+    return any("frozen" in row[0].decode() for row in rows)
+
+
+def mark(prompt: str) -> str:
+    """Return the mark of a prompt in ledger and answers."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:8]
+
+
+def lane() -> Lane:
+    """Return a lane in a temporary folder, in memory where there is one."""
+    shm = Path("/dev/shm")
+    return Lane(Path(tempfile.mkdtemp(prefix="campaign-", dir=shm if shm.is_dir() else None)))
