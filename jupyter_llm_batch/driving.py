@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ _FROZEN = (
     "or `%llm_batch resolve NAME` decides"
 )
 
+#: How often in a row the provider must not know a job or a file before it counts as gone: with the
+#: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
+ABSENCES = 8
+
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
 
@@ -76,6 +81,8 @@ class Driver:
         self._breathe = breathe
         #: What was created but could not be written down yet, for lack of room.
         self._created: dict[str, Remote] = {}
+        #: Since when (monotonic) this process has looked for a create in vain, by its label.
+        self._looked: dict[str, float] = {}
 
     async def step(
         self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
@@ -202,11 +209,20 @@ class Driver:
             self._store.note(
                 held, job, error=_FROZEN, sender_seen=now, not_before=now + self._policy.poll
             )
-        elif self._clock() - max(self._lost_at(job), job.sender_seen) >= settle:
+        elif self._has_settled(job, settle):
             self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None, failures=0)
         else:
             wait = min(self._policy.poll, max(settle / 4, 0.05))
             self._store.note(held, job, error=None, not_before=self._clock() + wait)
+
+    def _has_settled(self, job: Job, settle: float) -> bool:
+        """Whether a create that is not listed was never made: time has passed by both clocks.
+
+        The clock on the wall may be set, and then a listing had no time at all.
+        """
+        lost = max(self._lost_at(job), job.sender_seen)
+        looked = self._looked.setdefault(_label(job), time.monotonic())
+        return self._clock() - lost >= settle and time.monotonic() - looked >= settle
 
     async def candidates(self, job: Job, adapter: Adapter) -> list[Remote]:
         """Return the remote jobs that a lost create may have made, for the user to decide."""
@@ -274,8 +290,9 @@ class Driver:
         try:
             remote = await adapter.retrieve(job.remote_id)
         except Vanished as error:
-            if self._clock() - (job.submitted_at or 0.0) < YOUNG:
-                self.again(held, job, error)
+            young = self._clock() - (job.submitted_at or 0.0) < YOUNG
+            if young or job.absences + 1 < ABSENCES:
+                self.again(held, job, error, absences=job.absences + 1)
             else:
                 self._vanish(held, job, error)
         except (ProviderError, Incomplete) as error:
@@ -291,6 +308,7 @@ class Driver:
             "counts": remote.counts or job.counts,
             "expires_at": remote.expires_at or job.expires_at,
             "keep_until": remote.keep_until or job.keep_until,
+            "absences": 0,
             "failures": 0,
             "error": remote.error,
         }
@@ -365,6 +383,9 @@ class Driver:
             except (ProviderError, Incomplete) as error:
                 self.again(held, job, error)
                 return
+        if gone is not None and job.absences + 1 < ABSENCES:
+            self.again(held, job, gone, absences=job.absences + 1)
+            return
         try:
             if batch.adopted:
                 job = await self._find_rows(held, batch, job, adapter)
@@ -542,9 +563,9 @@ class Driver:
             "not_before": self._clock() + self._policy.retry_wait(failures, asked),
         }
 
-    def again(self, held: Lease, job: Job, error: LLMBatchError) -> None:
+    def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:
         """Record a step that failed for a passing reason, and when to repeat it."""
-        self._store.note(held, job, **self._waiting(job, error))
+        self._store.note(held, job, **self._waiting(job, error), **changes)
 
 
 def _label(job: Job) -> str:

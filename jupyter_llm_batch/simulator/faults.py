@@ -16,6 +16,7 @@ Action = Literal[
     "accept_then_drop",
     "accept_then_freeze",
     "truncate",
+    "corrupt",
     "delay",
     "freeze",
     "drip",
@@ -27,7 +28,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     ``drop`` closes the connection before the request is looked at, ``freeze`` holds it there
     until the faults are cleared. The ``accept_then_`` kinds process the request first.
-    ``truncate`` sends a part of the answer, ``drip`` sends it in pieces over ``seconds``.
+    ``truncate`` sends a part of the answer, ``corrupt`` garbles some bytes of it, ``drip`` sends it in pieces over ``seconds``.
     """
 
     action: Action
@@ -43,7 +44,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     body: Any = None
     headers: dict[str, str] = {}
     seconds: float = 1.0
-    #: Share of the answer that ``truncate`` sends.
+    #: Share of the answer that ``truncate`` sends, and after which ``corrupt`` begins.
     keep: float = 0.5
     #: Whether ``truncate`` announces only the length that it sends.
     shorten_length: bool = False

@@ -24,6 +24,8 @@ _MAX_BODY = 512 * 1024 * 1024
 _CHUNK = 256 * 1024
 #: Pieces in which a dripping answer is sent.
 _DRIPS = 20
+#: Bytes that a corrupted answer has lost.
+_GARBLED = 16
 
 
 def serve(world: World, port: int) -> tuple[HTTPServer, int]:
@@ -199,8 +201,11 @@ class _Handler(RequestHandler):
         if fault is not None and fault.action == "drip":
             piece, pause = max(1, size // _DRIPS), fault.seconds / _DRIPS
         try:
+            at = 0
             async for part in _parts(body, sent, piece):
-                self.write(part)
+                garbled = fault is not None and fault.action == "corrupt"
+                self.write(_garbled(part, int(size * fault.keep) - at) if garbled else part)
+                at += len(part)
                 await self.flush()
                 await asyncio.sleep(pause)
             if sent == announced:
@@ -216,6 +221,14 @@ def _faulty(fault: Fault) -> Reply:
     if body is None:
         body = {"error": {"message": "Simulated fault.", "type": "server_error", "code": None}}
     return Reply(body.encode() if isinstance(body, str) else body, fault.status, fault.headers)
+
+
+def _garbled(part: bytes, start: int) -> bytes:
+    """Return ``part`` with some bytes from ``start`` on that no text holds."""
+    if not -_GARBLED < start < len(part):
+        return part
+    begin, end = max(start, 0), min(start + _GARBLED, len(part))
+    return part[:begin] + b"\xff" * (end - begin) + part[end:]
 
 
 async def _parts(body: bytes | Path, size: int, piece: int) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
 import select
 import shutil
@@ -21,7 +22,8 @@ import msgspec
 from jupyter_llm_batch.simulator import Simulator
 
 from .child import Order, Report, report_path
-from .scenarios import PROVIDERS, SCENARIOS
+from .faults import mix
+from .scenarios import MODELS, PROVIDERS, SCENARIOS
 
 _ROOT = Path(__file__).parents[2]
 
@@ -38,6 +40,8 @@ class Lane:
         self.sim = Simulator(seconds=0, anthropic_retry_after=0, state=folder / "sim").start()
         paths = [str(_ROOT), str(_ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         self._runs = 0
+        #: The points of undisturbed runs.
+        self.known: dict[tuple[str, str], list[str]] = {}
         self.seconds = 0.0  # of processor time in children
         warm = msgspec.json.encode([self.begin(each, "one_job") for each in PROVIDERS])
         self._forge = subprocess.Popen(
@@ -151,6 +155,52 @@ class Lane:
         self.check(order, report)
         self.end(order)
         return killed
+
+    def endure(self, provider: str, scenario: str, *faults: dict) -> int:
+        """Play a scenario while the wire fails; return how often it did."""
+        order = self.begin(provider, scenario)
+        for fault in faults:
+            self.sim.fault(**fault)
+        _, report = self.play(order)
+        self.check(order, report)
+        self.end(order)
+        return sum(fault["met"] for fault in self.sim.faults())
+
+    def chaos(self, seed: int, most: int = 4) -> tuple[str, int]:
+        """Play something at random, with faults of the wire, killed up to `most` times.
+
+        Returns
+        -------
+        tuple
+            What was played, and how often it was killed.
+        """
+        dice = random.Random(seed)
+        provider, scenario = dice.choice(sorted(MODELS)), dice.choice(sorted(SCENARIOS))
+        faults = mix(seed) if dice.random() < 0.5 else []
+        names = self.known.get((provider, scenario))
+        if names is None:
+            names = self.known[provider, scenario] = self.points(provider, scenario)
+        order = self.begin(provider, scenario)
+        for fault in faults:
+            self.sim.fault(**fault)
+        story = f"seed {seed}: {scenario} at {provider}, {len(faults)} faults"
+        killed = 0
+        while killed < most:
+            order.resume = dice.random() < 0.5
+            code, report = self.play(
+                msgspec.structs.replace(order, at={dice.choice(names): "SIGKILL"})
+            )
+            if code != -signal.SIGKILL:
+                break
+            killed += 1
+        else:
+            _, report = self.play(order)
+        try:
+            self.check(order, report)
+        except Broken as broken:
+            raise Broken(f"{story}, killed {killed} times: {broken}") from None
+        self.end(order)
+        return story, killed
 
     def freeze_at(self, provider: str, scenario: str, name: str) -> bool:
         """Freeze a child at a point, have another one take over, and wake the first one.

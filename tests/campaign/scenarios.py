@@ -29,7 +29,7 @@ MODELS = {
 PROVIDERS = ("openai", "anthropic", "google")
 
 #: Seconds after which a run is called unfinished.
-PATIENCE = 40.0
+PATIENCE = 120.0
 
 
 class User:
