@@ -136,6 +136,8 @@ class Driver:
         except Refused as error:
             self._reject(held, job, error)
         else:
+            # Where nothing is uploaded nothing has succeeded: the wait goes on growing.
+            done = {"failures": 0, "error": None} if upload_id is not None else {}
             self._store.apply(
                 held,
                 job,
@@ -143,9 +145,8 @@ class Driver:
                 upload_id=upload_id,
                 sums={"request": known or await asyncio.to_thread(payloads.checksum, path)},
                 account=who,
-                failures=0,
-                error=None,
                 not_before=0.0,
+                **done,
             )
 
     async def _submit(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
@@ -422,6 +423,7 @@ class Driver:
             keys=keys if batch.adopted else None,
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
+        broken = 0
         for name in job.parts:
             path = self.part(job, name)
             if not path.exists():
@@ -430,7 +432,11 @@ class Driver:
             for number, line in enumerate(payloads.lines(path)):
                 if number % SLICE == SLICE - 1:
                     await self._breathe()
-                reconciler.take(parse(line, job.endpoint))
+                result = parse(line, job.endpoint)
+                broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
+                reconciler.take(result)
+        if broken and job.fetches < FETCHES:
+            raise Incomplete(f"{broken} lines arrived garbled")
         return reconciler
 
     async def _find_rows(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> Job:

@@ -154,7 +154,7 @@ def check_whole(path: Path) -> None:
             start -= step
             file.seek(start)
             tail = file.read(step) + tail
-    if not _is_json(tail.rpartition(b"\n")[2]):
+    if not is_json(tail.rpartition(b"\n")[2]):
         raise Incomplete(f"{path.name} ends inside a line")
 
 
@@ -189,7 +189,8 @@ def set_aside(path: Path) -> None:
         path.replace(other)
 
 
-def _is_json(data: bytes) -> bool:
+def is_json(data: bytes) -> bool:
+    """Whether `data` is one whole JSON value."""
     import msgspec
 
     try:

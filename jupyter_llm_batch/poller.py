@@ -44,6 +44,9 @@ from .store import Lease, Store, is_over
 #: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
 LONGEST_SLEEP = 5.0
 
+#: No wait is longer than this: a day, which a provider may ask for, and its jitter (seconds).
+LONGEST_WAIT = 1.5 * 86400.0
+
 #: From this many running jobs of a provider on, one listing is asked instead of each job.
 LISTING_FROM = 2
 
@@ -353,6 +356,10 @@ class Poller:
         if self._resting.get(job.id, 0.0) > self._clock():
             return self._resting[job.id]
         action, due = todo
+        if due - self._clock() > LONGEST_WAIT:
+            # Nobody waits that long: the clock was set back meanwhile.
+            self._store.note(held, job, not_before=0.0)
+            return self._clock()
         # Jobs that are due soon are asked about together with those that are due now.
         early = self.policy.poll / 2 if action is Action.POLL else 0.0
         if due - early > self._clock() or self._pause(job):

@@ -48,11 +48,10 @@ class Lane:
             [sys.executable, "-m", f"{__package__}.forge", warm],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ
+            env={key: value for key, value in os.environ.items() if key != "SSL_CERT_FILE"}
             | {
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                 # Nothing here speaks TLS, and reading all certificates costs as much as a run.
-                "SSL_CERT_FILE": "",
                 "SSL_CERT_DIR": str(folder),
             },
         )

@@ -46,7 +46,8 @@ class Points:
             self.passed.append(name)
             deed = self.at.pop(name, None)
             if deed:
-                os.kill(os.getpid(), signal.Signals[deed])
+                # To this very thread: it would run on for a while if another one took the signal.
+                signal.pthread_kill(threading.get_ident(), signal.Signals[deed])
 
     def install(self) -> None:
         """Put the hooks in place, for the life of this process."""
