@@ -1,5 +1,7 @@
 """What the tests share: a simulator, clients on it, and a search for keys after the last test."""
 
+from collections import Counter
+
 import leaks
 import pytest
 from support import FAST
@@ -44,3 +46,24 @@ def make_client(sim, tmp_path):
 def client(make_client):
     """One client."""
     return make_client()
+
+
+@pytest.fixture
+def tally(request):
+    """Count something of which the summary tells the total."""
+
+    def count(what, number):
+        request.node.user_properties.append(("tally", (what, number)))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have counted, also when they ran in several processes."""
+    totals = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "tally":
+                totals[value[0]] += value[1]
+    for what, number in totals.items():
+        terminalreporter.write_line(f"campaign: {number} {what} survived")

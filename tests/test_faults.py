@@ -214,7 +214,9 @@ def test_no_network_from_the_start(make_client, tmp_path, model):
     away.stop()
     handle = make_client(environ=away.environ()).submit(name="x", over=["a"], model=model)
     until(lambda: job_of(handle).failures > 5)
-    with Simulator(seconds=0, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port) as back:
+    with Simulator(
+        seconds=0, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port
+    ) as back:
         assert mark("a") in handle.wait(30).answers()[0]
         assert len(billed(back)) == 1
 
@@ -232,10 +234,19 @@ def test_a_create_that_is_not_answered_in_time(client, sim, model, action, monke
 
 
 QUOTAS = {
-    "openai": (429, {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}),
-    "anthropic": (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low to access the API."}}),
-    "google": (429, {"error": {"code": 429, "message": "Quota exceeded.", "status": "RESOURCE_EXHAUSTED"}}),
-}  # fmt: skip
+    "openai": (429, {"error": {"message": "No quota left.", "code": "insufficient_quota"}}),
+    "anthropic": (
+        400,
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "Your credit balance is too low to access the API.",
+            },
+        },
+    ),
+    "google": (429, {"error": {"code": 429, "message": "None.", "status": "RESOURCE_EXHAUSTED"}}),
+}
 
 
 @pytest.mark.parametrize("provider", QUOTAS)

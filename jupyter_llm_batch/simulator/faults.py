@@ -28,7 +28,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     ``drop`` closes the connection before the request is looked at, ``freeze`` holds it there
     until the faults are cleared. The ``accept_then_`` kinds process the request first.
-    ``truncate`` sends a part of the answer, ``corrupt`` garbles some bytes of it, ``drip`` sends it in pieces over ``seconds``.
+    ``truncate`` sends a part of the answer, ``corrupt`` garbles some bytes of it, and ``drip``
+    sends it in pieces over ``seconds``.
     """
 
     action: Action

@@ -35,7 +35,7 @@ def main() -> int:
             except Exception:
                 broken += 1
                 print(f"seed {seed}:", traceback.format_exc(), flush=True)
-            if stories % 25 == 0:
+            if stories % 10 == 0:
                 print(f"{stories} stories, {kills.total()} kills, {broken} broken", flush=True)
     finally:
         here.close()

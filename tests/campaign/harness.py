@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from jupyter_llm_batch.simulator import Simulator
 
 from .child import Order, Report, report_path
 from .faults import mix
-from .scenarios import MODELS, PROVIDERS, SCENARIOS
+from .scenarios import MODELS, PATIENCE, PROVIDERS, SCENARIOS
 
 _ROOT = Path(__file__).parents[2]
 
@@ -109,7 +110,9 @@ class Lane:
 
     def await_end(self, pid: int) -> int:
         """Return the exit code of a child, negative for a signal."""
-        _, _, code, seconds = self.await_event(lambda event: event[0] == pid and event[1] == "ended")
+        _, _, code, seconds = self.await_event(
+            lambda event: event[0] == pid and event[1] == "ended"
+        )
         self.seconds += seconds
         return code
 
@@ -234,11 +237,22 @@ class Lane:
             raise Broken(f"the woken one acted: {before} became {after}")
         self.check(order, self.report(order, second))
 
+    def await_journal(self, order: Order, wanted: str) -> None:
+        """Wait until an event stands in the journal."""
+        end = time.monotonic() + PATIENCE
+        while wanted not in self.deeds(order)[0]:
+            if time.monotonic() > end:
+                raise Broken(f"{wanted} never came")
+            time.sleep(0.01)
+
     def deeds(self, order: Order) -> tuple[list[str], int]:
         """Return what stands in the journal, and how often something was created."""
-        with journal(order) as db:
-            events = [f"{event} {state}" for event, state in db.execute(
-                "SELECT event, state FROM event WHERE event != 'cancel-requested'")]  # fmt: skip
+        query = "SELECT event FROM event WHERE event != 'cancel-requested' ORDER BY seq"
+        try:
+            with journal(order) as db:
+                events = [row[0] for row in db.execute(query)]
+        except sqlite3.OperationalError:
+            events = []  # there is none yet
         creates = [seen for seen in self.sim.requests() if seen["method"] == "POST"]
         return events, len([seen for seen in creates if _CREATE.search(seen["path"])])
 

@@ -98,11 +98,13 @@ class Points:
 
     def _file_label(self, name: str, target: object) -> str | None:
         if isinstance(target, int):
-            target = os.readlink(f"/proc/self/fd/{target}")
+            target = Path(f"/proc/self/fd/{target}").readlink()
         path = os.fspath(target)
         if not path.startswith(self.folder):
             return None
-        return f"{name} {_TEMPORARY.sub('.part', Path(path).name[:40]) if '.' in path else 'folder'}"
+        return (
+            f"{name} {_TEMPORARY.sub('.part', Path(path).name[:40]) if '.' in path else 'folder'}"
+        )
 
     # -- the network -------------------------------------------------------------------------------
 
