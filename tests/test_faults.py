@@ -48,7 +48,7 @@ def model(request):
 
 def until(condition):
     """Wait for a condition that a background thread brings about."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     assert condition()
@@ -79,7 +79,7 @@ def test_short_downloads_are_counted_apart_from_outages(client, sim):
     outage = driving.FETCHES + 2
     sim.fault(method="GET", path="*/content", times=outage, action="status", status=503)
     sim.fault(method="GET", path="*/content", action="truncate", shorten_length=True, keep=0.5)
-    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(30)
+    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
     assert [result.outcome for result in handle.results()] == [Outcome.OK] * 3
     assert job_of(handle).fetches == 1
 
@@ -87,7 +87,7 @@ def test_short_downloads_are_counted_apart_from_outages(client, sim):
 def test_a_download_that_stays_garbled_ends(client, sim):
     """Patience has an end: the row that never came whole has failed, the others are bound."""
     sim.fault(method="GET", path="*/content", times=None, action="corrupt", keep=0.4)
-    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(30)
+    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
     assert job_of(handle).fetches == driving.FETCHES
     outcomes = sorted(result.outcome for result in handle.results())
     assert outcomes == [Outcome.FAILED, Outcome.OK, Outcome.OK]
@@ -97,7 +97,7 @@ def test_a_download_that_stays_garbled_ends(client, sim):
 def test_a_garbled_download_is_fetched_again(client, sim):
     """A line that arrives as no JSON is no answer that failed: the next download has it whole."""
     sim.fault(method="GET", path="*/content", times=2, action="corrupt", keep=0.4)
-    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(30)
+    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
     assert all(mark(p) in a for p, a in zip("abc", handle.answers(), strict=True))
 
 
@@ -112,13 +112,13 @@ def test_an_old_job_that_is_unknown_for_a_moment_is_not_gone(make_client, sim, m
     sim.fault(method="GET", path=LOOK, times=few, action="status", status=404)
     until(lambda: sim.faults()[0]["met"] == few)
     sim.advance(60)
-    assert mark("a") in handle.wait(30).answers()[0]
+    assert mark("a") in handle.wait(120).answers()[0]
 
 
 def test_results_that_are_unknown_for_a_moment_are_not_gone(client, sim):
     """The file of the answers may be late: it is asked for again before rows are missing."""
     sim.fault(method="GET", path="*/content", times=3, action="status", status=404)
-    handle = client.submit(name="x", over=["a"], model=MODELS["openai"]).wait(30)
+    handle = client.submit(name="x", over=["a"], model=MODELS["openai"]).wait(120)
     assert mark("a") in handle.answers()[0]
 
 
@@ -126,7 +126,7 @@ def test_results_that_are_unknown_for_a_moment_are_not_gone(client, sim):
 def test_results_that_are_gone_end_as_missing(client, sim, provider):
     """A deleted result file ends the rows as missing, maybe billed, and nothing is sent again."""
     sim.fault(method="GET", path=FETCH, times=None, action="status", status=404)
-    handle = client.submit(name="x", over=["a", "b"], model=MODELS[provider], retry=2).wait(30)
+    handle = client.submit(name="x", over=["a", "b"], model=MODELS[provider], retry=2).wait(120)
     assert [result.outcome for result in handle.results()] == [Outcome.MISSING] * 2
     assert job_of(handle).state is JobState.GONE
     assert len(creates(sim)) == 1
@@ -144,7 +144,7 @@ def test_a_clock_that_is_set_does_not_settle_a_lost_create(make_client, sim):
     handle = client.submit(name="x", over=["a"], model=MODELS["openai"])
     until(lambda: "lost" in events(handle))
     clock.ahead = DAY
-    handle.wait(30)
+    handle.wait(120)
     assert events(handle)[2:5] == ["intent", "lost", "found"]
     assert len(billed(sim)) == 1
 
@@ -157,7 +157,7 @@ def test_a_night_between_two_polls(make_client, sim, model):
     until(lambda: job_of(handle).state is JobState.RUNNING)
     sim.advance(DAY)
     clock.ahead = DAY
-    handle.wait(30)
+    handle.wait(120)
     assert all(mark(p) in a for p, a in zip("ab", handle.answers(), strict=True))
     assert sorted(billed(sim)) == sorted(map(mark, "ab"))
 
@@ -172,7 +172,7 @@ def test_a_clock_that_is_set_back_years_stops_nothing(make_client, sim, model):
     until(lambda: job_of(handle).state is JobState.RUNNING)
     clock.ahead = 0.0
     sim.advance(60)
-    assert mark("a") in handle.wait(30).answers()[0]
+    assert mark("a") in handle.wait(120).answers()[0]
     assert len(billed(sim)) == 1
 
 
@@ -187,7 +187,7 @@ def test_an_absurd_wait_is_cut_to_a_day(make_client, sim, model):
     until(lambda: "uploaded" in events(handle) and job_of(handle).state is JobState.PLANNED)
     assert 0.9 * DAY < job_of(handle).not_before - clock() <= DAY
     clock.ahead = DAY
-    assert mark("a") in handle.wait(30).answers()[0]
+    assert mark("a") in handle.wait(120).answers()[0]
     assert len(billed(sim)) == 1
 
 
@@ -204,7 +204,7 @@ def test_no_network_for_hours(make_client, sim, tmp_path, model):
     assert "cannot be reached" in job_of(handle).error
     with Simulator(anthropic_retry_after=0, state=tmp_path / "sim", port=away.port) as back:
         back.advance(60)
-        assert mark("a") in handle.wait(30).answers()[0]
+        assert mark("a") in handle.wait(120).answers()[0]
         assert len(billed(back)) == 1
 
 
@@ -217,7 +217,7 @@ def test_no_network_from_the_start(make_client, tmp_path, model):
     with Simulator(
         seconds=0, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port
     ) as back:
-        assert mark("a") in handle.wait(30).answers()[0]
+        assert mark("a") in handle.wait(120).answers()[0]
         assert len(billed(back)) == 1
 
 
@@ -227,7 +227,7 @@ def test_a_create_that_is_not_answered_in_time(client, sim, model, action, monke
     for module, name in ((openai, "_timeout"), (anthropic, "timeout"), (google, "_timeout")):
         monkeypatch.setattr(module, name, lambda *_, **__: httpx2.Timeout(0.4))
     sim.fault(method="POST", path=CREATE, action=action)
-    handle = client.submit(name="x", over=["a", "b"], model=model).wait(30)
+    handle = client.submit(name="x", over=["a", "b"], model=model).wait(120)
     assert "lost" in events(handle)
     assert ("found" if action == "accept_then_freeze" else "absent") in events(handle)
     assert sorted(billed(sim)) == sorted(map(mark, "ab"))
@@ -254,7 +254,7 @@ def test_a_used_up_quota_is_waited_for(client, sim, provider):
     """Quota and credit come back: the job waits with the provider's words and is sent then."""
     status, body = QUOTAS[provider]
     sim.fault(method="POST", path=CREATE, times=3, action="status", status=status, body=body)
-    handle = client.submit(name="x", over=["a"], model=MODELS[provider]).wait(30)
+    handle = client.submit(name="x", over=["a"], model=MODELS[provider]).wait(120)
     assert events(handle).count("not-created") == 3
     assert mark("a") in handle.answers()[0]
     assert len(billed(sim)) == 1
@@ -268,14 +268,14 @@ def test_a_state_that_nobody_knows_is_waited_out(client, sim, model):
     assert job_of(handle).state is JobState.RUNNING
     sim.behave(unknown_state="")
     sim.advance(60)
-    assert mark("a") in handle.wait(30).answers()[0]
+    assert mark("a") in handle.wait(120).answers()[0]
 
 
 def test_lines_of_strangers_and_doubles_change_nothing(client, sim, model):
     """Unknown and repeated lines are counted and bind nothing; the order does not matter."""
     sim.behave(extra_rows=3, seed=7)
     prompts = ["a", "b [[sim:duplicate]]", "c"]
-    handle = client.submit(name="x", over=prompts, model=model).wait(30)
+    handle = client.submit(name="x", over=prompts, model=model).wait(120)
     assert all(mark(p) in a for p, a in zip(prompts, handle.answers(), strict=True))
     (collected,) = [e for e in client.store.events(handle.id) if e["event"] == "collected"]
     assert "lines of unknown or repeated rows" in collected["detail"]

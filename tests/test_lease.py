@@ -97,3 +97,15 @@ def test_a_fork_asks_anew():
         "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_who_may_yet_act(child):
+    """Another living process of this host may; this one, a dead one and none at all may not."""
+    written = lease.write(owner_of(child))
+    assert lease.may_act(written)
+    assert not lease.may_act("")
+    assert not lease.may_act(lease.write(lease.me()))
+    assert not lease.may_act(lease.write(msgspec.structs.replace(owner_of(child), host="other")))
+    child.kill()
+    child.wait()
+    assert not lease.may_act(written)

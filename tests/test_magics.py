@@ -505,3 +505,39 @@ def test_forget_in_every_notebook_and_nothing_that_others_use(shell, capsys):
     out = capsys.readouterr().out
     assert out.index("x#2: local data deleted") < out.index("x: local data deleted")
     assert "--older-than" in line_of(shell, "%llm_batch forget x --all", capsys)
+
+
+def test_strangers_of_the_same_size_are_asked_about(shell, sim, capsys):
+    """Where nothing marks a batch as ours the panel asks; nothing is sent before the decision."""
+    import anthropic
+
+    sim.behave(seconds=1000, anthropic_retry_after=0)
+    environ = sim.environ()
+    params = {"model": "claude-haiku-4-5", "max_tokens": 5,
+              "messages": [{"role": "user", "content": "theirs"}]}  # fmt: skip
+    with anthropic.Anthropic(
+        api_key=environ["ANTHROPIC_API_KEY"], base_url=environ["ANTHROPIC_BASE_URL"]
+    ) as other:
+        theirs = other.messages.batches.create(
+            requests=[{"custom_id": f"stranger-{n}", "params": params} for n in range(2)]
+        ).id
+    sim.fault(method="POST", path="*/messages/batches", action="accept_then_drop")
+    ok(shell, "rows = ['a', 'b']")
+    ok(shell, "%llm_batch run x --over rows --model anthropic:claude-haiku-4-5")
+    handle = shell.book.client.get("x")
+    end = time.monotonic() + 60
+    while handle.snapshot().state != "attention" and time.monotonic() < end:
+        time.sleep(0.01)
+    assert "resolve" in handle.snapshot().words
+    capsys.readouterr()
+    ok(shell, "%llm_batch resolve x")
+    shown = capsys.readouterr().out
+    assert theirs in shown
+    ours = (set(re.findall(r"msgbatch_\w+", shown)) - {theirs}).pop()
+    creates = [r for r in sim.requests() if r["method"] == "POST"]
+    assert len(creates) == 2  # theirs and ours, once
+    ok(shell, f"%llm_batch resolve x --as-created {ours}")
+    sim.advance(2000)
+    assert mark("b") in handle.wait(60).answers()[1]
+    assert len([r for r in sim.requests() if r["method"] == "POST"]) == 2
+    assert len(sim.ledger()) == 4
