@@ -78,7 +78,7 @@ def test_short_downloads_are_counted_apart_from_outages(client, sim):
     """After an outage of any length, a download that comes short is still fetched again."""
     outage = driving.FETCHES + 2
     sim.fault(method="GET", path="*/content", times=outage, action="status", status=503)
-    sim.fault(method="GET", path="*/content", action="truncate", shorten_length=True, keep=0.5)
+    sim.fault(method="GET", path="*/content", action="truncate", shorten_length=True, at_line=True)
     handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
     assert [result.outcome for result in handle.results()] == [Outcome.OK] * 3
     assert job_of(handle).fetches == 1

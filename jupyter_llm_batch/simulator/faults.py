@@ -49,6 +49,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     keep: float = 0.5
     #: Whether ``truncate`` announces only the length that it sends.
     shorten_length: bool = False
+    #: Whether ``truncate`` cuts between two lines.
+    at_line: bool = False
     #: Counted by the simulator.
     seen: int = 0
     met: int = 0

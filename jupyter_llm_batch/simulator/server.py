@@ -195,6 +195,9 @@ class _Handler(RequestHandler):
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         fault = self._fault
         sent = int(size * fault.keep) if fault and fault.action == "truncate" else size
+        if fault and fault.at_line:
+            whole = body.read_bytes() if isinstance(body, Path) else body
+            sent = whole.rfind(b"\n", 0, sent) + 1
         announced = sent if fault and fault.shorten_length else size
         self.set_header("Content-Length", str(announced))
         piece, pause = _CHUNK, 0.0
