@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import NotFound, UsageProblem
+from jupyter_llm_batch.errors import NotFound, ProviderError, UsageProblem
 from jupyter_llm_batch.handle import BatchHandle
 from jupyter_llm_batch.models import JobState
 
@@ -92,7 +92,7 @@ class User:
 
     def _decide(self, handle: BatchHandle) -> None:
         """Say which batch is ours: there are no strangers in this world."""
-        with contextlib.suppress(UsageProblem):  # decided meanwhile
+        with contextlib.suppress(UsageProblem, ProviderError):  # decided meanwhile, or a fault
             for _, candidates in handle.lost():
                 for remote in candidates:
                     handle.resolve(remote.remote_id)
