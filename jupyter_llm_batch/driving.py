@@ -137,7 +137,7 @@ class Driver:
             self._reject(held, job, error)
         else:
             # Where nothing is uploaded nothing has succeeded: the wait goes on growing.
-            done = {"failures": 0, "error": None} if upload_id is not None else {}
+            done: dict[str, Any] = {"failures": 0, "error": None} if upload_id is not None else {}
             self._store.apply(
                 held,
                 job,

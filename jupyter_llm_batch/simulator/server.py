@@ -206,8 +206,10 @@ class _Handler(RequestHandler):
         try:
             at = 0
             async for part in _parts(body, sent, piece):
-                garbled = fault is not None and fault.action == "corrupt"
-                self.write(_garbled(part, int(size * fault.keep) - at) if garbled else part)
+                if fault is not None and fault.action == "corrupt":
+                    self.write(_garbled(part, int(size * fault.keep) - at))
+                else:
+                    self.write(part)
                 at += len(part)
                 await self.flush()
                 await asyncio.sleep(pause)
