@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .session import logout as logout
     from .session import simulate as simulate
     from .session import submit as submit
+    from .session import track as track
+    from .session import untrack as untrack
     from .settings import Settings as Settings
 
 #: Where each public name lives. Imported on first use, so that loading costs next to nothing.
@@ -56,6 +58,8 @@ _HOMES = {
     "logout": "session",
     "simulate": "session",
     "submit": "session",
+    "track": "session",
+    "untrack": "session",
 }
 
 __all__ = [  # noqa: PLE0604 - computed once, from the table above

@@ -18,6 +18,8 @@ from .submission import Ask
 #: What ``--cache`` alone means: a batch takes longer than five minutes.
 CACHE = "1h"
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
 
 class Options(TypedDict, total=False):
     """The options of `Client.submit`, each with the meaning of the magic's option of that name.
@@ -73,6 +75,17 @@ class Options(TypedDict, total=False):
         command line; ``off`` for nothing. `Settings.notify` by default.
     resubmit
         Pay again although this was submitted before.
+    realtime
+        Ask at once through the ordinary endpoints, at full price, while this process runs.
+    sample
+        Ask so many rows in real time first; the others wait for `BatchHandle.send_rest`.
+    random
+        The sample is chosen at random instead of from the beginning.
+    deadline
+        Seconds, or a text like ``"6h"``: what is not back by then is cancelled at the provider
+        and finished in real time.
+    deadline_max_cost
+        Finish so only if it costs no more than this (USD); else ask.
     namespace
         Names that the template sees besides the row's fields.
     """
@@ -99,6 +112,11 @@ class Options(TypedDict, total=False):
     reask: int | None
     notify: str | None
     resubmit: bool
+    realtime: bool
+    sample: int | None
+    random: bool
+    deadline: str | float | None
+    deadline_max_cost: float | None
     namespace: Mapping[str, Any] | None
 
 
@@ -175,6 +193,11 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
         delete_uploads=settings.delete_uploads,
         dedupe=options.get("dedupe", False),
         kind=options.get("schema"),
+        realtime=options.get("realtime", False),
+        sample=_sample(options),
+        random=options.get("random", False),
+        deadline=_deadline(options),
+        deadline_cost=options.get("deadline_max_cost"),
     )
 
 
@@ -187,6 +210,43 @@ def reused(options: Options) -> list[str]:
     """Return the names of batches whose answers may be taken."""
     names = options.get("reuse") or []
     return [names] if isinstance(names, str) else list(names)
+
+
+def _sample(options: Options) -> int:
+    sample = options.get("sample") or 0
+    if options.get("random") and not sample:
+        raise UsageProblem("--random chooses the rows of --sample N: give that too")
+    if sample < 0:
+        raise UsageProblem("--sample takes a number of rows, at least 1")
+    if sample and options.get("realtime"):
+        raise UsageProblem("--sample looks before a batch; with --realtime all is asked at once")
+    return sample
+
+
+def span(text: str | float) -> float:
+    """Return the seconds of ``90m``, ``6h``, ``1d`` or a number of seconds."""
+    if isinstance(text, str):
+        number, unit = text[:-1], text[-1:]
+        if unit not in _UNITS:
+            number, unit = text, "s"
+        try:
+            text = float(number) * _UNITS[unit]
+        except ValueError:
+            text = 0.0
+    if not 0 < text < 1e9:
+        raise UsageProblem("give a time such as 90m, 6h or 1d")
+    return text
+
+
+def _deadline(options: Options) -> float | None:
+    deadline = options.get("deadline")
+    if deadline is None:
+        if options.get("deadline_max_cost") is not None:
+            raise UsageProblem("--deadline-max-cost bounds what --deadline spends: give that too")
+        return None
+    if options.get("realtime"):
+        raise UsageProblem("--deadline ends the waiting for a batch; --realtime waits for none")
+    return span(deadline)
 
 
 def _endpoint(options: Options) -> str:

@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+#: Name of the thread.
+THREAD = "llm-batch"
+
 #: Seconds of pause after a slice of work while one of the user's cells runs: about 8 % duty.
 PAUSE = 0.02
 
@@ -44,7 +47,7 @@ class Background:
                 self._loop = asyncio.new_event_loop()
                 self._pid = os.getpid()
                 self._thread = threading.Thread(
-                    target=_run, args=(self._loop, ready), name="llm-batch", daemon=True
+                    target=_run, args=(self._loop, ready), name=THREAD, daemon=True
                 )
                 self._thread.start()
                 ready.wait()

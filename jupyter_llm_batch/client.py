@@ -227,7 +227,10 @@ class Client:
         return drafts.drop(self.store, notebook=self.notebook, name=name)
 
     def submit_draft(self, name: str, *, resubmit: bool = False) -> BatchHandle:
-        """Send what `add` collected under `name`."""
+        """Send what `add` collected under `name`, or what waits for a look at its sample."""
+        held = [each for each in self._versions(name) if each.held and each.finished_at is None]
+        if held:
+            return BatchHandle(self, held[-1].id).send_rest()
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         handle = self._start(ask, {"resubmit": resubmit})
         drafts.drop(self.store, notebook=self.notebook, name=name)
@@ -512,7 +515,9 @@ class Client:
         """Return the poller, starting it when it is needed for the first time."""
         with self._lock:
             if self._poller is None:
-                policy = self._policy or Policy(poll=self.settings.poll_seconds)
+                policy = self._policy or Policy(
+                    poll=self.settings.poll_seconds, at_once=self.settings.at_once
+                )
                 self._poller = Poller(
                     self.store,
                     self.adapter,

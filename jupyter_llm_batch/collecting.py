@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
-from .models import ErrorKind, Job, Outcome, Result, Sample, Usage
+from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import row_of
-from .pricing import LINEAR, Cost, cost
+from .pricing import LINEAR, Cost, cost, realtime
 
 #: How many answers a job keeps for the panel's details.
 SAMPLES = 3
+#: The same of a job in real time, which may be there to be looked at.
+SAMPLES_IN_REAL_TIME = 10
 
 _REMEDIES = {
     "expired": "not billed; `%llm_batch retry` sends them again",
@@ -55,6 +58,8 @@ class Reconciler:
         self.usage: dict[str, Usage] = {}
         self.long: list[tuple[str, Usage]] = []
         self.samples: list[tuple[int, str]] = []
+        one_by_one = job.mode is Mode.REALTIME
+        self._most_samples = SAMPLES_IN_REAL_TIME if one_by_one else SAMPLES
         self.strange = 0
         self.seen = 0
         # by outcome, the provider's code and our byte: how many, the first row, what it said
@@ -77,7 +82,7 @@ class Reconciler:
                 before = self.usage.get(model)
                 self.usage[model] = usage if before is None else before + usage
         if result.outcome is Outcome.OK:
-            if len(self.samples) < SAMPLES and (said := result.said):
+            if len(self.samples) < self._most_samples and (said := result.said):
                 self.samples.append((row, said))
         else:
             self._count(row, result.outcome, result.code or "", result.error or "")
@@ -133,6 +138,19 @@ class Reconciler:
             long = [usage for owner, usage in self.long if owner == model]
             usage = self.usage.get(model, Usage())
             part = cost(self._job.provider, model, usage, long, url=url)
+            if part is None:
+                return None
+            total += part
+        return total
+
+    def realtime_cost(self) -> Decimal | None:
+        """Return what the rows cost when asked one by one, None when a price is unknown."""
+        total = Decimal(0)
+        url = self._job.account.base_url if self._job.account is not None else ""
+        for model in {*self.usage, *(model for model, _ in self.long)}:
+            long = [usage for owner, usage in self.long if owner == model]
+            usage = self.usage.get(model, Usage())
+            part = realtime(self._job.provider, model, usage, long, url=url)
             if part is None:
                 return None
             total += part

@@ -30,6 +30,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     routed: bool = False
     dedupe: bool = False
+    realtime: bool = False
+    sample: int = 0
+    deadline: float | None = None
+    deadline_cost: float | None = None
 
 
 def add(
@@ -87,6 +91,10 @@ def add(
         rows=count,
         routed=ask.models is not None,
         dedupe=ask.dedupe,
+        realtime=ask.realtime,
+        sample=ask.sample,
+        deadline=ask.deadline,
+        deadline_cost=ask.deadline_cost,
     )
     return store.put_part(draft.id, key, _encode(part))
 
@@ -130,6 +138,12 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         dedupe=any(part.dedupe for part in parts),
         notify=next((part.notify for part in reversed(parts) if part.notify), ""),
         delete_uploads=any(part.delete_uploads for part in parts),
+        realtime=any(part.realtime for part in parts),
+        sample=max(part.sample for part in parts),
+        deadline=min((part.deadline for part in parts if part.deadline is not None), default=None),
+        deadline_cost=min(
+            (part.deadline_cost for part in parts if part.deadline_cost is not None), default=None
+        ),
     )
 
 

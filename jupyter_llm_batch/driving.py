@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, lease, lookup, payloads, schemas
+from . import adopting, lease, lookup, payloads, rowlog, schemas
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -32,8 +32,9 @@ from .errors import (
     redact,
 )
 from .lifecycle import Action, Event, Policy
-from .models import Account, Batch, Job, Outcome, Phase, Remote
+from .models import Account, Batch, Job, Mode, Outcome, Phase, Remote
 from .providers.base import Adapter
+from .realtime import RealTime, without_line
 from .store import Lease, Store
 
 #: A job that is younger than this and not found may just not be visible yet (seconds).
@@ -74,6 +75,7 @@ class Driver:
         policy: Policy,
         clock: Callable[[], float],
         breathe: Callable[[], Awaitable[None]],
+        realtime: RealTime,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -83,6 +85,7 @@ class Driver:
         self._created: dict[str, Remote] = {}
         #: Since when (monotonic) this process has looked for a create in vain, by its label.
         self._looked: dict[str, float] = {}
+        self._realtime = realtime
 
     async def step(
         self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
@@ -105,6 +108,13 @@ class Driver:
                 await self._collect(held, batch, job, adapter)
             case Action.WITHDRAW:
                 self._withdraw(held, job)
+            case Action.START:
+                self._store.apply(
+                    held, job, Event.STARTED, submitted_at=self._clock(), account=who,
+                    failures=0, error=None, not_before=0.0,
+                )  # fmt: skip
+            case Action.ASK:
+                await self._ask(held, job, adapter, who)
 
     def payload(self, job: Job) -> Path:
         """Return where the request lines of a job lie."""
@@ -286,6 +296,15 @@ class Driver:
 
     # -- while it runs -----------------------------------------------------------------------------
 
+    async def _ask(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
+        try:
+            job, trouble = await self._realtime.run(held, job, adapter, who, self.payload(job))
+        except Refused as error:
+            self._fail(held, job, Event.INVALID, str(error))
+        else:
+            if trouble is not None:
+                self.again(held, job, trouble)
+
     async def _poll(self, held: Lease, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None
         try:
@@ -304,7 +323,9 @@ class Driver:
     def saw(self, held: Lease, job: Job, remote: Remote) -> None:
         """Record what the provider says about a running job."""
         now = self._clock()
+        moved = remote.counts is not None and remote.counts != job.counts
         seen: dict[str, Any] = {
+            "progress_at": now if moved else job.progress_at,
             "remote_state": remote.state,
             "counts": remote.counts or job.counts,
             "expires_at": remote.expires_at or job.expires_at,
@@ -360,6 +381,9 @@ class Driver:
     # -- the end -----------------------------------------------------------------------------------
 
     async def _collect(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
+        if job.mode is Mode.REALTIME:
+            await self._collect_here(held, batch, job, adapter)
+            return
         assert job.remote_id is not None
         remote_id = job.remote_id
         gone: Vanished | None = None
@@ -406,6 +430,18 @@ class Driver:
             if self.part(job, name).exists():
                 sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
         self._record(held, job, event, reconciler, adapter, sums=sums)
+
+    async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
+        """Collect what was asked in real time: everything there is lies here already."""
+        reconciler = await self._reconcile(batch, job, adapter)
+        for result in without_line(self.payload(job).parent, job):
+            reconciler.take(result)
+        reconciler.close(job.rest)
+        sums = dict(job.sums)
+        for name in job.parts:
+            sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
+        self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
+        rowlog.tidy(self.payload(job).parent, job)
 
     def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
         """Take up what the provider says now about a job that is being collected."""
@@ -510,7 +546,6 @@ class Driver:
         for row, code in reconciler.codes.items():
             outcomes[row] = code
             struct.pack_into("<I", owners, 4 * row, job.number)
-        cost = reconciler.total_cost()
         detail = f"{reconciler.seen} rows"
         if reconciler.strange:
             detail += f", {reconciler.strange} lines of unknown or repeated rows"
@@ -522,8 +557,7 @@ class Driver:
             packs={"outcomes": bytes(outcomes), "owners": bytes(owners)},
             tally=reconciler.tally(),
             usage=reconciler.total_usage(),
-            cost=str(cost.batch) if cost else None,
-            saved=str(cost.saved) if cost else None,
+            **_costs(job, reconciler),
             kinds=reconciler.kinds(),
             samples=reconciler.sample_rows(self._prompts(job, reconciler, adapter)),
             **changes,
@@ -572,6 +606,17 @@ class Driver:
     def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:
         """Record a step that failed for a passing reason, and when to repeat it."""
         self._store.note(held, job, **self._waiting(job, error), **changes)
+
+
+def _costs(job: Job, reconciler: Reconciler) -> dict[str, str | None]:
+    if job.mode is Mode.REALTIME:
+        paid = reconciler.realtime_cost()
+        return {"cost": None if paid is None else str(paid), "saved": None}
+    cost = reconciler.total_cost()
+    return {
+        "cost": str(cost.batch) if cost else None,
+        "saved": str(cost.saved) if cost else None,
+    }
 
 
 def _label(job: Job) -> str:

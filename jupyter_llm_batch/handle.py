@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, results
+from . import export, outlook, results
 from .errors import Damaged, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 
@@ -79,6 +79,8 @@ class BatchHandle:
             raise NotReady(f"not done after {timeout:g} s: {self!r}") from None
         finally:
             future.cancel()
+        if not self.done:
+            raise NotReady(f"it waits for you: {self!r}")
         return self
 
     def __await__(self) -> Generator[Any, None, BatchHandle]:
@@ -194,6 +196,46 @@ class BatchHandle:
         if not self.done:
             raise UsageProblem(f"{self.name} is still under way: wait, or cancel it first")
         return self._client.background.call(self._client.poller().retry(self.id)).result()
+
+    def send_rest(self) -> BatchHandle:
+        """Send what waited for a look at the sample.
+
+        Raises
+        ------
+        UsageProblem
+            Nothing waits.
+        """
+        if not self.record.held or self.done:
+            raise UsageProblem(f"nothing of {self.name} waits to be sent")
+        return self._decide(held=False)
+
+    def finish(self) -> BatchHandle:
+        """Cancel what is not back at the provider, collect it, and ask the rest in real time.
+
+        Raises
+        ------
+        UsageProblem
+            Nothing is at the provider.
+        """
+        batch = self.record
+        if batch.held:
+            raise UsageProblem(f"{self.name} waits for your word about its sample")
+        if batch.adopted:
+            raise UsageProblem(
+                f"{self.name} was created elsewhere: its prompts are not here to be asked again"
+            )
+        if batch.finished_at or not outlook.waiting(self._client.store.jobs(self.id)):
+            raise UsageProblem(f"nothing of {self.name} is waited for at the provider")
+        return self._decide(cut=True)
+
+    def set_deadline(self, at: float | None, max_cost: float | None = None) -> BatchHandle:
+        """Set another deadline (Unix seconds), or None for none."""
+        return self._decide(deadline=at, deadline_cost=max_cost)
+
+    def _decide(self, **changes: Any) -> BatchHandle:
+        self._client.store.decide(self.id, **changes)
+        self._client.background.soon(self._client.poller().follow, self.id)
+        return self
 
     def lost(self) -> list[tuple[Job, list[Remote]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from .errors import IllegalEvent
-from .models import Job, JobState, Outcome, Result
+from .models import Batch, Job, JobState, Mode, Outcome, Result
 
 S = JobState
 
@@ -37,12 +37,14 @@ class Event(StrEnum):
     VANISHED = "vanished"  # 404: deleted or past retention
     COLLECTED = "collected"  # every row has its outcome
     WITHDRAWN = "withdrawn"  # cancelled before it was sent
+    STARTED = "started"  # in real time: from here on its rows are asked one by one
 
 
 TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
     (S.PLANNED, Event.UPLOADED): S.UPLOADED,
     (S.PLANNED, Event.REJECTED): S.FAILED,
     (S.PLANNED, Event.WITHDRAWN): S.DONE,
+    (S.PLANNED, Event.STARTED): S.RUNNING,
     (S.UPLOADED, Event.INTENT): S.SUBMITTING,
     (S.UPLOADED, Event.WITHDRAWN): S.DONE,
     (S.SUBMITTING, Event.ACCEPTED): S.RUNNING,
@@ -90,6 +92,8 @@ class Action(StrEnum):
     POLL = "poll"
     COLLECT = "collect"
     WITHDRAW = "withdraw"
+    START = "start"
+    ASK = "ask"
 
 
 def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
@@ -100,6 +104,11 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
     match job.state:
         case S.PLANNED | S.UPLOADED if cancel:
             return Action.WITHDRAW, 0.0
+        case S.PLANNED if job.mode is Mode.REALTIME:
+            return Action.START, job.not_before
+        case S.RUNNING if job.mode is Mode.REALTIME:
+            # Cancelled, nothing more is asked: then it need not wait either.
+            return Action.ASK, 0.0 if cancel else job.not_before
         case S.PLANNED:
             return Action.UPLOAD, job.not_before
         case S.UPLOADED:
@@ -133,6 +142,25 @@ def waits_until(job: Job, jobs: Iterable[Job]) -> float:
     return max((each.created_at + PATIENCE for each in ahead), default=0.0)
 
 
+def is_held(batch: Batch, job: Job) -> bool:
+    """Whether `job` waits until the user has looked at the sample."""
+    return batch.held and job.mode is Mode.BATCH and job.state is S.PLANNED
+
+
+def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
+    """Whether a sample is over and nothing goes on before the user has looked at it."""
+    return (
+        batch.held
+        and not batch.cancel_requested
+        and all(job.state in TERMINAL or is_held(batch, job) for job in jobs)
+    )
+
+
+def is_cancelled(batch: Batch, job: Job) -> bool:
+    """Whether `job` is to end early: the user's wish, or what comes after a deadline."""
+    return batch.cancel_requested or (batch.cut and job.mode is Mode.BATCH)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait, in seconds.
 
@@ -148,6 +176,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         Wait after a job was refused for lack of enqueued-token room.
     settle
         Overrides the provider's settling time (None: as the provider's limits say).
+    at_once
+        Most requests in real time under way to one account.
     jitter
         Random share by which every wait is shortened or lengthened.
     """
@@ -158,6 +188,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     retry_longest: float = 900.0
     room: float = 300.0
     settle: float | None = None
+    at_once: int = 64
     jitter: float = 0.2
 
     def poll_wait(self, age: float, floor: float | None = None) -> float:
@@ -227,6 +258,17 @@ def rows_to_reask(codes: bytes) -> list[int]:
     """Return the rows that were maybe paid for and gave nothing usable; refusals stay refusals."""
     kinds = {_KINDS[Outcome.FAILED] | _BILLED, _KINDS[Outcome.MISSING] | _BILLED}
     wanted = {code for code in set(codes) if code & 0x1F in kinds}
+    return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
+
+
+def rows_to_finish(codes: bytes) -> list[int]:
+    """Return the rows that a deadline cut off: cancelled, expired or broken, and not billed."""
+    kinds = {_KINDS[Outcome.CANCELLED], _KINDS[Outcome.EXPIRED]}
+    wanted = {
+        code
+        for code in set(codes)
+        if not code & _BILLED and (code & _TRANSIENT or (code & 0x0F) in kinds)
+    }
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 

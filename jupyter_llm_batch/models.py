@@ -263,6 +263,28 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     input: str | None = None
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rate limit leaves: requests or tokens, and the seconds until it is full again."""
+
+    left: int
+    reset: float = 0.0
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one request in real time.
+
+    Attributes
+    ----------
+    line
+        A raw result line in the form of the provider's batch results, newline included.
+    rooms
+        What the provider's rate limits leave, as its headers say.
+    """
+
+    line: bytes
+    rooms: list[Room] = msgspec.field(default_factory=list)
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much of what a provider takes in one job, our margin included.
 
@@ -322,8 +344,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     answer: str
 
 
+class Mode(StrEnum):
+    """How a job's requests reach the provider."""
+
+    BATCH = "batch"
+    REALTIME = "realtime"  # one by one through the ordinary endpoints, by this machine
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a batch that a provider takes as one piece.
+    """The part of a batch that goes to a provider as one piece, or in real time row by row.
 
     Attributes
     ----------
@@ -335,6 +364,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Checksums of its files: ``request`` and the parts of its results.
     damaged
         Its request lines are not on disk any more as they were written.
+    progress_at
+        When the provider last counted more rows as finished than before.
     """
 
     id: str
@@ -383,6 +414,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tidied: str = ""  # what became of its files at the provider, once that was asked for
     sums: dict[str, str] = msgspec.field(default_factory=dict)
     damaged: bool = False
+    mode: Mode = Mode.BATCH
+    progress_at: float = 0.0
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -420,6 +453,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     written, made_with
         A hash of the cell as the user wrote it, and the versions that turned it into requests; see
         `fingerprint`.
+    realtime
+        All of it is asked in real time.
+    held
+        Only the sample goes out: the rest waits for the user's word.
+    deadline, deadline_cost
+        When what is not back is to be finished in real time (Unix seconds), for USD at most.
+    cut
+        What is not back is cancelled at the provider and finished in real time.
     """
 
     id: str
@@ -450,6 +491,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     delete_uploads: bool = False
     written: str = ""
     made_with: dict[str, str] = msgspec.field(default_factory=dict)
+    realtime: bool = False
+    held: bool = False
+    deadline: float | None = None
+    deadline_cost: float | None = None
+    cut: bool = False
 
     @property
     def title(self) -> str:
@@ -489,6 +535,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         Rows by outcome, for instance ``{"ok": 9, "expired": 1}``.
     safe_to_close
         Every job was accepted: the computer may be switched off.
+    realtime
+        This kernel does the work: when it ends, the batch stops until another goes on with it.
+    deadline
+        Seconds until what is not back is finished in real time.
+    question, choices
+        What the user has to decide, or may; and the panel's buttons for it: ``send``, ``stop``,
+        ``finish`` and ``keep``.
     retryable
         Rows that ``%llm_batch retry`` would send again.
     cached
@@ -527,6 +580,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[ErrorKind] = msgspec.field(default_factory=list)
     samples: list[Sample] = msgspec.field(default_factory=list)
     line: str = ""
+    realtime: bool = False
+    deadline: float | None = None
+    question: str = ""
+    choices: list[str] = msgspec.field(default_factory=list)
 
 
 class Rows(Protocol):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .errors import UsageProblem
-from .models import Job, Limits
+from .models import Job, Limits, Mode
 
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -54,8 +54,17 @@ class Ranges:
 class Draft:
     """A job while rows are still added to it."""
 
-    def __init__(self, number: int, provider: str, model: str, limits: Limits, most: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        provider: str,
+        model: str,
+        limits: Limits,
+        most: int,
+        mode: Mode = Mode.BATCH,
+    ) -> None:
         self.number = number
+        self.mode = mode
         self.provider = provider
         self.models = [model]
         self.limits = limits
@@ -105,13 +114,15 @@ class Draft:
             payload=payload,
             created_at=now,
             after=[*after],
+            mode=self.mode,
         )
 
 
 class Splitter:
     """Assigns rows to jobs, in order, one open job per lane.
 
-    A lane is what may share a job: one provider, and one model where the provider wants that.
+    A lane is what may share a job: one provider and way there, and one model where the provider
+    wants that.
 
     Parameters
     ----------
@@ -121,8 +132,8 @@ class Splitter:
 
     def __init__(self, first: int = 1) -> None:
         self.drafts: list[Draft] = []
-        self._open: dict[tuple[str, str], Draft] = {}
-        self._jobs: Counter[tuple[str, str]] = Counter()
+        self._open: dict[tuple[str, str, Mode], Draft] = {}
+        self._jobs: Counter[tuple[str, str, Mode]] = Counter()
         self._next = first
 
     def place(
@@ -135,6 +146,7 @@ class Splitter:
         *,
         weight: int = 1,
         alone: bool = False,
+        mode: Mode = Mode.BATCH,
     ) -> Draft:
         """Return the job that takes `row` of `size` bytes.
 
@@ -161,24 +173,24 @@ class Splitter:
                 f"({min(limits.line_bytes, limits.bytes):,}): shorten or split its text, or give "
                 "large files by URL"
             )
-        lane = (provider, model if limits.one_model else "")
+        lane = (provider, model if limits.one_model else "", mode)
         draft = self._open.get(lane)
         if alone:
-            draft = self._begin(provider, model, limits, 1)
+            draft = self._begin(provider, model, limits, 1, mode)
         elif draft is None or not draft.has_room(size, weight):
             most = limits.requests
             if not limits.labelled:
                 # Full jobs of different sizes can be told apart when a create was lost.
                 most = max(1, most - self._jobs[lane])
             self._jobs[lane] += 1
-            draft = self._open[lane] = self._begin(provider, model, limits, most)
+            draft = self._open[lane] = self._begin(provider, model, limits, most, mode)
         draft.add(row, size, weight)
         if model not in draft.models:
             draft.models.append(model)
         return draft
 
-    def _begin(self, provider: str, model: str, limits: Limits, most: int) -> Draft:
-        draft = Draft(self._next, provider, model, limits, most)
+    def _begin(self, provider: str, model: str, limits: Limits, most: int, mode: Mode) -> Draft:
+        draft = Draft(self._next, provider, model, limits, most, mode)
         self._next += 1
         self.drafts.append(draft)
         return draft

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from . import lease, mending, notify, progress, results, rounds, sources
+from . import lease, mending, notify, outlook, progress, results, rounds, sources
 from .driving import Driver, no_pause
 from .errors import (
     Busy,
@@ -30,15 +30,20 @@ from .lifecycle import (
     WAITING,
     Action,
     Policy,
+    is_cancelled,
+    is_held,
     next_action,
+    rows_to_finish,
     rows_to_reask,
     rows_to_repeat,
     rows_without_answer,
     tally,
+    waits_for_user,
     waits_until,
 )
-from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Remote, Snapshot
+from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Mode, Remote, Snapshot
 from .providers.base import Adapter
+from .realtime import RealTime
 from .store import Lease, Store, is_over
 
 #: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
@@ -88,7 +93,8 @@ class Poller:
         self._clock = clock
         self._notebook = notebook
         self._listen = listen
-        self._driver = Driver(store, policy, clock, breathe)
+        self._realtime = RealTime(store, policy, clock, self._publish_id)
+        self._driver = Driver(store, policy, clock, breathe, self._realtime)
         self._salt = store.salt()
         #: One kernel may hold two clients of a journal; they are as separate as two kernels.
         self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
@@ -118,9 +124,11 @@ class Poller:
         self.wake()
 
     async def finished(self, batch_id: str) -> None:
-        """Return when every row of the batch has its outcome."""
+        """Return when every row of the batch has its outcome, or waits for the user."""
         batch = self._store.batch(batch_id)
         if batch is None or batch.finished_at is not None:
+            return
+        if waits_for_user(batch, self._store.jobs(batch_id)):
             return
         self.follow(batch_id)
         await self._waiters.setdefault(batch_id, asyncio.Event()).wait()
@@ -218,20 +226,24 @@ class Poller:
         for job in jobs:
             if job.id in self._steps:
                 return True
-            todo = next_action(job, cancel=batch.cancel_requested)
-            held_back = waits_until(job, jobs) > now and not batch.cancel_requested
+            todo = next_action(job, cancel=is_cancelled(batch, job))
+            held_back = waits_until(job, jobs) > now or is_held(batch, job)
+            held_back = held_back and not is_cancelled(batch, job)
             if todo is not None and todo[1] <= now and not held_back and not self._pause(job):
                 return True
         return False
 
     async def stop(self) -> None:
         """End politely: calls under way get a moment, leases are given back, batches go on."""
-        self._stopping = True
+        self._stopping = self._realtime.stopping = True
         self.wake()
         if under_way := [*self._steps.values(), *self._notices]:
             await asyncio.wait(under_way, timeout=3.0)
-        for task in self._steps.values():
+        left = [*self._steps.values()]
+        for task in left:
             task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
         for held in self._leases.values():
             with contextlib.suppress(LLMBatchError):
                 self._store.release(held)
@@ -275,11 +287,15 @@ class Poller:
                     self._give_back(batch.id)
                     self._publish(batch)
                     continue
+                batch = self._deadline(batch, jobs)  # noqa: PLW2901 - as it stands from here on
+                if waits_for_user(batch, jobs):
+                    self._wake_waiters(batch.id)
                 if is_over(jobs) and not self._busy(jobs):
-                    self._close_round(held, batch)
+                    self._close_round(held, batch, jobs)
                     continue
                 for job in jobs:
-                    if waits_until(job, jobs) > now and not batch.cancel_requested:
+                    waits = waits_until(job, jobs) > now or is_held(batch, job)
+                    if waits and not is_cancelled(batch, job):
                         continue
                     due = self._start(held, batch, job, polls)
                     wake_at = min(wake_at, due)
@@ -349,7 +365,7 @@ class Poller:
         polls: dict[str, list[tuple[Lease, Batch, Job]]],
     ) -> float:
         """Start what is due for `job`; return when something will be."""
-        todo = next_action(job, cancel=batch.cancel_requested)
+        todo = next_action(job, cancel=is_cancelled(batch, job))
         far = self._clock() + LONGEST_SLEEP
         if todo is None or job.id in self._steps:
             return far
@@ -393,6 +409,8 @@ class Poller:
     def _ended(self, job_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
         for job_id in job_ids:
             self._steps.pop(job_id, None)
+        if self._stopping:
+            return  # nobody looks any more, and the journal is about to close
         for batch_id in batch_ids:
             self._publish_id(batch_id)
         self.wake()
@@ -468,7 +486,15 @@ class Poller:
 
     # -- the end of a round ------------------------------------------------------------------------
 
-    def _close_round(self, held: Lease, batch: Batch) -> None:
+    def _deadline(self, batch: Batch, jobs: list[Job]) -> Batch:
+        """Cut off what is not back by the deadline, unless the user has to be asked first."""
+        now = self._clock()
+        if not outlook.is_due(batch, jobs, now) or outlook.doubt(batch, jobs, now):
+            return batch
+        self._store.decide(batch.id, cut=True)
+        return msgspec.structs.replace(batch, cut=True)
+
+    def _close_round(self, held: Lease, batch: Batch, jobs: list[Job]) -> None:
         outcomes = self._store.pack(batch.id, "outcomes")
         if batch.sources and WAITING in outcomes:
             outcomes = self._inherit(held, batch, outcomes)
@@ -479,6 +505,8 @@ class Poller:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
             if batch.round < batch.max_reasks:
                 again = sorted({*again, *rows_to_reask(outcomes)})
+            if batch.cut and not any(job.round and job.mode is Mode.REALTIME for job in jobs):
+                again = sorted({*again, *rows_to_finish(outcomes)})
             if again and self._can_start_round(held, batch, again):
                 self.wake()
                 return
@@ -571,7 +599,8 @@ class Poller:
             return self._adapters(job.provider).limits(job.endpoint)
 
         now = self._clock()
-        return rounds.start(self._store, held, batch, asked, limits_of, now, followers)
+        mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
+        return rounds.start(self._store, held, batch, asked, limits_of, now, followers, mode)
 
     # -- what others see ---------------------------------------------------------------------------
 
@@ -600,6 +629,7 @@ class Poller:
             reason
             for job in jobs
             if next_action(job, cancel=False)
+            and not is_held(batch, job)
             and (reason := self._pause(job))
             and (batch.id in self._leases or self._store.driver(batch.id) is None)
         ]
@@ -617,7 +647,7 @@ class Poller:
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
             errors=self._errors(batch, jobs, outcomes),
-            samples=[sample for job in jobs for sample in job.samples][:5],
+            samples=[sample for job in jobs for sample in job.samples][: 10 if batch.held else 5],
         )
 
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:

@@ -76,6 +76,17 @@ def _owner(url: str) -> str:
         return ""
 
 
+def realtime(
+    provider: str, model: str, usage: Usage, long: Sequence[Usage] = (), *, url: str = ""
+) -> Decimal | None:
+    """Return the full price of requests, or None when it is not known; see `cost`."""
+    if provider not in _PRICED:
+        provider = _owner(url)
+        if not provider:
+            return None
+    return _total(provider, model, usage, long, None)
+
+
 def _total(
     provider: str, model: str, usage: Usage, long: Sequence[Usage], processing: str | None
 ) -> Decimal | None:

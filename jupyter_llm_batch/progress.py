@@ -9,12 +9,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from statistics import median
 
 import msgspec
 
-from .lifecycle import waits_until
-from .models import Batch, ErrorKind, Job, JobLine, JobState, Outcome, Sample, Snapshot, Usage
+from . import outlook
+from .lifecycle import is_held, waits_until
+from .models import (
+    Batch,
+    ErrorKind,
+    Job,
+    JobLine,
+    JobState,
+    Mode,
+    Outcome,
+    Sample,
+    Snapshot,
+    Usage,
+)
 
 _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 
@@ -74,6 +87,12 @@ def snapshot(
     progress, progress_failed = _at_provider(jobs, waiting)
     finished = batch.finished_at is not None
     state, words = _describe(batch, jobs, now, outcomes, paused)
+    question, urgent = "", False
+    choices: list[str] = []
+    if not (finished or paused or batch.draft or batch.cancel_requested):
+        question, choices, urgent = _question(batch, jobs, now, history)
+    if urgent:
+        state, words = "attention", "waits for your decision"
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
     left = [job for job in jobs if job.state in _AT_PROVIDER]
@@ -108,6 +127,10 @@ def snapshot(
         jobs=[_job_line(job) for job in jobs],
         errors=list(errors),
         samples=list(samples),
+        realtime=not finished and any(_is_ours(job) for job in jobs),
+        deadline=_deadline(batch, jobs, now),
+        question=question,
+        choices=choices,
     )
     return _with_line(shot)
 
@@ -209,6 +232,9 @@ def _describe(
     if undecided:
         return "attention", f"the outcome of a submission is unknown: {undecided[0]}"
     state, words = _motion(jobs, now)
+    if batch.cut and outlook.waiting(jobs):
+        where = _where(outlook.waiting(jobs))
+        return state, f"cutting off what is not back, waiting for {where}"
     if batch.cancel_requested:
         where = _where(job for job in jobs if job.state in _AT_PROVIDER)
         return state, f"cancelling, waiting for {where}" if where else "cancelling"
@@ -229,6 +255,9 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
     """Return state and words of a batch that is under way."""
     if not jobs:
         return "preparing", "preparing"
+    ours = [job for job in jobs if _is_ours(job)]
+    if ours:
+        return _realtime(ours, now)
     lost = [job for job in jobs if job.state is JobState.UNKNOWN]
     if lost:
         return "submitting", f"checking whether {_where(lost)} took the submission"
@@ -257,6 +286,83 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
     return "running", words
 
 
+def _question(
+    batch: Batch, jobs: Sequence[Job], now: float, history: Sequence[float]
+) -> tuple[str, list[str], bool]:
+    """Return what the user may decide, the buttons for it, and whether everything waits for it."""
+    held = [job for job in jobs if is_held(batch, job)]
+    if held:
+        sample = [job for job in jobs if job.mode is Mode.REALTIME]
+        if any(job.state not in _TERMINAL for job in sample):
+            return "", [], False
+        return _about_sample(batch, jobs, sample), ["send", "stop"], True
+    realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME))
+    name = batch.title
+    if outlook.is_due(batch, jobs, now):
+        doubt = outlook.doubt(batch, jobs, now)
+        if doubt:
+            words = (
+                f"the deadline is over and {doubt}: finish {realtime} in real time, or let it run "
+                f"as a batch? (%llm_batch deadline {name} --finish, --off)"
+            )
+            return words, ["finish", "keep"], True
+    still = 0.0 if batch.cut else outlook.stuck_for(jobs, now, history)
+    if still:
+        usual = outlook.usual(history)
+        lately = f"; batches there took {duration(usual)} lately" if usual else ""
+        words = (
+            f"no progress for {duration(still)}{lately}: wait, cancel, or finish {realtime} "
+            f"in real time (%llm_batch deadline {name} --finish)"
+        )
+        return words, ["finish"], False
+    if batch.deadline is not None and not batch.cut and outlook.waiting(jobs):
+        return f"after the deadline, {realtime} in real time", [], False
+    return "", [], False
+
+
+def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job]) -> str:
+    rows = sum(job.rows for job in sample)
+    usage = sum((job.usage for job in sample), Usage())
+    costs = [Decimal(job.cost) for job in sample if job.cost]
+    paid = f", {money(float(sum(costs)))}" if costs else ""
+    rest = _about(outlook.rest(batch, jobs, Mode.BATCH))
+    return (
+        f"the sample of {count(rows)} took {count(usage.input)} tokens in and "
+        f"{count(usage.output)} out{paid}: send {rest} as a batch? "
+        f"(%llm_batch submit {batch.title}, %llm_batch cancel {batch.title})"
+    )
+
+
+def _about(rest: outlook.Rest) -> str:
+    """Return rows and cost in words: ``the other 995 rows (about $0.12)``."""
+    rows = f"{count(rest.rows)} {'row' if rest.rows == 1 else 'rows'}"
+    if rest.cost is None:
+        return f"{rows} (cost unknown)"
+    return f"{rows} ({'about' if rest.measured else 'at most'} {money(float(rest.cost))})"
+
+
+def _deadline(batch: Batch, jobs: Sequence[Job], now: float) -> float | None:
+    if batch.deadline is None or batch.cut or batch.finished_at or not outlook.waiting(jobs):
+        return None
+    return batch.deadline - now if batch.deadline > now else None
+
+
+def _is_ours(job: Job) -> bool:
+    """Whether this machine still has to do a job's work, row by row."""
+    return job.mode is Mode.REALTIME and job.state in (JobState.PLANNED, JobState.RUNNING)
+
+
+def _realtime(jobs: Sequence[Job], now: float) -> tuple[str, str]:
+    """Return state and words while rows are asked one by one, which needs a running kernel."""
+    words = f"real time at {_where(jobs)}"
+    waiting = [job for job in jobs if job.not_before > now]
+    if len(waiting) < len(jobs):
+        return "running", f"{words}, keep this kernel running"
+    first = min(waiting, key=lambda job: job.not_before)
+    words = f"{words}, trying again in {duration(first.not_before - now)}"
+    return "running", f"{words}: {first.error}" if first.error else words
+
+
 def _sending(
     jobs: Sequence[Job], accepted: Sequence[Job], waiting: Sequence[Job], now: float
 ) -> str:
@@ -283,7 +389,7 @@ def _safe_to_close(batch: Batch, jobs: Sequence[Job]) -> bool:
         return False
     if not jobs:
         return batch.finished_at is not None
-    return all(job.state in _ACCEPTED for job in jobs)
+    return all(job.state in _ACCEPTED and not _is_ours(job) for job in jobs)
 
 
 def _at_provider(jobs: Iterable[Job], waiting: int) -> tuple[int | None, int]:
@@ -307,7 +413,7 @@ def _remaining(
     known = [pace for pace in paces if pace is not None]
     if known and len(known) == len(paces):
         left = max(known)
-    elif history:
+    elif history and not any(job.mode is Mode.REALTIME for job in under_way):
         left = median(history) - elapsed
     else:
         return None
@@ -346,6 +452,8 @@ def _with_line(shot: Snapshot) -> Snapshot:
     if shot.state != "draft":
         left = "" if shot.remaining is None else f", about {duration(shot.remaining)} left"
         parts.append(duration(shot.elapsed) + left)
+    if shot.deadline is not None:
+        parts.append(f"deadline in {duration(shot.deadline)}")
     if shot.cost is not None:
         saved = f", saved {money(shot.saved)}" if shot.saved else ""
         parts.append(money(shot.cost) + saved)
@@ -353,8 +461,7 @@ def _with_line(shot: Snapshot) -> Snapshot:
         parts.append(cache_words(shot.cached))
     if shot.safe_to_close and not shot.finished:
         parts.append("safe to close")
-    if shot.notice:
-        parts.append(shot.notice)
+    parts += [shot.question, shot.notice]
     line = " · ".join(part for part in parts if part)
     # Names and errors come from outside: no line breaks, no terminal escapes.
     clean = "".join(char if char.isprintable() else " " for char in line)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from . import payloads, sources
 from .errors import Damaged, UsageProblem
 from .lifecycle import WAITING
-from .models import Batch, Job, Limits
+from .models import Batch, Job, Limits, Mode
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
 
@@ -28,6 +28,7 @@ def start(
     limits_of: Callable[[Job], Limits],
     now: float,
     followers: Iterable[int] = (),
+    mode: Mode = Mode.BATCH,
 ) -> int:
     """Plan `rows` of `batch` as one more round, durably, and return how many there are.
 
@@ -37,6 +38,8 @@ def start(
         Returns the limits for jobs of the same kind as a job.
     followers
         Rows that share the answer of one of `rows` and wait with it.
+    mode
+        How they are sent.
     """
     wanted = set(rows)
     if not wanted:
@@ -53,7 +56,7 @@ def start(
             limits = limits_of(origin)
             weight = 1 if limits.weigh is None else limits.weigh(line)
             draft = splitter.place(
-                row, origin.provider, models[0], len(line), limits, weight=weight
+                row, origin.provider, models[0], len(line), limits, weight=weight, mode=mode
             )
             draft.models += [model for model in models if model not in draft.models]
             if draft.number not in writers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from . import keys, providers
 from .asking import Options
@@ -15,8 +15,11 @@ from .settings import Settings
 
 #: The simulator's batches take seconds, so they are looked at often.
 SIMULATED_PACE = Policy(poll=0.3, poll_longest=2.0, retry=0.5, room=2.0, settle=3.0)
+if TYPE_CHECKING:
+    from .tracking import Tracker
 
 _current: Client | None = None
+_tracker: Tracker | None = None
 
 
 def current() -> Client:
@@ -135,6 +138,29 @@ def _asked(variable: str) -> str:
             raise UsageProblem(
                 f"nobody can be asked here: set {variable} in the environment"
             ) from None
+
+
+def track() -> None:
+    """Count the calls that your own OpenAI, Anthropic and Gemini clients make in this kernel.
+
+    Opt-in, until `untrack`. Model, tokens and time of each call are kept in the journal with the
+    cell that made it, contents and keys are not; ``%llm_batch advise`` says what could be a batch.
+    """
+    global _tracker  # noqa: PLW0603
+    if _tracker is None:
+        from .tracking import Tracker
+
+        client = current()
+        _tracker = Tracker(client.store, client.background, client.notebook)
+        _tracker.start()
+
+
+def untrack() -> None:
+    """Stop counting; everything is as it was before `track`."""
+    global _tracker  # noqa: PLW0603
+    if _tracker is not None:
+        _tracker.stop()
+        _tracker = None
 
 
 def submit(text: str | None = None, *, name: str, **options: Unpack[Options]) -> BatchHandle:

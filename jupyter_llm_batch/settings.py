@@ -22,6 +22,8 @@ class Settings:
         Shortest interval between two looks at a running job.
     max_tokens
         Upper bound of output tokens per answer; None leaves it to the provider.
+    at_once
+        Most requests under way at once to one account in real time.
     retry
         Rounds of automatic retry for rows that the provider did not bill.
     reask
@@ -41,6 +43,7 @@ class Settings:
     data_dir: str = ""
     poll_seconds: float = 30.0
     max_tokens: int | None = None
+    at_once: int = 64
     retry: int = 2
     reask: int = 0
     notify: str = ""

@@ -11,7 +11,7 @@ import msgspec
 
 from . import payloads, planning, providers
 from .errors import UsageProblem
-from .models import Content, Limits, Recipe
+from .models import Content, Limits, Mode, Recipe
 from .providers import parts
 from .providers.base import Adapter, Encoder
 
@@ -70,6 +70,29 @@ def _is_long(recipe: Recipe) -> bool:
     return len(recipe.system or "") + len(recipe.prefix) >= CACHED_FROM
 
 
+class Sampler:
+    """Chooses the rows that are asked first, in real time, before the others are sent.
+
+    Parameters
+    ----------
+    rows
+        How many: the first that have to be asked at all.
+    chosen
+        The numbers of the rows instead, where they are chosen at random.
+    """
+
+    def __init__(self, rows: int, chosen: frozenset[int] | None = None) -> None:
+        self._left = rows
+        self._chosen = chosen
+
+    def takes(self, row: int) -> bool:
+        """Whether `row` is one of them; asked once per row."""
+        if self._chosen is not None:
+            return row in self._chosen
+        self._left -= 1
+        return self._left >= 0
+
+
 class Spool:
     """The payload files of a plan.
 
@@ -77,9 +100,17 @@ class Spool:
     ----------
     folder
         Where they are written; None writes nothing (``--dry-run``).
+    mode
+        How all but a sample is sent.
+    sampler
+        Chooses the sample, if there is to be one.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(
+        self, folder: Path | None, mode: Mode = Mode.BATCH, sampler: Sampler | None = None
+    ) -> None:
+        self._mode = mode
+        self._sampler = sampler
         self.splitter = planning.Splitter()
         self.first: list[tuple[Lane, bytes]] = []
         self._folder = payloads.private_folder(folder) if folder else None
@@ -100,6 +131,13 @@ class Spool:
         size = len(line)
         weigh = lane.limits.weigh
         weight = 1 if weigh is None else weigh(line)
+        if self._sampler is not None and self._sampler.takes(row):
+            sample = self.splitter.place(
+                row, lane.provider, lane.model, size, lane.limits, mode=Mode.REALTIME
+            )
+            if self._folder is not None:
+                self._writer(sample).write(line)
+            return
         draft = lane.draft
         if draft is not None and size <= lane.limits.line_bytes and draft.has_room(size, weight):
             draft.add(row, size, weight)  # the common case, without the splitter's questions
@@ -108,18 +146,35 @@ class Spool:
         lane.put(line)
 
     def _place(self, row: int, size: int, weight: int, lane: Lane) -> None:
-        alone, lane.primes = lane.primes, False
+        alone, lane.primes = lane.primes and self._mode is Mode.BATCH, False
         draft = self.splitter.place(
-            row, lane.provider, lane.model, size, lane.limits, weight=weight, alone=alone
+            row,
+            lane.provider,
+            lane.model,
+            size,
+            lane.limits,
+            weight=weight,
+            alone=alone,
+            mode=self._mode,
         )
         if alone:
             self._primes.setdefault(lane.provider, []).append(draft.number)
         lane.draft = draft
         if self._folder is not None:
-            if draft.number not in self._writers:
-                path = self._folder / self.name(draft.number)
-                self._writers[draft.number] = payloads.PayloadWriter(path)
-            lane.put = self._writers[draft.number].write
+            lane.put = self._writer(draft).write
+
+    def _writer(self, draft: planning.Draft) -> payloads.PayloadWriter:
+        assert self._folder is not None
+        if draft.number not in self._writers:
+            path = self._folder / self.name(draft.number)
+            self._writers[draft.number] = payloads.PayloadWriter(path)
+        return self._writers[draft.number]
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there is a sample, and something that waits for it."""
+        modes = {draft.mode for draft in self.splitter.drafts}
+        return self._mode is Mode.BATCH and modes == {Mode.BATCH, Mode.REALTIME}
 
     def weigh(self, content: Content, lane: Lane) -> None:
         """Count the images and files of a row that was just written."""
@@ -131,7 +186,7 @@ class Spool:
     def after(self, draft: planning.Draft) -> list[int]:
         """Return the jobs that must be over before this one is sent: those that fill its cache."""
         primes = self._primes.get(draft.provider, [])
-        return [] if draft.number in primes else primes
+        return [] if draft.number in primes or draft.mode is Mode.REALTIME else primes
 
     def commit(self) -> None:
         """Make every file durable."""

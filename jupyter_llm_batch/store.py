@@ -32,6 +32,16 @@ _read_batch = msgspec.json.Decoder(Batch).decode
 _BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round, used_at"
 
 
+#: Outside schema.sql, so that journals of before get it too without another version.
+_USAGE_EVENTS = """
+CREATE TABLE IF NOT EXISTS usage_event (
+    id     INTEGER PRIMARY KEY,
+    at     REAL NOT NULL,
+    record BLOB NOT NULL
+) STRICT
+"""
+
+
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The right to drive a batch, as long as `token` is the journal's."""
 
@@ -278,6 +288,14 @@ class Store:
                 [_encode(batch), self.clock(), batch.id],
             )
 
+    def decide(self, batch_id: str, **changes: Any) -> None:
+        """Change what the user has decided about a batch; whoever drives it acts on it."""
+        with self._write() as db:
+            record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
+            batch = msgspec.structs.replace(_read_batch(record), **changes)
+            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch_id])
+            self._log(db, batch_id, None, "decided", None, ", ".join(changes))
+
     def request_cancel(self, batch_id: str) -> None:
         """Note the user's wish; whoever drives the batch acts on it."""
         with self._write() as db:
@@ -339,6 +357,11 @@ class Store:
         """Prove that we are alive; `LeaseLost` when somebody took over."""
         with self._write() as db:
             self._fence(db, held)
+
+    def holds(self, held: Lease) -> bool:
+        """Whether the lease is still ours, by a mere look."""
+        found = self._rows("SELECT lease_token FROM batch WHERE id = ?", held.batch_id)
+        return bool(found) and found[0][0] == held.token
 
     def release(self, held: Lease) -> None:
         """Give the lease back; silently nothing when it is not ours any more."""
@@ -530,6 +553,21 @@ class Store:
         """Return the history of a batch, oldest first."""
         rows = self._rows("SELECT * FROM event WHERE batch_id = ? ORDER BY seq", batch_id)
         return [dict(row) for row in rows]
+
+    # -- calls in real time ------------------------------------------------------------------------
+
+    def add_usage_events(self, events: Sequence[tuple[float, bytes]]) -> None:
+        """Keep what `tracking` saw; its table is made on first need."""
+        with self._write() as db:
+            db.execute(_USAGE_EVENTS)
+            db.executemany("INSERT INTO usage_event (at, record) VALUES (?, ?)", events)
+
+    def usage_events(self, since: float = 0.0) -> list[bytes]:
+        """Return what `tracking` saw since a moment (Unix seconds), oldest first."""
+        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'usage_event'"):
+            return []
+        rows = self._rows("SELECT record FROM usage_event WHERE at >= ? ORDER BY at", since)
+        return [bytes(row[0]) for row in rows]
 
     # -- inside a transaction ----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from . import fingerprint, media, payloads, planning, routing, sources
 from .earlier import HASH, Earlier
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import SKIPPED, WAITING
-from .models import Batch, Content, Job, Recipe, Rows, Shape
-from .spool import Lane, Lanes, Spool
+from .models import Batch, Content, Job, Mode, Recipe, Rows, Shape
+from .spool import Lane, Lanes, Sampler, Spool
 from .store import Store
 
 ROWS_FILE = "rows.arrow"
@@ -67,6 +68,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     kind: Any = None
     notify: str = ""
     delete_uploads: bool = False
+    realtime: bool = False
+    sample: int = 0
+    random: bool = False
+    deadline: float | None = None
+    deadline_cost: float | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +131,8 @@ def plan(
     folder = store.folder_of(batch_id)
     if ask.models is None:
         lanes.of(ask.model)  # refused before anything is rendered or written
-    spool = Spool(None if dry else folder)
+    mode = Mode.REALTIME if ask.realtime else Mode.BATCH
+    spool = Spool(None if dry else folder, mode, _sampler(ask))
     filler = _Filler(spool, lanes, batch_id, earlier, dedupe=ask.dedupe)
     try:
         head, contents = fingerprint.peek(ask.contents)
@@ -181,6 +188,10 @@ def plan(
         routed=ask.models is not None,
         written=written,
         made_with=made_with,
+        realtime=ask.realtime,
+        held=spool.sampled,
+        deadline=None if ask.deadline is None else now + ask.deadline,
+        deadline_cost=ask.deadline_cost,
     )
     jobs = [
         (
@@ -205,6 +216,18 @@ def plan(
         batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=first, repeats=repeats,
         media=spool.media, encoded=dict(spool.encoded),
     )  # fmt: skip
+
+
+def _sampler(ask: Ask) -> Sampler | None:
+    """Return what chooses the sample; a random one is the same whenever the cell is run."""
+    if not ask.sample:
+        return None
+    if not ask.random:
+        return Sampler(ask.sample)
+    if ask.rows is None:
+        raise UsageProblem("--random chooses among rows: it needs --over ROWS")
+    chosen = random.Random(ask.name).sample(range(len(ask.rows)), min(ask.sample, len(ask.rows)))  # noqa: S311 - nothing secret
+    return Sampler(ask.sample, frozenset(chosen))
 
 
 class _Filler:

@@ -132,7 +132,7 @@ class Book:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
         self._waiting.add(handle.id)
         try:
-            while not handle.done:
+            while not handle.done and "send" not in handle.snapshot().choices:
                 # Looking up now and then costs nothing and lets a terminal say what is new.
                 with contextlib.suppress(NotReady):
                     handle.wait(1.0)
@@ -143,7 +143,8 @@ class Book:
                 # By this cell itself: nbclient hears only what the running cell publishes.
                 self.panels.listen(handle.snapshot())
                 self.panels.speak()
-        self.bind(handle)
+        if handle.done:
+            self.bind(handle)
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
         """Bind the answers now, in the cell that asks for them.
@@ -247,5 +248,11 @@ class Book:
             elif action == "retry":
                 self._awaited.add(batch_id)
                 client.background.call(client.poller().retry(batch_id))
+            elif action == "send":
+                handle.send_rest()
+            elif action == "finish":
+                handle.finish()
+            elif action == "keep":
+                handle.set_deadline(None)
             elif action == "refresh":
                 client.background.call(client.poller().refresh(batch_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from .. import keys, providers, session
-from ..asking import Options
+from ..asking import Options, span
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
@@ -25,6 +26,7 @@ from .options import (
     cell_parser,
     seconds,
     submit_options,
+    usd,
     words,
 )
 
@@ -66,6 +68,7 @@ class Commands:
             "cancel": self._cancel,
             "resolve": self._resolve,
             "adopt": self._adopt,
+            "deadline": self._deadline,
             "history": self._history,
             "forget": self._forget,
             "export": self._export,
@@ -308,6 +311,30 @@ class Commands:
         handle = self.book.started(self.book.client.adopt(args.remote, args.name))
         if args.wait:
             self._waiting(handle)
+
+    def _deadline(self, found: list[str]) -> None:
+        parser = _named("deadline")
+        choice = parser.add_mutually_exclusive_group()
+        choice.add_argument("--in", dest="span", metavar="6h", help="from now on")
+        choice.add_argument("--finish", action="store_true", help="finish in real time now")
+        choice.add_argument("--off", action="store_true", help="let it run as a batch")
+        parser.add_argument("--max-cost", type=usd, metavar="USD")
+        args = parser.parse(found)
+        handle = self.book.client.get(args.name)
+        if args.finish:
+            handle.finish()
+            print(
+                f"{handle.name}: what is not back is cancelled and collected, then the rest is "
+                "asked in real time"
+            )
+        elif args.off:
+            handle.set_deadline(None)
+            print(f"{handle.name}: no deadline; it runs as a batch")
+        elif args.span:
+            handle.set_deadline(time.time() + span(args.span), args.max_cost)
+            print(f"{handle.name}: what is not back in {args.span} is finished in real time")
+        else:
+            print(repr(handle))
 
     def _forget(self, found: list[str]) -> None:
         parser = Parser("%llm_batch forget")

@@ -21,6 +21,9 @@ class LLMBatch(Configurable):
     max_tokens = Integer(0, min=0, help="most output tokens per answer; 0: the provider's").tag(
         config=True
     )
+    at_once = Integer(64, min=1, help="most requests under way at once in real time").tag(
+        config=True
+    )
     retry = Integer(2, min=0, help="rounds of automatic retry for rows not billed").tag(config=True)
 
     reask = Integer(0, min=0, help="rounds for rows that may have been billed").tag(config=True)
@@ -48,6 +51,7 @@ class LLMBatch(Configurable):
             data_dir=self.data_dir,
             poll_seconds=self.poll_seconds,
             max_tokens=self.max_tokens or None,
+            at_once=self.at_once,
             retry=self.retry,
             reask=self.reask,
             notify=self.notify,

@@ -67,6 +67,12 @@ Options
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
                             `%llm_batch submit NAME` sends
+--realtime                  ask at once through the ordinary endpoints, at full price: the same
+                            answers and safety, but this kernel has to keep running
+--sample N [--random]       ask N rows at once, in real time; their answers, their cost and what
+                            the rest will cost stand in the panel, with Send the rest and Stop
+--deadline 6h               what is not back by then is cancelled, collected, and finished in
+                            real time; with --deadline-max-cost USD only if it costs no more
 --dry-run                   show the first prompts and the split, send nothing
 --wait                      block until the answers are there (Run All, papermill)
 --dedupe                    ask equal prompts once; their rows share the answer
@@ -92,13 +98,16 @@ Look after batches.
                                       options as for %%llm_batch
     %llm_batch status NAME            its panel, again
     %llm_batch wait NAME              block until done; interrupting stops only the waiting
-    %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected
+    %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected, or what waits
+                                      after a --sample
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
                                       the model thought, the tokens, the raw line
     %llm_batch errors NAME            rows without an answer, why, and what to do
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
+    %llm_batch deadline NAME          --in 6h (--max-cost USD): what is not back by then is
+                                      finished in real time; --finish now; --off never
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers

@@ -158,6 +158,16 @@ def add_submit_options(parser: Parser) -> None:
         metavar="HOW",
         help="tell when it is done: desktop, a URL, or a command line",
     )
+    add(
+        "--sample",
+        type=_positive,
+        metavar="N",
+        help="ask N rows now, in real time; the rest waits for your word",
+    )
+    add("--deadline", metavar="6h", help="what is not back by then is finished in real time")
+    add("--deadline-max-cost", type=usd, metavar="USD", help="but only for so much; else it asks")
+    add("--random", action="store_true", help="choose the sample at random")
+    add("--realtime", action="store_true", help="ask at once, at full price, not as a batch")
     add("--dry-run", action="store_true", help="show prompts and split, send nothing")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
@@ -171,6 +181,17 @@ def seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value
+
+
+def usd(text: str) -> float:
+    """Return an amount of money that is not negative."""
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount in USD")
     return value
 
 
@@ -261,6 +282,11 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "reask": args.reask,
         "notify": args.notify,
         "resubmit": args.resubmit,
+        "realtime": args.realtime,
+        "sample": args.sample,
+        "random": args.random,
+        "deadline": args.deadline,
+        "deadline_max_cost": args.deadline_max_cost,
         "namespace": namespace,
     }
     if args.schema is not None:

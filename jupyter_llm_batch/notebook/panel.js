@@ -13,6 +13,11 @@ const QUESTIONS = {
     yes: "Cancel batch",
     no: "Keep running",
   },
+  finish: {
+    text: () => "Cancel what is not back, collect it, and ask the rest now at full price?",
+    yes: "Finish in real time",
+    no: "Keep waiting",
+  },
   retry: {
     text: (s) => `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`,
     yes: "Send again",
@@ -139,12 +144,20 @@ function render({ model, el }) {
   const facts = h("div", "llmb-facts", counts, safe, kept);
 
   const cancel = button("Cancel", "llmb-button", () => ask("cancel"));
+  const choices = {
+    send: button("Send the rest", "llmb-button", () => send("send")),
+    stop: button("Stop", "llmb-button", () => ask("cancel")),
+    finish: button("Finish in real time", "llmb-button", () => ask("finish")),
+    keep: button("Let it run", "llmb-button", () => send("keep")),
+  };
   const retry = button("Retry failed", "llmb-button", () => ask("retry"));
   const refresh = button("Refresh", "llmb-button", () => send("refresh"));
   const more = button("Details", "llmb-button llmb-more", () => toggle());
   more.setAttribute("aria-controls", id);
   more.setAttribute("aria-expanded", "false");
-  const buttons = h("div", "llmb-buttons", cancel, retry, refresh, more);
+  const buttons = h(
+    "div", "llmb-buttons", ...Object.values(choices), cancel, retry, refresh, more,
+  );
 
   const question = h("span", "llmb-question-text");
   const yes = button("", "llmb-button llmb-danger", () => answer(true));
@@ -158,6 +171,7 @@ function render({ model, el }) {
     if (event.key === "Escape") answer(false);
   });
 
+  const question_ = h("div", "llmb-notice llmb-question");
   const notice = h("div", "llmb-notice");
   const drawer = h("div", "llmb-details");
   drawer.id = id;
@@ -168,7 +182,7 @@ function render({ model, el }) {
 
   const foot = h("div", "llmb-foot", facts, buttons, confirm);
   // Two generations of MathJax are told that a price is no formula.
-  const card = h("div", "llmb-panel mathjax_ignore tex2jax_ignore", head, bar, foot, notice, drawer, spoken);
+  const card = h("div", "llmb-panel mathjax_ignore tex2jax_ignore", head, bar, foot, question_, notice, drawer, spoken);
   card.setAttribute("role", "group");
   el.append(card);
 
@@ -180,6 +194,7 @@ function render({ model, el }) {
   let pressedAt = 0; // for a few seconds: the kernel may be busy or gone
   let drawn = ""; // what the open details show
   let announced = s.state;
+  let looked = false; // the details were opened by themselves, once
 
   function send(action) {
     model.send({ action });
@@ -200,7 +215,7 @@ function render({ model, el }) {
     asked = null;
     if (confirmed) send(action);
     else draw();
-    const origin = action === "cancel" ? cancel : retry;
+    const origin = { cancel, retry, finish: choices.finish }[action];
     (origin.hidden || origin.disabled ? more : origin).focus();
   }
 
@@ -218,6 +233,9 @@ function render({ model, el }) {
     const parts = s.state === "draft" ? [] : [duration(s.elapsed + (moving ? past : 0))];
     if (s.remaining !== null && s.remaining > past) {
       parts.push(`about ${duration(s.remaining - past)} left`);
+    }
+    if (s.deadline !== null && s.deadline > past) {
+      parts.push(`deadline in ${duration(s.deadline - past)}`);
     }
     setText(time, parts.join(" · "));
     if (pressed && Date.now() - pressedAt > 5000) {
@@ -266,7 +284,11 @@ function render({ model, el }) {
     const active = !s.finished && s.state !== "draft";
     cancel.disabled = s.cancelling || pressed === "cancel";
     setText(cancel, cancel.disabled ? "Cancelling…" : "Cancel");
-    cancel.hidden = !active;
+    cancel.hidden = !active || s.choices.includes("stop");
+    for (const [name, element] of Object.entries(choices)) {
+      element.hidden = !active || !s.choices.includes(name);
+      element.disabled = pressed === (name === "stop" ? "cancel" : name);
+    }
     retry.hidden = !(s.finished && s.retryable);
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
@@ -306,7 +328,13 @@ function render({ model, el }) {
     safe.hidden = !s.safe_to_close || s.finished;
     const until = s.finished || s.keep_until === null ? "" : day.format(s.keep_until * 1000);
     setText(kept, until && `answers kept until ${until}`);
+    setText(question_, s.question);
     setText(notice, s.notice);
+    // A sample is there to be looked at.
+    if (s.choices.includes("send") && !looked) {
+      looked = true;
+      if (drawer.hidden) toggle();
+    }
     drawBar();
     drawButtons();
     drawDetails();
@@ -323,7 +351,12 @@ function render({ model, el }) {
     lost = true;
     card.dataset.state = "draft"; // grey, and nothing moves
     buttons.hidden = confirm.hidden = safe.hidden = true;
-    setText(words, "the kernel was restarted or lost; the batch goes on");
+    setText(
+      words,
+      s.realtime
+        ? "the kernel was restarted or lost; what is asked in real time waits for it"
+        : "the kernel was restarted or lost; the batch goes on",
+    );
     setText(notice, "%load_ext jupyter_llm_batch shows it again (simulated: %llm_batch simulator)");
     setText(time, "");
     spoken.textContent = `${s.title}: ${words.textContent}`;

@@ -106,6 +106,8 @@ def _facts(snapshot: Snapshot) -> str:
         facts.append(f"saved {money(snapshot.saved)}")
     if snapshot.cached is not None:
         facts.append(cache_words(snapshot.cached))
+    if snapshot.deadline is not None:
+        facts.append(f"deadline in {duration(snapshot.deadline)}")
     if not snapshot.finished and snapshot.safe_to_close:
         facts.append("safe to close")
     if not snapshot.finished and snapshot.keep_until is not None:
@@ -122,7 +124,7 @@ def _reasons(snapshot: Snapshot) -> str:
 
 
 def _advice(snapshot: Snapshot) -> str:
-    lines = [escape(snapshot.notice)] if snapshot.notice else []
+    lines = [escape(each) for each in (snapshot.question, snapshot.notice) if each]
     if snapshot.finished and snapshot.failed:
         lines.append(f"Why: {_command('errors', snapshot)}")
     if snapshot.finished and snapshot.retryable:

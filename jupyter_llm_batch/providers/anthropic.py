@@ -26,10 +26,11 @@ from ..errors import (
     UsageProblem,
     Vanished,
 )
-from ..models import Account, Job, Recipe, Remote, Result, Sink
+from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
+from . import rate_limits
 from .addresses import custom_headers, normalised
 from .anthropic_client import (
     BASE_URL,
@@ -43,7 +44,7 @@ from .anthropic_client import (
     translate,
 )
 from .base import Encoder, Limits
-from .translation import retry_after
+from .translation import refusal, retry_after
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -66,6 +67,7 @@ _LIMITS = Limits(
     primed=True,
 )
 
+_MESSAGES = "/v1/messages"
 _BATCHES = "/v1/messages/batches"
 #: Clocks differ: a listing is read this far beyond the moment asked for.
 _CLOCK_SKEW = 600.0
@@ -151,7 +153,7 @@ class Anthropic:
     async def upload(self, job: Job, payload: Path) -> str | None:  # noqa: ARG002
         """Upload nothing, since `create` carries the requests, but ask about the model first."""
         for model in job.models or [job.model]:
-            await self._check_model(model)
+            await self.check_model(model)
         return None
 
     async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:  # noqa: ARG002
@@ -261,6 +263,27 @@ class Anthropic:
         if promised is not None and promised.isdigit() and int(promised) != arrived:
             raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
 
+    async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:  # noqa: ARG002
+        """Send one request line to the Messages endpoint."""
+        custom_id, body = wire.read_line(line)
+        try:
+            async with self._translated():
+                answer = await self._connected().post(
+                    _MESSAGES,
+                    cast_to=_response_type(),
+                    content=body,
+                    options={
+                        "headers": {"Content-Type": "application/json"},
+                        "timeout": timeout(read=600.0),
+                    },
+                )
+        except Refused as exc:
+            answer = refusal(exc)
+        return Reply(
+            line=results.line(custom_id, answer.status_code, answer.content),
+            rooms=rate_limits.anthropic(answer.headers, time.time()),
+        )
+
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
         client, self._client = self._client, None
@@ -311,7 +334,7 @@ class Anthropic:
             page, more = objects.read_page(response.content)
             return page, more, _ahead(response.headers.get("date"))
 
-    async def _check_model(self, model: str) -> None:
+    async def check_model(self, model: str) -> None:
         """Refuse a model that is not there or takes no batches; other trouble is ignored.
 
         Anthropic reads the rows only after it has accepted them, so that a mistyped model would

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from .decoding import arguments, mended, no_text, one_line, unreadable
+from . import encoding
+from .decoding import arguments, as_json, mended, no_text, one_line, unreadable
 
 #: Types of errors that passed on Anthropic's side; an errored row is never billed.
 _TRANSIENT = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
@@ -31,7 +32,9 @@ class _OutputDetails(msgspec.Struct):
     thinking_tokens: int | None = None
 
 
-class _Tokens(msgspec.Struct):
+class Tokens(msgspec.Struct):
+    """Token counts as the API tells them."""
+
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
@@ -58,7 +61,7 @@ class _Message(msgspec.Struct):
     model: str | None = None
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
 
 
 class _Details(msgspec.Struct):
@@ -89,6 +92,16 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 # -- reading -----------------------------------------------------------------------------------
+
+
+def line(custom_id: str, status: int, body: bytes) -> bytes:
+    """Return the result line of one HTTP answer, as a batch's results would hold it."""
+    read = as_json(body)
+    result: dict[str, Any] = {"type": "succeeded", "message": read}
+    if status != 200:
+        error = read if isinstance(read, msgspec.Raw) else {"type": str(status), "message": read}
+        result = {"type": "errored", "error": error}
+    return encoding.fast({"custom_id": custom_id, "result": result}) + b"\n"
 
 
 def parse(line: bytes) -> Result:
@@ -179,7 +192,7 @@ def _billed(custom_id: str, message: _Message, outcome: Outcome, **more: Any) ->
         custom_id=custom_id,
         outcome=outcome,
         finish_reason=message.stop_reason,
-        usage=_usage(message.usage),
+        usage=usage_of(message.usage),
         model=message.model,
         billed=True,
         **more,
@@ -201,7 +214,8 @@ def _errored(custom_id: str, error: _Error | None) -> Result:
     )
 
 
-def _usage(tokens: _Tokens | None) -> Usage:
+def usage_of(tokens: Tokens | None) -> Usage:
+    """Return the tokens in our own words."""
     if tokens is None:
         return Usage()
     read = tokens.cache_read_input_tokens or 0

@@ -266,6 +266,20 @@ def meaning(recipe: Recipe, model: str) -> bytes:
     return encoding.canonical(record)
 
 
+class _Line(msgspec.Struct):
+    custom_id: str
+    params: msgspec.Raw
+
+
+_READ = msgspec.json.Decoder(_Line)
+
+
+def read_line(line: bytes) -> tuple[str, bytes]:
+    """Return a request line's custom_id and the body of its request."""
+    read = _READ.decode(line)
+    return read.custom_id, bytes(read.params)
+
+
 def prompt_of(line: bytes) -> str:
     """Return the prompt of one request line as text for people."""
     try:

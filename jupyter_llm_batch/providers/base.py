@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ..models import Account, Content, Job, Limits, Recipe, Remote, Result, Sink
+from ..models import Account, Content, Job, Limits, Recipe, Remote, Reply, Result, Sink
 
 __all__ = ["Adapter", "Encoder", "Limits"]
 
@@ -113,6 +113,20 @@ class Adapter(Protocol):
 
     async def forget(self, job: Job) -> None:
         """Delete what the provider holds of an ended job, as far as it lets us."""
+        ...
+
+    # -- in real time --------------------------------------------------------------------------
+
+    async def check_model(self, model: str) -> None:
+        """Raise `Refused` for a model that the provider says it has not; else, or unsure, pass."""
+        ...
+
+    async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:
+        """Send one request line through the ordinary endpoint, once, and return its result line.
+
+        A request that the provider refuses for what it holds is a result too. Other trouble is
+        raised as on the wire: `Busy` if it surely was not executed, `Unclear` if it may have been.
+        """
         ...
 
     async def close(self) -> None:

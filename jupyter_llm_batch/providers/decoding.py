@@ -21,6 +21,14 @@ def mended(line: bytes) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+def as_json(body: bytes) -> msgspec.Raw | str:
+    """Return a body for embedding in a line, verbatim but on one line; as text if it is no JSON."""
+    try:
+        return msgspec.Raw(msgspec.json.format(body, indent=-1))
+    except msgspec.DecodeError:
+        return body.decode(errors="replace")
+
+
 def unreadable(line: bytes, custom_id: re.Pattern[bytes]) -> Result:
     """Return the result of a line in no known form, under what `custom_id` finds in it."""
     found = custom_id.search(line)

@@ -25,13 +25,14 @@ from ..errors import (
     UsageProblem,
     Vanished,
 )
-from ..models import Account, Job, Recipe, Remote, Result, Sink
+from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from . import google_objects as objects
 from . import google_results as results
 from . import google_wire as wire
 from .addresses import normalised
 from .base import Encoder, Limits
 from .google_errors import BASE_URL, translate
+from .translation import refusal
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -129,7 +130,7 @@ class Google:
         """Upload the payload of a large job, after asking whether the model is known at all."""
         if job.rows <= _INLINE_ROWS and job.bytes <= _INLINE_BYTES:
             return None
-        await self._check_model(job.model)
+        await self.check_model(job.model)
         async with self._translated():
             file = await self._uploader().aio.files.upload(
                 file=payload,
@@ -220,6 +221,18 @@ class Google:
             ref = file
         # By its name: the SDK cuts the id out of an address at its first dash.
         await self._download(what, f"{ref}:download", {"alt": "media"}, sink.write)
+
+    async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:
+        """Send one request line to the method of its model; Google sends no rate-limit headers."""
+        key, request = wire.read_line(line)
+        path = f"{_model_path(model)}:{wire.SINGLE[endpoint]}"
+        try:
+            async with self._translated():
+                body = await self._ask("POST", path, read=600.0, body=request)
+                return Reply(line=results.line(key, 200, body))
+        except Refused as exc:
+            answer = refusal(exc)
+            return Reply(line=results.line(key, answer.status_code, answer.content))
 
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
@@ -321,7 +334,7 @@ class Google:
                 raise Incomplete(f"{what} was cut short: {exc}") from exc
             raise
 
-    async def _check_model(self, model: str) -> None:
+    async def check_model(self, model: str) -> None:
         """Refuse a model that the server says it does not have; any other trouble is ignored."""
         if model in self._known_models:
             return

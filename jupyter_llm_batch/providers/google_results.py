@@ -7,12 +7,14 @@ the answers of inline jobs are brought into the same form when they are fetched.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from .decoding import mended, no_text, one_line, unreadable
+from . import encoding
+from .decoding import as_json, mended, no_text, one_line, unreadable
 from .google_objects import Status, explain
 
 _KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -55,7 +57,9 @@ _REFUSED = frozenset({3, 5, 7, 9, 11, 12, 16, 400, 401, 403, 404, 413})
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
 
 
-class _Tokens(msgspec.Struct, rename="camel"):
+class Tokens(msgspec.Struct, rename="camel"):
+    """Token counts as the API tells them; those that are zero are left out."""
+
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
@@ -94,7 +98,7 @@ class _Embedding(msgspec.Struct):
 class _Response(msgspec.Struct, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Tokens | None = None
+    usage_metadata: Tokens | None = None
     model_version: str | None = None
     embedding: _Embedding | None = None
     token_count: int | None = None
@@ -110,6 +114,23 @@ class _Line(msgspec.Struct):
 
 
 _LINE = msgspec.json.Decoder(_Line, strict=False)
+
+
+class _Failed(msgspec.Struct):
+    error: msgspec.Raw
+
+
+_FAILED = msgspec.json.Decoder(_Failed)
+
+
+def line(key: str, status: int, body: bytes) -> bytes:
+    """Return the result line of one HTTP answer, as a batch's results would hold it."""
+    if status == 200:
+        return encoding.fast({"key": key, "response": as_json(body)}) + b"\n"
+    error: Any = {"code": status, "message": f"the request failed with HTTP status {status}"}
+    with suppress(msgspec.DecodeError):
+        error = _FAILED.decode(body).error
+    return encoding.fast({"key": key, "error": error}) + b"\n"
 
 
 def parse(line: bytes) -> Result:
@@ -232,6 +253,11 @@ def _usage(response: _Response) -> Usage:
     tokens = response.usage_metadata
     if tokens is None:
         return Usage(input=response.token_count or 0)
+    return usage_of(tokens)
+
+
+def usage_of(tokens: Tokens) -> Usage:
+    """Return the tokens in our own words."""
     thoughts = tokens.thoughts_token_count or 0
     return Usage(
         input=(tokens.prompt_token_count or 0) + (tokens.tool_use_prompt_token_count or 0),

@@ -24,6 +24,8 @@ PROVIDER = "google"
 
 #: Our names of endpoints and the method that starts such a batch.
 METHODS = {"chat": "batchGenerateContent", "embeddings": "asyncBatchEmbedContent"}
+#: The same for a single request.
+SINGLE = {"chat": "generateContent", "embeddings": "embedContent"}
 
 #: Parameters that belong into ``generationConfig``; all others stay beside it.
 _SETTINGS = frozenset(
@@ -170,6 +172,12 @@ def inline(lines: Iterable[bytes], label: str) -> bytes:
     items = [_Inlined(line.request, _Metadata(line.key)) for line in requests]
     config = {"requests": {"requests": items}}
     return encoding.fast({"batch": {"displayName": label, "inputConfig": config}})
+
+
+def read_line(line: bytes) -> tuple[str, bytes]:
+    """Return a request line's key and its request."""
+    read = _READ.decode(line)
+    return read.key, bytes(read.request)
 
 
 def by_file(name: str, label: str) -> bytes:

@@ -27,13 +27,14 @@ from ..errors import (
     UsageProblem,
     Vanished,
 )
-from ..models import Account, Job, Recipe, Remote, Result, Sink
+from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
+from . import rate_limits
 from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
-from .translation import from_status, from_transport, hushed, one_line, retry_after
+from .translation import from_status, from_transport, hushed, one_line, refusal, retry_after
 
 if TYPE_CHECKING:
     from httpx2 import Timeout
@@ -152,16 +153,26 @@ class OpenAI:
 
     async def upload(self, job: Job, payload: Path) -> str | None:
         """Bring the payload to OpenAI, after asking whether it knows the model at all."""
-        await self._check_model(job.model)
-        # An open file is streamed from disk; a path would be read into memory by the SDK.
-        with payload.open("rb") as file:
-            async with self._translated():
-                answer = await self._connected().files.with_raw_response.create(
-                    file=(f"{job.id}.jsonl", file, "application/jsonl"),
-                    purpose="batch",
-                    timeout=_timeout(read=600.0, write=120.0),
-                )
-                return objects.read_file_id(answer.content)
+        await self.check_model(job.model)
+        try:
+            # An open file is streamed from disk; a path would be read into memory by the SDK.
+            with payload.open("rb") as file:
+                async with self._translated():
+                    answer = await self._connected().files.with_raw_response.create(
+                        file=(f"{job.id}.jsonl", file, "application/jsonl"),
+                        purpose="batch",
+                        timeout=_timeout(read=600.0, write=120.0),
+                    )
+                    return objects.read_file_id(answer.content)
+        except Refused as exc:
+            if exc.status not in {404, 405, 501} or self._base_url == _DEFAULT_URL:
+                raise
+            raise Refused(
+                f"{self._who} takes no batches ({exc.status} for its files): run the cell with "
+                "--realtime",
+                status=exc.status,
+                code=exc.code,
+            ) from exc
 
     async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:  # noqa: ARG002
         """Create the batch: one request; `Unclear` if it may exist."""
@@ -254,6 +265,48 @@ class OpenAI:
         if promised is not None and promised.isdigit() and int(promised) != arrived:
             raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
 
+    async def check_model(self, model: str) -> None:
+        """Refuse a model that the server says it does not have; any other trouble is ignored."""
+        if model in self._known_models:
+            return
+        try:
+            async with self._translated():
+                await self._connected().models.with_raw_response.retrieve(
+                    model, timeout=_timeout(read=15.0)
+                )
+        except Vanished as exc:
+            if exc.code == "model_not_found":
+                raise Refused(
+                    f"{self._who} does not know the model {model!r}, or this key may not use it: "
+                    f"see {self._models_page}",
+                    status=exc.status,
+                    code=exc.code,
+                ) from exc
+        except LLMBatchError:
+            return  # the call that follows meets the same trouble and tells it better
+        self._known_models.add(model)
+
+    async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:  # noqa: ARG002
+        """Send one request line to the endpoint that it names."""
+        custom_id, path, body = wire.read_line(line)
+        try:
+            async with self._translated():
+                answer = await self._connected().post(
+                    path,
+                    cast_to=_response_type(),
+                    content=body,
+                    options={
+                        "headers": {"Content-Type": "application/json"},
+                        "timeout": _timeout(read=600.0),
+                    },
+                )
+        except Refused as exc:
+            answer = refusal(exc)
+        return Reply(
+            line=results.line(custom_id, answer.status_code, answer.content),
+            rooms=rate_limits.openai(answer.headers),
+        )
+
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
         client, self._client = self._client, None
@@ -281,27 +334,6 @@ class OpenAI:
                 after=after or omit, limit=_PAGE, timeout=_timeout(read=60.0)
             )
             return objects.read_page(answer.content)
-
-    async def _check_model(self, model: str) -> None:
-        """Refuse a model that the server says it does not have; any other trouble is ignored."""
-        if model in self._known_models:
-            return
-        try:
-            async with self._translated():
-                await self._connected().models.with_raw_response.retrieve(
-                    model, timeout=_timeout(read=15.0)
-                )
-        except Vanished as exc:
-            if exc.code == "model_not_found":
-                raise Refused(
-                    f"{self._who} does not know the model {model!r}, or this key may not use it: "
-                    f"see {self._models_page}",
-                    status=exc.status,
-                    code=exc.code,
-                ) from exc
-        except LLMBatchError:
-            return  # the upload that follows meets the same trouble and tells it better
-        self._known_models.add(model)
 
     @property
     def _who(self) -> str:
@@ -349,6 +381,12 @@ def _timeout(*, read: float, write: float = 60.0) -> Timeout:
     import httpx2
 
     return httpx2.Timeout(connect=10.0, read=read, write=write, pool=30.0)
+
+
+def _response_type() -> Any:
+    import httpx2
+
+    return httpx2.Response
 
 
 def _literal(path: str) -> Any:

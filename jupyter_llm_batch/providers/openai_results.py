@@ -17,7 +17,8 @@ import msgspec
 from msgspec.structs import replace
 
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from .decoding import arguments, mended, no_text, one_line, unreadable
+from . import encoding
+from .decoding import arguments, as_json, mended, no_text, one_line, unreadable
 from .openai_wire import kind
 
 #: Codes by which the endpoint refuses the content itself.
@@ -35,7 +36,9 @@ class _Details(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
-class _Tokens(msgspec.Struct):
+class Tokens(msgspec.Struct):
+    """Token counts as the API tells them."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
@@ -54,7 +57,7 @@ class _Error(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     model: str | None = None
-    usage: _Tokens | None = None
+    usage: Tokens | None = None
     error: _Error | str | None = None
 
 
@@ -147,6 +150,12 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 # -- reading -----------------------------------------------------------------------------------
+
+
+def line(custom_id: str, status: int, body: bytes) -> bytes:
+    """Return the result line of one HTTP answer, as a batch's output file would hold it."""
+    response = {"status_code": status, "body": as_json(body)}
+    return encoding.fast({"custom_id": custom_id, "response": response, "error": None}) + b"\n"
 
 
 def parse(line: bytes, endpoint: str) -> Result:
@@ -303,7 +312,7 @@ def _from_embeddings(custom_id: str, body: _Embeddings, line: bytes) -> Result:
         outcome=Outcome.OK,
         vector=vectors[0],
         vectors=vectors if len(vectors) > 1 else None,
-        usage=_usage(body.usage),
+        usage=usage_of(body.usage),
         model=body.model,
         billed=True,
     )
@@ -326,7 +335,7 @@ def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Re
         outcome=Outcome.OK,
         text=text,
         finish_reason=reason,
-        usage=_usage(body.usage),
+        usage=usage_of(body.usage),
         model=body.model,
         billed=True,
     )
@@ -352,7 +361,7 @@ def _answered(
         finish_reason=reason,
         error=no_text(kinds),
         code="no_text",
-        usage=_usage(body.usage),
+        usage=usage_of(body.usage),
         model=body.model,
         billed=True,
         **more,
@@ -368,7 +377,7 @@ def _refused(
         finish_reason=reason,
         error=one_line(told),
         code=code,
-        usage=_usage(body.usage),
+        usage=usage_of(body.usage),
         model=body.model,
         billed=True,
         **more,
@@ -380,7 +389,7 @@ def _unfinished(custom_id: str, body: _Response, line: bytes) -> Result:
     if body.status is None:
         return unreadable(line, _CUSTOM_ID)
     code, message = _reason(body.error)
-    usage = _usage(body.usage)
+    usage = usage_of(body.usage)
     billed = usage != Usage() or body.status not in {"failed", "cancelled"}
     return Result(
         custom_id=custom_id,
@@ -438,7 +447,8 @@ def _reason(error: _Error | str | None) -> tuple[str | None, str | None]:
     return code, one_line(error.message) if error.message else None
 
 
-def _usage(tokens: _Tokens | None) -> Usage:
+def usage_of(tokens: Tokens | None) -> Usage:
+    """Return the tokens in our own words."""
     if tokens is None:
         return Usage()
     read = tokens.prompt_tokens_details or tokens.input_tokens_details

@@ -233,6 +233,21 @@ def meaning(recipe: Recipe, model: str, provider: str = PROVIDER) -> bytes:
     return encoding.canonical(record)
 
 
+class _Line(msgspec.Struct):
+    custom_id: str
+    url: str
+    body: msgspec.Raw
+
+
+_READ = msgspec.json.Decoder(_Line)
+
+
+def read_line(line: bytes) -> tuple[str, str, bytes]:
+    """Return a request line's custom_id, its path below the base URL, and its body."""
+    read = _READ.decode(line)
+    return read.custom_id, read.url.removeprefix("/v1"), bytes(read.body)
+
+
 def prompt_of(line: bytes) -> str:
     """Return the prompt of one request line as text for people."""
     try:

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from math import isfinite
+from typing import Any
 
 from ..errors import Busy, KeyRefused, OutOfQuota, ProviderError, Refused, Unclear, Vanished
 
@@ -100,6 +101,17 @@ def from_status(
         f"{who} answered {status}: {one_line(message)}" if message else f"{who} answered {status}"
     )
     return kind(told, status=status, code=code, retry_after=wait)
+
+
+def refusal(exc: Refused) -> Any:
+    """Return the HTTP answer by which a single request was refused; raise what is no such thing.
+
+    A key that is refused concerns every row, not the one that met it.
+    """
+    answer = getattr(exc.__cause__, "response", None)
+    if isinstance(exc, KeyRefused) or answer is None:
+        raise exc
+    return answer
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

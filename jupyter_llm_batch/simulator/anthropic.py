@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import secrets
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any
 
-from . import answers, life
+from . import answers, life, streams
 from .anthropic_batches import (
     COUNTS,
     ENDPOINT,
@@ -202,15 +203,20 @@ class Anthropic:
 
     async def _message(self, call: Call) -> Reply:
         body, at = json_body(call), self._engine.clock.now()
+        streamed = isinstance(body, dict) and bool(body.pop("stream", False))
+        taken = self._engine.rate(NAME, call.account)
+        headers = taken.anthropic(at) if taken else {}
         try:
             asked = ask(body, call.headers["anthropic-version"])
+            if taken and not taken.passes:
+                raise error_for(Fate.FAIL_429)
             fate = self._engine.fates.draw(asked.prompt, self._engine.behaviour)
             if fate not in _REALTIME_FATES:
                 fate = Fate.ANSWER
             if not fate.billed:
                 raise error_for(fate)
         except ApiError as error:
-            raise Refused(Reply(error.error, error.status)) from error
+            raise Refused(Reply(error.error, error.status, headers)) from error
         answered = self._bodies.answer(asked, fate, secrets.token_bytes(32), "")
         self._engine.ledger.bill_realtime(
             Entry(
@@ -229,7 +235,8 @@ class Anthropic:
                 cache_write_tokens=answered.usage.cache_write_tokens,
             )
         )
-        return Reply(answered.body)
+        await asyncio.sleep(self._engine.behaviour.realtime_seconds)
+        return streams.messages(answered.body) if streamed else Reply(answered.body, 200, headers)
 
 
 def _timestamp(seconds: float | None) -> str | None:

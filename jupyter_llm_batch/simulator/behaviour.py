@@ -50,6 +50,12 @@ class Behaviour(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_inputs: int = 50_000
     #: Largest file that a batch may be made of.
     max_file_bytes: int = 200 * 1024 * 1024
+    #: Requests that the endpoints that answer at once take per window; no limit when null.
+    rate_limit: int | None = None
+    #: Length of that window in seconds.
+    rate_seconds: float = 60.0
+    #: Seconds that an answer in real time takes, after it was billed.
+    realtime_seconds: float = 0.0
     #: Prompt tokens that may be queued per model; no limit when null.
     enqueued_token_limit: int | None = None
 

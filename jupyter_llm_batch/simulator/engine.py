@@ -25,6 +25,7 @@ from .fates import Fate, Fates
 from .files import private_folder, private_open, write_whole
 from .ledger import Entry, Ledger
 from .life import Batch, Phase
+from .rates import Rates, Taken
 
 _encode = msgspec.json.encode
 
@@ -145,6 +146,7 @@ class Engine:
         self.behaviour = behaviour
         self.fates = fates
         self.ledger = ledger
+        self._rates = Rates()
         self._dialects: dict[str, Dialect] = {}
         self._plans: dict[str, Plan] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -154,6 +156,13 @@ class Engine:
         ]
         for batch in sorted(records, key=lambda batch: batch.created_at):
             self._batches[batch.id] = batch
+
+    def rate(self, provider: str, account: str) -> Taken | None:
+        """Count a request in real time against the rate limit, where there is one."""
+        limits = self.behaviour
+        return self._rates.take(
+            provider, account, limits.rate_limit, limits.rate_seconds, self.clock.now()
+        )
 
     def register(self, dialect: Dialect) -> None:
         """Make a provider known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import answers, life
+from . import answers, life, streams
 from .engine import Engine
 from .fates import SHAPES, Fate
 from .files import Files, private_open, share_or_copy
@@ -76,6 +77,7 @@ class Google:
                 re.compile(f"{version}{model}:(?P<method>generateContent|embedContent)"),
                 self._realtime,
             ),
+            Route("POST", re.compile(f"{version}{model}:streamGenerateContent"), self._stream),
         ]
 
     def authenticate(self, headers: Mapping[str, str]) -> str:
@@ -208,8 +210,16 @@ class Google:
         found = [self._answer(call, "embedContent", request) for request in requests]
         return Reply({"embeddings": [body["embedding"] for body in found]})
 
+    async def _stream(self, call: Call) -> Reply:
+        body = self._answer(call, "generateContent", json_body(call))
+        await asyncio.sleep(self._engine.behaviour.realtime_seconds)
+        if call.query.get("alt") != "sse" or "candidates" not in body:
+            return Reply([body])
+        return streams.contents(body)
+
     async def _realtime(self, call: Call) -> Reply:
         body = self._answer(call, call.names["method"], json_body(call))
+        await asyncio.sleep(self._engine.behaviour.realtime_seconds)
         return Reply({"embedding": body["embedding"]} if "embedding" in body else body)
 
     def _answer(self, call: Call, method: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -217,6 +227,9 @@ class Google:
         try:
             check_model(model, call.names["version"], method)
             asked = ask(method, model, request)
+            taken = self._engine.rate(NAME, call.account)
+            if taken and not taken.passes:
+                raise rate_limited(taken.reset)
             fate = self._fate(asked)
         except UnknownField as error:
             raise _unknown_name(error.name, "") from error

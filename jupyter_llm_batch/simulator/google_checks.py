@@ -101,17 +101,19 @@ def refused(message: str, code: int = 3, details: list[Body] | None = None) -> R
     return Refused(ApiError(message, code, details).reply)
 
 
-def rate_limited() -> ApiError:
-    """Return the 429 as it was reported; no header and no detail says how long to wait."""
+def rate_limited(wait: float | None = None) -> ApiError:
+    """Return the 429 as it was reported: often nothing says how long to wait, never a header."""
     link = {
         "description": "Learn more about Gemini API quotas",
         "url": "https://ai.google.dev/gemini-api/docs/rate-limits",
     }
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{wait}s"}
+    delay = [] if wait is None else [info]
     return ApiError(
         "You exceeded your current quota, please check your plan and billing details. For more "
         "information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.",
         8,
-        [{"@type": "type.googleapis.com/google.rpc.Help", "links": [link]}],
+        [{"@type": "type.googleapis.com/google.rpc.Help", "links": [link]}, *delay],
     )
 
 

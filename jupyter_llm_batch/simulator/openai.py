@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from . import answers, life
+from . import streams as streams_of
 from .engine import Engine
 from .fates import SHAPES, Fate
 from .files import Files, StoredFile, base62, share_or_copy
@@ -285,15 +287,20 @@ class OpenAI:
     async def _realtime(self, call: Call) -> Reply:
         endpoint = call.path.removeprefix(self.prefix)
         body, at = json_body(call), self._engine.clock.now()
+        streams = isinstance(body, dict) and bool(body.pop("stream", False))
+        taken = self._engine.rate(_NAME, call.account)
+        headers = taken.openai() if taken else {}
         try:
             asked = ASK[endpoint](body)
+            if taken and not taken.passes:
+                raise error_for(Fate.FAIL_429, asked.model)
             fate = self._engine.fates.draw(asked.prompt, self._engine.behaviour)
             if fate not in _REALTIME_FATES:
                 fate = Fate.ANSWER
             if not fate.billed:
                 raise error_for(fate, asked.model)
         except ApiError as error:
-            raise Refused(Reply(error.body, error.status)) from error
+            raise Refused(Reply(error.body, error.status, headers)) from error
         answered = self._bodies.answer(endpoint, asked, fate, secrets.token_bytes(32), at)
         self._engine.ledger.bill_realtime(
             Entry(
@@ -311,7 +318,13 @@ class OpenAI:
                 at=at,
             )
         )
-        return Reply(answered.body)
+        await asyncio.sleep(self._engine.behaviour.realtime_seconds)
+        if not streams:
+            return Reply(answered.body, headers=headers)
+        if endpoint == "/v1/responses":
+            return streams_of.responses(answered.body)
+        usage = (body.get("stream_options") or {}).get("include_usage", False)
+        return streams_of.chat(answered.body, usage=usage)
 
 
 def _file_object(file: StoredFile) -> dict[str, Any]:

@@ -1,0 +1,156 @@
+"""What the rest of a batch will take, and when to ask the user about it. No I/O here.
+
+From what this batch's own answers took, where there are some; before that from the size of its
+prompts and the bound of output tokens, which then is a ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from statistics import median
+
+import msgspec
+
+from . import pricing
+from .lifecycle import TERMINAL
+from .models import Batch, Job, JobState, Mode, Outcome, Usage
+
+#: A deadline that was seen this much too late passed while nobody watched (seconds).
+LATE = 60.0
+
+#: A batch without progress is stuck after this many times the longest of the latest batches,
+STUCK_TIMES = 2.0
+#: but never before this, and after that where nothing is known of earlier ones (seconds).
+STUCK_LEAST, STUCK_UNKNOWN = 1_800.0, 12 * 3_600.0
+
+#: English text has about four characters to a token.
+_BYTES_PER_TOKEN = 4
+
+
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that are still to be asked or answered, and what they will cost.
+
+    Attributes
+    ----------
+    cost
+        USD; None where the price or the length of the answers is not known.
+    measured
+        From this batch's own answers, not from a ceiling.
+    """
+
+    rows: int
+    cost: Decimal | None
+    measured: bool
+
+
+def waiting(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs of a batch that a provider has not ended, those held back included."""
+    over = {*TERMINAL, JobState.COLLECTING}
+    return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
+
+
+def rest(batch: Batch, jobs: Sequence[Job], mode: Mode) -> Rest:
+    """Return what is waiting, and its cost if it is answered in `mode`.
+
+    What a provider has done of a job already counts as well: nobody knows which rows they are.
+    """
+    left = waiting(jobs)
+    per_row = _per_row(jobs)
+    total, measured = Decimal(0), True
+    for job in left:
+        usage = per_row.get((job.provider, job.model))
+        measured = measured and usage is not None
+        part = _price(job, usage or _ceiling(batch, job), mode)
+        if part is None:
+            return Rest(rows=sum(each.rows for each in left), cost=None, measured=measured)
+        total += part * job.rows
+    return Rest(rows=sum(job.rows for job in left), cost=total, measured=measured)
+
+
+def _per_row(jobs: Iterable[Job]) -> dict[tuple[str, str], tuple[Usage, int]]:
+    """Return the tokens of a model's answers so far, and how many they were."""
+    sums: dict[tuple[str, str], tuple[Usage, int]] = {}
+    for job in jobs:
+        rows = job.tally.get(Outcome.OK, 0)
+        if rows:
+            usage, before = sums.get((job.provider, job.model), (Usage(), 0))
+            sums[job.provider, job.model] = usage + job.usage, before + rows
+    return sums
+
+
+def _ceiling(batch: Batch, job: Job) -> tuple[Usage, int] | None:
+    most = batch.recipe.max_tokens
+    if batch.recipe.endpoint == "embeddings":
+        most = 0
+    if most is None:
+        return None
+    return Usage(input=job.bytes // _BYTES_PER_TOKEN, output=most * job.rows), job.rows
+
+
+def _price(job: Job, usage: tuple[Usage, int] | None, mode: Mode) -> Decimal | None:
+    """Return the price of one row; that of the dearest model where a job has several."""
+    if usage is None:
+        return None
+    tokens, rows = usage
+    url = job.account.base_url if job.account else ""
+    prices: list[Decimal] = []
+    for model in job.models or [job.model]:
+        if mode is Mode.REALTIME:
+            price = pricing.realtime(job.provider, model, tokens, url=url)
+        else:
+            cost = pricing.cost(job.provider, model, tokens, url=url)
+            price = cost.batch if cost else None
+        if price is None:
+            return None
+        prices.append(price / rows)
+    return max(prices)
+
+
+# -- deadlines -------------------------------------------------------------------------------------
+
+
+def is_due(batch: Batch, jobs: Iterable[Job], now: float) -> bool:
+    """Whether the deadline has passed, nothing was decided, and something is not back."""
+    return (
+        batch.deadline is not None
+        and now >= batch.deadline
+        and not (batch.cut or batch.held or batch.cancel_requested or batch.finished_at)
+        and bool(waiting(jobs))
+    )
+
+
+def doubt(batch: Batch, jobs: Sequence[Job], now: float) -> str:
+    """Return why the user has to decide about a deadline that has passed; empty if not."""
+    assert batch.deadline is not None
+    if now - batch.deadline > LATE:
+        return "it passed while no kernel ran"
+    if batch.deadline_cost is None:
+        return ""
+    cost = rest(batch, jobs, Mode.REALTIME).cost
+    if cost is None:
+        return "what it would cost is not known"
+    if cost > Decimal(str(batch.deadline_cost)):
+        return f"it would cost more than the ${batch.deadline_cost:,.2f} that you allowed"
+    return ""
+
+
+def stuck_for(jobs: Iterable[Job], now: float, history: Sequence[float]) -> float:
+    """Return for how long running jobs have made no progress, if that is strange; else 0.
+
+    Parameters
+    ----------
+    history
+        Durations in seconds of earlier batches of this provider.
+    """
+    running = [job for job in jobs if job.mode is Mode.BATCH and job.state is JobState.RUNNING]
+    if not running:
+        return 0.0
+    still = now - max(max(job.progress_at, job.submitted_at or 0.0) for job in running)
+    patience = STUCK_TIMES * max(history) if len(history) >= 3 else STUCK_UNKNOWN
+    return still if still > max(patience, STUCK_LEAST) else 0.0
+
+
+def usual(history: Sequence[float]) -> float | None:
+    """Return how long batches of this provider took lately."""
+    return median(history) if history else None

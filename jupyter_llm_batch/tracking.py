@@ -1,0 +1,340 @@
+"""Calls that the user's own clients make in real time: counted and priced, contents left alone.
+
+Opt-in. The three SDKs send every request, sync or async, streamed or raw, by `send` of an httpx2
+client; the event hooks there see no body, so while tracking, `send` itself is followed and at the
+end put back as it was. Of an answer only its model and token counts are read, of a request only
+its address and the SDK's own ``user-agent``. Our own calls are made on another thread and not
+counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import sys
+import threading
+import time
+import weakref
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from . import pricing
+from .background import THREAD, Background
+from .models import Usage
+from .providers import usages
+from .store import Store
+
+#: Addresses that answer at once, and what we call them.
+_ENDPOINTS = (
+    (re.compile(r"/chat/completions$"), "chat"),
+    (re.compile(r"/responses$"), "responses"),
+    (re.compile(r"/embeddings$"), "embeddings"),
+    (re.compile(r"/completions$"), "completions"),
+    (re.compile(r"/v1/messages$"), "chat"),
+    (re.compile(r":(streamG|g)enerateContent$"), "chat"),
+    (re.compile(r":(batchEmbedContents|embedContent)$"), "embeddings"),
+)
+#: What the SDKs call themselves.
+_SDKS = (("OpenAI/", "openai"), ("Anthropic/", "anthropic"), ("google-genai-sdk/", "google"))
+
+#: Seconds between two writes to the journal.
+_FLUSH = 1.0
+#: An answer that is larger is not kept to look for its tokens (bytes).
+_MOST = 16 << 20
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """One call, as it is kept.
+
+    Attributes
+    ----------
+    cell, execution
+        The id and the execution count of the cell that made it.
+    known
+        The provider told the tokens; streams tell them only to those who ask.
+    seconds
+        Until the answer was complete.
+    """
+
+    at: float
+    notebook: str
+    cell: str
+    execution: int
+    provider: str
+    model: str
+    endpoint: str
+    status: int
+    usage: Usage = Usage()
+    known: bool = False
+    seconds: float = 0.0
+
+
+class CellUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a cell asked of one model, and what it would have cost as a batch.
+
+    Attributes
+    ----------
+    cost, batch_cost
+        USD; None where the price is not known.
+    unknown
+        Calls whose tokens the provider did not tell; they are in no cost.
+    """
+
+    notebook: str
+    cell: str
+    execution: int
+    provider: str
+    model: str
+    endpoint: str
+    calls: int
+    unknown: int
+    failed: int
+    usage: Usage
+    seconds: float
+    first_at: float
+    last_at: float
+    cost: Decimal | None
+    batch_cost: Decimal | None
+
+
+def cells(store: Store, *, since: float = 0.0) -> list[CellUse]:
+    """Return what each run of a cell used, dearest first; loops are those with many calls."""
+    groups: defaultdict[tuple[Any, ...], list[Call]] = defaultdict(list)
+    for record in store.usage_events(since):
+        call = msgspec.json.decode(record, type=Call)
+        key = (call.notebook, call.cell, call.execution, call.provider, call.model, call.endpoint)
+        groups[key].append(call)
+    found = [_cell_use(calls) for calls in groups.values()]
+    return sorted(found, key=lambda use: (use.cost or Decimal(0), use.calls), reverse=True)
+
+
+def _cell_use(calls: list[Call]) -> CellUse:
+    first = calls[0]
+    good = [call for call in calls if call.status == 200]
+    short = sum((c.usage for c in good if c.usage.input <= pricing.LINEAR), Usage())
+    long = [call.usage for call in good if call.usage.input > pricing.LINEAR]
+    as_batch = pricing.cost(first.provider, first.model, short, long)
+    return CellUse(
+        notebook=first.notebook,
+        cell=first.cell,
+        execution=first.execution,
+        provider=first.provider,
+        model=first.model,
+        endpoint=first.endpoint,
+        calls=len(good),
+        unknown=sum(not call.known for call in good),
+        failed=len(calls) - len(good),
+        usage=sum(long, short),
+        seconds=sum(call.seconds for call in good),
+        first_at=min(call.at for call in calls),
+        last_at=max(call.at for call in calls),
+        cost=pricing.realtime(first.provider, first.model, short, long),
+        batch_cost=as_batch.batch if as_batch else None,
+    )
+
+
+class Tracker:
+    """Follows calls from `start` to `stop`.
+
+    Parameters
+    ----------
+    store
+        Where they are kept.
+    notebook
+        Whose calls they are.
+    """
+
+    def __init__(self, store: Store, background: Background, notebook: str) -> None:
+        self._store = store
+        self._background = background
+        self._notebook = notebook
+        self._done: deque[Call] = deque()
+        self._scheduled = False
+        self._lock = threading.Lock()
+        self._undo: list[Callable[[], object]] = []
+        self._cell, self._execution = "", 0
+
+    def start(self) -> None:
+        """Begin to follow."""
+        import httpx2
+
+        for kind, follow in (
+            (httpx2.Client, self._follow),
+            (httpx2.AsyncClient, self._follow_async),
+        ):
+            before = kind.__dict__["send"]
+            kind.send = follow(before)  # type: ignore[method-assign]
+            self._undo.append(functools.partial(setattr, kind, "send", before))
+        self._watch_cells()
+
+    def stop(self) -> None:
+        """Put everything back as it was, and write down what was seen."""
+        while self._undo:
+            self._undo.pop()()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was seen so far to the journal."""
+        with self._lock:
+            self._scheduled = False
+            calls = [*self._done]
+            self._done.clear()
+        if calls:
+            self._store.add_usage_events([(each.at, msgspec.json.encode(each)) for each in calls])
+
+    # -- cells -------------------------------------------------------------------------------------
+
+    def _watch_cells(self) -> None:
+        """Have IPython say which cell runs, where there is an IPython."""
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython else None
+        if shell is None:
+            return
+        with contextlib.suppress(Exception):  # the cell that turned it on, where a kernel says it
+            self._cell = str(shell.get_parent().get("metadata", {}).get("cellId") or "")
+        self._execution = int(shell.execution_count)
+
+        def begins(info: Any) -> None:
+            self._cell = str(getattr(info, "cell_id", None) or "")
+            self._execution = int(shell.execution_count)
+
+        shell.events.register("pre_run_cell", begins)
+        self._undo.append(functools.partial(shell.events.unregister, "pre_run_cell", begins))
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def _follow(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send)
+        def followed(client: Any, request: Any, **options: Any) -> Any:
+            call = self._begun(request)
+            if call is None:
+                return send(client, request, **options)
+            began = time.perf_counter()
+            response = send(client, request, **options)
+            self._answered(call, response, began)
+            return response
+
+        return followed
+
+    def _follow_async(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(send)
+        async def followed(client: Any, request: Any, **options: Any) -> Any:
+            call = self._begun(request)
+            if call is None:
+                return await send(client, request, **options)
+            began = time.perf_counter()
+            response = await send(client, request, **options)
+            self._answered(call, response, began)
+            return response
+
+        return followed
+
+    def _begun(self, request: Any) -> Call | None:
+        """Return the record of a call that an SDK makes for the user; None for anything else."""
+        try:
+            if request.method != "POST" or threading.current_thread().name == THREAD:
+                return None
+            agent = request.headers.get("user-agent", "")
+            provider = next((name for mark, name in _SDKS if mark in agent), "")
+            path = request.url.path
+            endpoint = next((name for form, name in _ENDPOINTS if form.search(path)), "")
+        except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
+            return None
+        if not provider or not endpoint:
+            return None
+        model = path.rpartition("/models/")[2].partition(":")[0] if provider == "google" else ""
+        return Call(
+            at=time.time(), notebook=self._notebook, cell=self._cell, execution=self._execution,
+            provider=provider, model=model, endpoint=endpoint, status=0,
+        )  # fmt: skip
+
+    def _answered(self, call: Call, response: Any, began: float) -> None:
+        try:
+            call.status = response.status_code
+            if response.is_closed or response.is_stream_consumed:
+                self.finish(call, [response.content], began)
+            else:
+                _Stream(self, call, response, began)
+        except Exception:  # noqa: BLE001 - the call counts, even if its answer cannot be read
+            self.finish(call, [], began)
+
+    def finish(self, call: Call, bodies: Iterable[bytes], began: float) -> None:
+        """Take up a call whose answer is complete."""
+        call.seconds = time.perf_counter() - began
+        if call.status == 200:
+            model, usage = usages.read(call.provider, bodies)
+            call.model = model or call.model
+            if usage is not None:
+                call.usage, call.known = usage, True
+        self._done.append(call)
+        with self._lock:
+            scheduled, self._scheduled = self._scheduled, True
+        if not scheduled:
+            self._background.soon(self._later)
+
+    def _later(self) -> None:
+        self._background.loop().call_later(_FLUSH, self._flush_quietly)
+
+    def _flush_quietly(self) -> None:
+        with contextlib.suppress(Exception):  # a closed or locked journal costs figures, no calls
+            self.flush()
+
+
+class _Stream:
+    """Reads along while the user reads a streamed answer."""
+
+    def __init__(self, tracker: Tracker, call: Call, response: Any, began: float) -> None:
+        self._events = "event-stream" in response.headers.get("content-type", "")
+        self._body = bytearray()  # the end of the stream, or all of an answer that is no stream
+        self._lines: dict[str, bytes] = {}
+        #: Runs once: at the end of the stream, or when the user has thrown the response away.
+        self._end = weakref.finalize(response, self._finish, tracker, call, began)
+        sync, asynchronous = response.iter_bytes, response.aiter_bytes
+
+        def iter_bytes(*args: Any, **options: Any) -> Generator[bytes, None, None]:
+            try:
+                for piece in sync(*args, **options):
+                    self._see(piece)
+                    yield piece
+            finally:
+                self._end()
+
+        async def aiter_bytes(*args: Any, **options: Any) -> AsyncGenerator[bytes, None]:
+            try:
+                async with contextlib.aclosing(asynchronous(*args, **options)) as pieces:
+                    async for piece in pieces:
+                        self._see(piece)
+                        yield piece
+            finally:
+                self._end()
+
+        response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
+
+    def _see(self, piece: bytes) -> None:
+        """Keep, of the lines of a stream, those that tell the model and the tokens."""
+        self._body += piece
+        if self._events:
+            *lines, rest = self._body.split(b"\n")
+            for line in lines:
+                self._keep(bytes(line))
+            self._body = rest
+        if len(self._body) > _MOST:
+            self._body.clear()
+
+    def _keep(self, line: bytes) -> None:
+        if b'"model' in line:
+            self._lines.setdefault("model", line)
+        if b'"usage' in line:
+            self._lines.setdefault("first", line)
+            self._lines["last"] = line
+
+    def _finish(self, tracker: Tracker, call: Call, began: float) -> None:
+        if self._events:
+            self._keep(bytes(self._body))
+        bodies = [*self._lines.values()] if self._events else [bytes(self._body)]
+        tracker.finish(call, bodies, began)

@@ -1,0 +1,188 @@
+"""`--deadline 6h`: what is not back by then is cut off, collected, and finished in real time."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+
+import pytest
+from support import mark
+
+from jupyter_llm_batch import Outcome, outlook
+from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.models import Batch, Job, JobState, Mode, Recipe, Shape
+
+MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
+
+
+class Clock:
+    """A clock that a test puts forward."""
+
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def start(client, model=MODELS[0], rows=20, **options):
+    over = [f"prompt {i}" for i in range(rows)]
+    options = {"deadline": "6h", "max_tokens": 300} | options
+    return client.submit(name="x", over=over, model=model, **options)
+
+
+def until(condition, seconds=60):
+    """Poll a condition."""
+
+    async def wait():
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - the condition is another thread's
+                await asyncio.sleep(0.02)
+
+    asyncio.run(wait())
+
+
+def cut(client, handle, sim):
+    """Let the provider carry out the cancel, which takes it a while."""
+    client.poller().wake()
+    until(lambda: any(seen["path"].endswith(("/cancel", ":cancel")) for seen in sim.requests()))
+    sim.behave(stuck=False)
+    sim.advance(700)
+    handle.wait(60)
+
+
+def running(client, handle):
+    return all(job.state is JobState.RUNNING for job in client.store.jobs(handle.id))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_not_back_is_finished_in_real_time(make_client, sim, clock, model):
+    """The batch is cancelled at the provider, its done rows are kept, the others asked at once."""
+    sim.behave(seconds=1000, stuck=True)
+    client = make_client(clock=clock)
+    handle = start(client, model)
+    until(lambda: running(client, handle))
+    clock.ahead = 6 * 3600 + 1
+    cut(client, handle, sim)
+    assert {result.outcome for result in handle.results()} == {Outcome.OK}
+    assert all(mark(f"prompt {i}") in answer for i, answer in enumerate(handle.answers()))
+    assert sim.summary()["max_per_body"] == 1
+    last = client.store.jobs(handle.id)[-1]
+    assert (last.round, last.mode) == (1, Mode.REALTIME)
+
+
+def test_rows_that_were_done_are_not_asked_again(make_client, sim, clock):
+    """Of a batch that was half done, the other half is asked in real time."""
+    sim.behave(seconds=1000)
+    client = make_client(clock=clock)
+    handle = start(client)
+    until(lambda: running(client, handle))
+    sim.advance(500)
+    clock.ahead = 6 * 3600 + 1
+    cut(client, handle, sim)
+    modes = Counter(entry["mode"] for entry in sim.ledger())
+    assert sum(modes.values()) == 20
+    assert 0 < modes["batch"] < 20
+    assert sim.summary()["max_per_body"] == 1
+
+
+def test_before_the_deadline_it_counts_down_and_names_the_price(make_client, sim, clock):
+    """Panel and line say how long there is left and what comes after it."""
+    sim.behave(seconds=1000)
+    client = make_client(clock=clock)
+    handle = start(client)
+    until(lambda: running(client, handle))
+    shot = handle.snapshot()
+    assert 5.9 * 3600 < shot.deadline <= 6 * 3600
+    assert "deadline in 5 h 59 min" in shot.line
+    assert "after the deadline, 20 rows (at most $0.0" in shot.question
+    assert not shot.choices
+
+
+def test_a_deadline_that_passed_unwatched_asks_first(make_client, sim, clock):
+    """A kernel that comes back too late does nothing before the user says so."""
+    sim.behave(seconds=1000, stuck=True)
+    client = make_client(clock=clock)
+    handle = start(client)
+    until(lambda: running(client, handle))
+    client.close()
+    clock.ahead = 7 * 3600
+    client = make_client(clock=clock)
+    handle = client.get("x")
+    client.resume()
+    shot = handle.snapshot()
+    assert shot.state == "attention"
+    assert "passed while no kernel ran" in shot.question
+    assert shot.choices == ["finish", "keep"]
+    handle.refresh()
+    assert not any(seen["path"].endswith("/cancel") for seen in sim.requests())
+    cut(client, handle.finish(), sim)
+    assert {result.outcome for result in handle.results()} == {Outcome.OK}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(MODELS[0], r"more than the \$0\.00 that you allowed"), ("openai:gpt-none", "is not known")],
+)
+def test_it_costs_no_more_than_was_allowed(make_client, sim, clock, model, words):
+    """Above the bound, or at an unknown price, the user is asked instead."""
+    sim.behave(seconds=1000, stuck=True)
+    client = make_client(clock=clock)
+    handle = start(client, model, deadline_max_cost=0.0001)
+    until(lambda: running(client, handle))
+    clock.ahead = 6 * 3600 + 1
+    handle.refresh()
+    shot = handle.snapshot()
+    assert re.search(words, shot.question)
+    handle.set_deadline(None)
+    assert not handle.snapshot().choices
+    assert not any(seen["path"].endswith("/cancel") for seen in sim.requests())
+
+
+@pytest.mark.parametrize("text", ["", "6 parsecs", "-1h", "0", 0])
+def test_a_time_that_is_none_is_refused(client, text):
+    """A mistyped deadline is one line."""
+    with pytest.raises(UsageProblem, match="6h"):
+        start(client, deadline=text)
+
+
+def job(**more):
+    fields = {"state": JobState.RUNNING, "submitted_at": 0.0} | more
+    return Job(
+        id="b-r0-j1", batch_id="b", round=0, number=1, provider="openai", model="gpt-5-mini",
+        endpoint="chat", rows=10, bytes=4000, payload="r0-j1.jsonl", **fields,
+    )  # fmt: skip
+
+
+def test_a_batch_is_stuck_by_what_is_usual():
+    """Twice the longest of the latest batches without progress is strange; half an hour never."""
+    history = [3600.0, 5000.0, 7200.0]
+    assert not outlook.stuck_for([job()], 14_000, history)
+    assert outlook.stuck_for([job()], 15_000, history) == 15_000.0
+    assert not outlook.stuck_for([job(progress_at=9_000.0)], 15_000, history)
+    assert not outlook.stuck_for([job()], 1_000, [8.0, 8.0, 8.0])
+    assert not outlook.stuck_for([job()], 40_000, [])
+    assert outlook.stuck_for([job()], 50_000, [])
+    assert not outlook.stuck_for([job(state=JobState.COLLECTING)], 50_000, [])
+
+
+def test_the_rest_is_priced_by_what_was_measured():
+    """Answers of this batch tell more than the bound of its tokens."""
+    batch = Batch(
+        id="b", notebook="n", name="x", version=1, created_at=0, rows=20,
+        recipe=Recipe(max_tokens=1000), models=["openai:gpt-5-mini"], shape=Shape(kind="list"),
+        plan_hash="",
+    )  # fmt: skip
+    ceiling = outlook.rest(batch, [job()], Mode.BATCH)
+    from jupyter_llm_batch.models import Usage
+
+    done = job(state=JobState.DONE, tally={"ok": 10}, usage=Usage(input=1000, output=500))
+    measured = outlook.rest(batch, [done, job()], Mode.BATCH)
+    assert (ceiling.rows, ceiling.measured, measured.measured) == (10, False, True)
+    assert ceiling.cost == 2 * ceiling.cost / 2 > measured.cost > 0
+    assert outlook.rest(batch, [done, job()], Mode.REALTIME).cost == 2 * measured.cost

@@ -1,0 +1,105 @@
+"""`--sample N`: a few rows at once and in real time, the rest when the user says so."""
+
+from collections import Counter
+
+import pytest
+from support import mark
+
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.errors import NotReady, UsageProblem
+from jupyter_llm_batch.models import Mode
+
+MODEL = "openai:gpt-5-mini"
+
+
+def start(client, rows, **options):
+    over = [f"prompt {i}" for i in range(rows)]
+    return client.submit(name="x", over=over, model=MODEL, max_tokens=300, **options)
+
+
+def looked_at(handle):
+    """Wait until the sample is over."""
+    with pytest.raises(NotReady, match="waits for you"):
+        handle.wait(60)
+    return handle
+
+
+def test_only_the_sample_is_asked_until_the_user_says_so(client, sim):
+    """Five rows are answered in real time; the others are not sent before `send_rest`."""
+    handle = looked_at(start(client, 30, sample=5))
+    assert Counter(entry["mode"] for entry in sim.ledger()) == {"realtime": 5}
+    assert [a is not None for a in handle.answers(partial=True)] == [True] * 5 + [False] * 25
+    handle.send_rest().wait(60)
+    assert Counter(entry["mode"] for entry in sim.ledger()) == {"realtime": 5, "batch": 25}
+    assert all(mark(f"prompt {i}") in answer for i, answer in enumerate(handle.answers()))
+    assert sim.summary()["max_per_body"] == 1
+
+
+def test_the_panel_asks_with_figures(client):
+    """What the sample took and what the rest will cost stand beside the two buttons."""
+    shot = looked_at(start(client, 100, sample=10)).snapshot()
+    assert shot.state == "attention"
+    assert shot.choices == ["send", "stop"]
+    assert "the sample of 10 took" in shot.question
+    assert "send 90 rows (about $0.00" in shot.question
+    assert shot.question in shot.line
+    assert len(shot.samples) == 10
+    assert not shot.safe_to_close
+
+
+def test_stopping_sends_nothing_more(client, sim):
+    """After a cancel the sample's answers are there, and the others were never sent or billed."""
+    handle = looked_at(start(client, 30, sample=5))
+    handle.cancel().wait(60)
+    outcomes = Counter(result.outcome for result in handle.results())
+    assert outcomes == {Outcome.OK: 5, Outcome.CANCELLED: 25}
+    assert len(sim.ledger()) == 5
+
+
+def test_a_random_sample_is_the_same_each_time(client):
+    """The rows are chosen by the batch's name, from the whole input."""
+    chosen = []
+    for _ in range(2):
+        handle = looked_at(start(client, 200, sample=6, random=True, resubmit=True))
+        jobs = client.store.jobs(handle.id)
+        sample = next(job for job in jobs if job.mode is Mode.REALTIME)
+        chosen.append([*client.store.job_rows(sample.id)])
+        handle.cancel().wait(60)
+    assert chosen[0] == chosen[1]
+    assert len(chosen[0]) == 6
+    assert chosen[0] != [*range(6)]
+
+
+def test_a_restart_keeps_waiting(make_client, sim):
+    """The rest waits for the user through restarts of the kernel."""
+    client = make_client()
+    looked_at(start(client, 8, sample=2))
+    client.close()
+    client = make_client()
+    handle = looked_at(client.get("x"))
+    client.submit_draft("x")
+    handle.wait(60)
+    assert len(sim.ledger()) == 8
+
+
+def test_a_sample_of_everything_holds_nothing_back(client):
+    """With no more rows than the sample there is nothing to decide."""
+    handle = start(client, 3, sample=5).wait(60)
+    assert len(handle.answers()) == 3
+    with pytest.raises(UsageProblem, match="waits to be sent"):
+        handle.send_rest()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"random": True}, "--sample N"),
+        ({"sample": 2, "realtime": True}, "all is asked at once"),
+        ({"sample": -1}, "at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client, sim, options, words):
+    """A wrong combination is one line, and nothing is sent."""
+    with pytest.raises(UsageProblem, match=words):
+        start(client, 3, **options)
+    assert not sim.requests()
