@@ -136,9 +136,9 @@ def test_an_outage_stops_the_asking(client, sim):
     assert outcomes == {Outcome.OK: 34, Outcome.MISSING: 6}
 
 
-def test_nobody_at_home_means_waiting(client, sim):
-    """A refused connection asks nothing: every row is answered when the server is back."""
-    client.environ = {**client.environ, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+def test_nobody_at_home_means_waiting(make_client, sim):
+    """A refused connection asks nothing; the panel says so, and a cancel ends it unbilled."""
+    client = make_client(environ=sim.environ() | {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
     handle = start(client, prompts(3))
     until(lambda: client.store.jobs(handle.id)[0].error)
     assert "cannot be reached" in client.store.jobs(handle.id)[0].error

@@ -108,7 +108,8 @@ def refusal(exc: Refused) -> Any:
 
     A key that is refused concerns every row, not the one that met it.
     """
-    answer = getattr(exc.__cause__, "response", None)
+    # The SDK's own exception is no cause of ours, lest a traceback shows it.
+    answer = getattr(exc.__context__, "response", None)
     if isinstance(exc, KeyRefused) or answer is None:
         raise exc
     return answer
