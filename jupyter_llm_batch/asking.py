@@ -73,6 +73,9 @@ class Options(TypedDict, total=False):
         command line; ``off`` for nothing. `Settings.notify` by default.
     resubmit
         Pay again although this was submitted before.
+    max_cost
+        USD; nothing is sent when the batch may cost more, re-asking included, or when nothing
+        bounds its cost.
     namespace
         Names that the template sees besides the row's fields.
     """
@@ -99,6 +102,7 @@ class Options(TypedDict, total=False):
     reask: int | None
     notify: str | None
     resubmit: bool
+    max_cost: float | None
     namespace: Mapping[str, Any] | None
 
 
@@ -174,6 +178,7 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
         notify=notify.check(settings.notify if told is None else told),
         delete_uploads=settings.delete_uploads,
         dedupe=options.get("dedupe", False),
+        max_cost=options.get("max_cost"),
         kind=options.get("schema"),
     )
 

@@ -25,6 +25,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     reasks: int = 0
     notify: str = ""
     delete_uploads: bool = False
+    max_cost: float | None = None
     shape: Shape
     file: str
     rows: int
@@ -82,6 +83,7 @@ def add(
         reasks=ask.reasks,
         notify=ask.notify,
         delete_uploads=ask.delete_uploads,
+        max_cost=ask.max_cost,
         shape=ask.shape,
         file=name,
         rows=count,
@@ -130,6 +132,7 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         dedupe=any(part.dedupe for part in parts),
         notify=next((part.notify for part in reversed(parts) if part.notify), ""),
         delete_uploads=any(part.delete_uploads for part in parts),
+        max_cost=min((part.max_cost for part in parts if part.max_cost is not None), default=None),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, lease, lookup, payloads, schemas
+from . import adopting, lease, lookup, payloads, schemas, spending
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -66,6 +66,8 @@ class Driver:
     ----------
     breathe
         Awaited between slices of decoding; sleeps longer while a cell runs.
+    rules
+        Returns the prices in use.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class Driver:
         policy: Policy,
         clock: Callable[[], float],
         breathe: Callable[[], Awaitable[None]],
+        rules: Callable[[], spending.Rules],
     ) -> None:
+        self._rules = rules
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -421,6 +425,7 @@ class Driver:
             rows,
             user_cancelled=batch.cancel_requested,
             keys=keys if batch.adopted else None,
+            book=self._rules().book,
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
         broken = 0
@@ -487,7 +492,9 @@ class Driver:
         **changes: Any,
     ) -> None:
         """End a job whose rows all have the same outcome (None: missing)."""
-        reconciler = Reconciler(job, self._store.job_rows(job.id), user_cancelled=True)
+        reconciler = Reconciler(
+            job, self._store.job_rows(job.id), user_cancelled=True, book=self._rules().book
+        )
         if outcome is None:
             reconciler.close(None, reason)
         else:
@@ -511,6 +518,10 @@ class Driver:
             outcomes[row] = code
             struct.pack_into("<I", owners, 4 * row, job.number)
         cost = reconciler.total_cost()
+        batch = self._store.batch(job.batch_id)
+        spends = (
+            spending.of_job(batch, job, reconciler, self._rules(), self._clock()) if batch else []
+        )
         detail = f"{reconciler.seen} rows"
         if reconciler.strange:
             detail += f", {reconciler.strange} lines of unknown or repeated rows"
@@ -520,6 +531,7 @@ class Driver:
             event,
             detail=detail,
             packs={"outcomes": bytes(outcomes), "owners": bytes(owners)},
+            spends=spends,
             tally=reconciler.tally(),
             usage=reconciler.total_usage(),
             cost=str(cost.batch) if cost else None,

@@ -9,7 +9,7 @@ from .errors import Damaged, UsageProblem
 from .lifecycle import WAITING
 from .models import Batch, Job, Limits
 from .planning import Ranges, Splitter, custom_id
-from .store import Lease, Store
+from .store import Lease, Reserve, Store
 
 
 class DamagedRequests(Damaged):
@@ -28,6 +28,8 @@ def start(
     limits_of: Callable[[Job], Limits],
     now: float,
     followers: Iterable[int] = (),
+    *,
+    reserve: Callable[[int, int], Reserve | None] = lambda _rows, _size: None,
 ) -> int:
     """Plan `rows` of `batch` as one more round, durably, and return how many there are.
 
@@ -37,6 +39,8 @@ def start(
         Returns the limits for jobs of the same kind as a job.
     followers
         Rows that share the answer of one of `rows` and wait with it.
+    reserve
+        Called with rows and bytes: returns what the round may cost, or raises if that is too much.
     """
     wanted = set(rows)
     if not wanted:
@@ -61,6 +65,7 @@ def start(
                 writers[draft.number] = payloads.PayloadWriter(path)
                 found[draft.number] = origin
             writers[draft.number].write(line)
+        promise = reserve(len(wanted), sum(draft.bytes for draft in splitter.drafts))
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -78,7 +83,7 @@ def start(
     outcomes = bytearray(store.pack(batch.id, "outcomes"))
     for row in (*wanted, *followers):
         outcomes[row] = WAITING
-    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)})
+    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)}, reserve=promise)
     return len(wanted)
 
 

@@ -158,9 +158,22 @@ def add_submit_options(parser: Parser) -> None:
         metavar="HOW",
         help="tell when it is done: desktop, a URL, or a command line",
     )
-    add("--dry-run", action="store_true", help="show prompts and split, send nothing")
+    add("--max-cost", type=usd, metavar="USD", help="send nothing that may cost more")
+    add("--dry-run", action="store_true", help="show prompts, split and cost, send nothing")
+    add("--count", type=_positive, metavar="N", help="with --dry-run: count N rows at the provider")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
+
+
+def usd(text: str) -> float:
+    """Return an amount of USD."""
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of USD")
+    return value
 
 
 def seconds(text: str) -> float:
@@ -262,6 +275,7 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "notify": args.notify,
         "resubmit": args.resubmit,
         "namespace": namespace,
+        "max_cost": args.max_cost,
     }
     if args.schema is not None:
         options["schema"] = evaluate(args.schema, namespace, "--schema")

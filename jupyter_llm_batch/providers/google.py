@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -26,6 +28,7 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Result, Sink
+from . import counting, encoding
 from . import google_objects as objects
 from . import google_results as results
 from . import google_wire as wire
@@ -202,6 +205,13 @@ class Google:
         with suppress(Vanished):
             async with self._translated():
                 await self._ask("DELETE", job.upload_id)
+
+    async def count(self, line: bytes, model: str) -> int:
+        """Return the input tokens of one request line, as Google counts them."""
+        body = encoding.fast(counting.google(line, model))
+        async with self._translated():
+            answer = await self._ask("POST", f"models/{model}:countTokens", body=body)
+            return int(msgspec.json.decode(answer)["totalTokens"])
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Write the results into `sink`, streamed from their file or out of the job itself."""

@@ -28,6 +28,7 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Result, Sink
+from . import counting
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
@@ -253,6 +254,15 @@ class OpenAI:
             raise
         if promised is not None and promised.isdigit() and int(promised) != arrived:
             raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
+
+    async def count(self, line: bytes, model: str) -> int:  # noqa: ARG002 - the line names it
+        """Return the input tokens of one request line, as OpenAI counts them."""
+        body = counting.openai(line)
+        async with self._translated():
+            answer = await self._connected().responses.input_tokens.with_raw_response.count(
+                extra_body=body, timeout=_timeout(read=60.0)
+            )
+            return int(msgspec.json.decode(answer.content)["input_tokens"])
 
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
