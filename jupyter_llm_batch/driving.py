@@ -55,6 +55,9 @@ _FROZEN = (
 #: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
 ABSENCES = 8
 
+#: Seconds that deleting what a running job needed may take before it is left to expire.
+RELEASING = 30.0
+
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
 
@@ -557,6 +560,13 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
                 tidied = f"kept: {redact(str(error)) or type(error).__name__}"
         self._store.note(held, job, tidied=tidied)
+
+    async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider drop what only a running job needs; once, since it expires anyway."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(RELEASING):
+                await adapter.release(job)
+        self._store.note(held, job, released=True)
 
     # -- waits -------------------------------------------------------------------------------------
 

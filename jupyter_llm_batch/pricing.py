@@ -76,6 +76,14 @@ def _owner(url: str) -> str:
         return ""
 
 
+def input_rates(
+    provider: str, model: str, processing: str | None
+) -> tuple[Decimal, Decimal] | None:
+    """Return USD per token of fresh input and of input read from a cache, where known."""
+    rates = _rates(provider, model, processing)
+    return None if rates is None else (rates[0], rates[1])
+
+
 def _total(
     provider: str, model: str, usage: Usage, long: Sequence[Usage], processing: str | None
 ) -> Decimal | None:

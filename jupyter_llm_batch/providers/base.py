@@ -115,6 +115,10 @@ class Adapter(Protocol):
         """Delete what the provider holds of an ended job, as far as it lets us."""
         ...
 
+    async def release(self, job: Job) -> None:
+        """Delete what is stored for money while a job runs; the job is over."""
+        ...
+
     async def close(self) -> None:
         """Close connections."""
         ...
