@@ -11,6 +11,7 @@ import contextlib
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -563,10 +564,15 @@ class Driver:
 
     async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
         """Have the provider drop what only a running job needs; once, since it expires anyway."""
+        cost = None
         with contextlib.suppress(Exception):
             async with asyncio.timeout(RELEASING):
-                await adapter.release(job)
-        self._store.note(held, job, released=True)
+                cost = await adapter.release(job)
+        changes: dict[str, Any] = {"released": True}
+        if cost is not None and job.cost is not None and job.saved is not None:
+            changes["cost"] = str(Decimal(job.cost) + cost)
+            changes["saved"] = str(Decimal(job.saved) - cost)
+        self._store.note(held, job, **changes)
 
     # -- waits -------------------------------------------------------------------------------------
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import mark, until
 
+from jupyter_llm_batch import pricing
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Job, JobState, Recipe, Usage
 from jupyter_llm_batch.notebook import extension
@@ -46,6 +48,12 @@ def held(client, handle):
     """Return the caches that the jobs of a batch name."""
     jobs = client.store.jobs(handle.id)
     return [name for job in jobs if (name := caches.split(job.upload_id)[1])]
+
+
+def body_of(**fields):
+    return json.dumps(
+        {"name": "cachedContents/c", "usageMetadata": {"totalTokenCount": 10**6}, **fields}
+    )
 
 
 # -- whether
@@ -91,6 +99,15 @@ def test_what_does_not_pay_is_left_to_implicit_caching(client, sim, options):
     handle = ask(client, **options).wait(90)
     assert handle.snapshot().ok == options.get("rows", PAYS)
     assert not made(sim)
+
+
+def test_what_a_cache_cost_is_told_from_its_own_figures():
+    """Its tokens at the full price, and USD 1 for a million tokens and an hour."""
+    cache = caches.read(body_of(createTime="2026-11-01T00:00:00.123456789Z").encode())
+    end = datetime(2026, 11, 1, 3, tzinfo=UTC).timestamp() + 0.123456
+    assert float(cache.cost("gemini-2.5-flash", end)) == pytest.approx(0.30 + 3 * 1.00)
+    assert cache.cost("gemini-4-argon", end) is None
+    assert caches.read(body_of().encode()).cost("gemini-2.5-flash", end) is None
 
 
 # -- lines
@@ -166,6 +183,11 @@ def test_rows_read_the_cache_and_it_is_gone_with_the_job(make_client, sim, rows,
     assert job.usage.input > job.usage.cached
     assert handle.snapshot().cached > 0.9
     assert job.released
+    read = pricing.cost("google", "gemini-2.5-flash", job.usage)
+    extra = float(job.cost) - float(read.batch)
+    assert extra >= tokens * 0.30 / 1e6  # writing it, and storing it for this moment
+    assert extra < tokens * 1.30 / 1e6
+    assert float(job.saved) == pytest.approx(float(read.saved) - extra)
     folder = client.store.folder_of(handle.id)
     assert not [*folder.glob("*.cached*")]
     assert b"cachedContent" not in (folder / job.payload).read_bytes()
@@ -184,7 +206,7 @@ def test_the_magic_asks_for_it_too(make_client, sim, tmp_path, monkeypatch):
         cell = f"%%llm_batch x --over items --model {MODEL} --system-from said --cache --wait\n"
         assert shell.run_cell(cell + "Q {{ item }}", store_history=False).success
         assert mark("Q item 3") in shell.user_ns["x"][3]
-        shown = shell.run_cell("%llm_batch show x --row 3", store_history=False)
+        shown = shell.run_cell("%llm_batch show x 3", store_history=False)
         assert shown.success
     finally:
         extension.unload(shell)

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -231,12 +232,18 @@ class Google:
             async with self._translated():
                 await self._ask("DELETE", file)
 
-    async def release(self, job: Job) -> None:
-        """Delete the cache of a job."""
-        _, cache = caches.split(job.upload_id)
-        if cache is not None:
+    async def release(self, job: Job) -> Decimal | None:
+        """Delete the cache of a job; return what writing and storing it cost, where known."""
+        _, name = caches.split(job.upload_id)
+        if name is None:
+            return None
+        cost = None
+        with suppress(LLMBatchError):
             async with self._translated():
-                await self._ask("DELETE", cache)
+                cost = caches.read(await self._ask("GET", name)).cost(job.model, time.time())
+        async with self._translated():
+            await self._ask("DELETE", name)
+        return cost
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Write the results into `sink`, streamed from their file or out of the job itself."""

@@ -52,14 +52,26 @@ def pays(model: str, rows: int) -> bool:
     Savings and costs both grow with the tokens, so that their number does not matter. What
     implicit caching would save is left out, since nothing promises it.
     """
-    name = model.removeprefix("models/")
-    storage = next((price for known, price in _STORAGE if known.fullmatch(name)), None)
-    batch = pricing.input_rates("google", name, "batch")
-    full = pricing.input_rates("google", name, None)
-    if storage is None or batch is None or full is None or batch == full:
+    batch = pricing.input_rates("google", model.removeprefix("models/"), "batch")
+    each = cost(model, HOURS)
+    if batch is None or each is None or batch == _full(model):
         return False
     fresh, cached = batch
-    return rows * (fresh - cached) > full[0] + HOURS * storage / 1_000_000
+    return rows * (fresh - cached) > each
+
+
+def cost(model: str, hours: float) -> Decimal | None:
+    """Return the USD of writing and storing one token, or None where the prices are not known."""
+    name = model.removeprefix("models/")
+    storage = next((price for known, price in _STORAGE if known.fullmatch(name)), None)
+    full = _full(model)
+    if storage is None or full is None:
+        return None
+    return full[0] + Decimal(hours) * storage / 1_000_000
+
+
+def _full(model: str) -> tuple[Decimal, Decimal] | None:
+    return pricing.input_rates("google", model.removeprefix("models/"), None)
 
 
 def wanted(job: Job, payload: Path) -> bytes:
@@ -145,20 +157,39 @@ def blamed(message: str | None) -> bool:
 # -- wire --------------------------------------------------------------------------------------
 
 
+class _Usage(msgspec.Struct, rename="camel", frozen=True):
+    total_token_count: int = 0
+
+
 class Cache(msgspec.Struct, rename="camel"):
     """A cache on the wire."""
 
     name: str
     model: str = ""
     display_name: str = ""
+    create_time: str = ""
     expire_time: str = ""
+    usage_metadata: _Usage = _Usage()
 
     def lasts(self, now: float) -> bool:
         """Whether it outlives a job that begins now."""
-        try:
-            return datetime.fromisoformat(self.expire_time).timestamp() - now >= _LEAST
-        except ValueError:
-            return False
+        expires = _moment(self.expire_time)
+        return expires is not None and expires - now >= _LEAST
+
+    def cost(self, model: str, now: float) -> Decimal | None:
+        """Return the USD of having written it, and stored it until now."""
+        created = _moment(self.create_time)
+        if created is None:
+            return None
+        each = cost(model, max(0.0, now - created) / 3600)
+        return None if each is None else each * self.usage_metadata.total_token_count
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
 
 
 class _Page(msgspec.Struct, rename="camel"):

@@ -255,7 +255,7 @@ class OpenAI:
             raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
 
     async def release(self, job: Job) -> None:
-        """Nothing is stored for a running job."""
+        """Return None: nothing is stored for a running job."""
 
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
