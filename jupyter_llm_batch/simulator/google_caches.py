@@ -57,8 +57,7 @@ class Caches:
 
     def ask(self, account: str, method: str, model: str, given: Any) -> Asked:
         """Read a request, with what is in the cache that it names."""
-        name = camel(given).get("cachedContent") if isinstance(given, dict) else None
-        if not name:
+        if not isinstance(given, dict) or not {"cachedContent", "cached_content"} & given.keys():
             return ask(method, model, given)
         request = camel(given)
         if any(field in request for field in _FIELDS):
@@ -67,7 +66,7 @@ class Caches:
                 "system_instruction, tools or tool_config.\n\nProposed fix: move those values to "
                 "CachedContent from GenerateContent request."
             )
-        cache = self._find(account, str(name))
+        cache = self._find(account, str(request["cachedContent"]))
         if cache.model != f"models/{model}":
             raise ApiError(
                 f"Model used by GenerateContent request (models/{model}) and CachedContent "
