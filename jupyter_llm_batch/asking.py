@@ -46,7 +46,8 @@ class Options(TypedDict, total=False):
         Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
         answer follows. A frame gets its fields as columns, other input gets objects.
     cache
-        ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached.
+        ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached. Gemini
+        keeps a long system prompt until the job is over, where that costs less than it saves.
     raw
         The items of `over` are request bodies.
     split

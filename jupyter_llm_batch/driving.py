@@ -11,6 +11,7 @@ import contextlib
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ _FROZEN = (
 #: How often in a row the provider must not know a job or a file before it counts as gone: with the
 #: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
 ABSENCES = 8
+
+#: Seconds that deleting what a running job needed may take before it is left to expire.
+RELEASING = 30.0
 
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
@@ -569,6 +573,18 @@ class Driver:
             except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
                 tidied = f"kept: {redact(str(error)) or type(error).__name__}"
         self._store.note(held, job, tidied=tidied)
+
+    async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider drop what only a running job needs; once, since it expires anyway."""
+        cost = None
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(RELEASING):
+                cost = await adapter.release(job)
+        changes: dict[str, Any] = {"released": True}
+        if cost is not None and job.cost is not None and job.saved is not None:
+            changes["cost"] = str(Decimal(job.cost) + cost)
+            changes["saved"] = str(Decimal(job.saved) - cost)
+        self._store.note(held, job, **changes)
 
     # -- waits -------------------------------------------------------------------------------------
 

@@ -335,6 +335,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Checksums of its files: ``request`` and the parts of its results.
     damaged
         Its request lines are not on disk any more as they were written.
+    cache
+        What its rows share is to be cached; None in later rounds, which ask for what failed.
+    released
+        The provider stores nothing any more that was only needed while the job ran.
     """
 
     id: str
@@ -349,6 +353,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     payload: str
     models: list[str] = msgspec.field(default_factory=list)
     after: list[int] = msgspec.field(default_factory=list)
+    cache: str | None = None
+    released: bool = False
     state: JobState = JobState.PLANNED
     account: Account | None = None
     upload_id: str | None = None

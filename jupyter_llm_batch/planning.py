@@ -89,6 +89,7 @@ class Draft:
         payload: str,
         now: float,
         after: Iterable[int] = (),
+        cache: str | None = None,
     ) -> Job:
         """Return the finished record."""
         return Job(
@@ -105,6 +106,7 @@ class Draft:
             payload=payload,
             created_at=now,
             after=[*after],
+            cache=cache,
         )
 
 

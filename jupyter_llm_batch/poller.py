@@ -280,6 +280,7 @@ class Poller:
                     self._give_back(batch.id)
                     self._publish(batch)
                     continue
+                self._release(held, batch, jobs)
                 if is_over(jobs) and not self._busy(jobs):
                     self._close_round(held, batch)
                     continue
@@ -376,6 +377,15 @@ class Poller:
         else:
             self._launch(job.id, batch.id, self._step(action, held, batch, job))
         return far
+
+    def _release(self, held: Lease, batch: Batch, jobs: Iterable[Job]) -> None:
+        """Start deleting what the provider stores for jobs that are over."""
+        for job in jobs:
+            stored = job.cache is not None and job.upload_id is not None and not job.released
+            if stored and is_over([job]) and job.id not in self._steps and not self._pause(job):
+                adapter = self._adapters(job.provider)
+                step = self._driver.release(held, job, adapter)
+                self._launch(job.id, batch.id, self._guarded(batch, step))
 
     def _start_polls(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
         if all(job.not_before > self._clock() for _, _, job in entries):

@@ -367,6 +367,14 @@ def _owner(url: str) -> str:
         return ""
 
 
+def input_rates(
+    provider: str, model: str, processing: str | None
+) -> tuple[Decimal, Decimal] | None:
+    """Return USD per token of fresh input and of input read from a cache, where known."""
+    rates = _rates(provider, model, processing)
+    return None if rates is None else (rates.input, rates.cached)
+
+
 @lru_cache(maxsize=8)
 def price_data(provider: str) -> str:
     """Return which price data is in use: its version, and the latest change of this provider."""

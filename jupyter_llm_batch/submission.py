@@ -205,7 +205,13 @@ def plan(
     jobs = [
         (
             draft.job(
-                batch_id, 0, ask.recipe.endpoint, Spool.name(draft.number), now, spool.after(draft)
+                batch_id,
+                0,
+                ask.recipe.endpoint,
+                Spool.name(draft.number),
+                now,
+                spool.after(draft),
+                ask.recipe.cache,
             ),
             draft.rows,
         )

@@ -62,7 +62,8 @@ Options
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
                             schema of the notebook; a frame gets its fields as columns
 --cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
-                            cell) cached for an hour or 5 minutes
+                            cell) cached for an hour or 5 minutes; Gemini keeps a long system
+                            prompt until the job is over, if that pays
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,

@@ -274,6 +274,9 @@ class Anthropic:
         if promised is not None and promised.isdigit() and int(promised) != arrived:
             raise Incomplete(f"{part} of {remote_id}: {arrived} of {promised} bytes arrived")
 
+    async def release(self, job: Job) -> None:
+        """Return None: nothing is stored for a running job."""
+
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
         client, self._client = self._client, None

@@ -264,6 +264,9 @@ class OpenAI:
             )
             return int(msgspec.json.decode(answer.content)["input_tokens"])
 
+    async def release(self, job: Job) -> None:
+        """Return None: nothing is stored for a running job."""
+
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
         client, self._client = self._client, None
