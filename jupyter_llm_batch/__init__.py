@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from .models import ToolCall as ToolCall
     from .models import Usage as Usage
     from .session import adopt as adopt
+    from .session import advise as advise
     from .session import batches as batches
+    from .session import compare as compare
+    from .session import cost as cost
     from .session import get as get
     from .session import login as login
     from .session import logout as logout
@@ -52,7 +55,10 @@ _HOMES = {
     "Usage": "models",
     "UsageProblem": "errors",
     "adopt": "session",
+    "advise": "session",
     "batches": "session",
+    "compare": "session",
+    "cost": "session",
     "get": "session",
     "login": "session",
     "logout": "session",

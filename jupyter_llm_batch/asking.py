@@ -48,7 +48,8 @@ class Options(TypedDict, total=False):
         Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
         answer follows. A frame gets its fields as columns, other input gets objects.
     cache
-        ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached.
+        ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached. Gemini
+        keeps a long system prompt until the job is over, where that costs less than it saves.
     raw
         The items of `over` are request bodies.
     split
@@ -86,6 +87,9 @@ class Options(TypedDict, total=False):
         and finished in real time.
     deadline_max_cost
         Finish so only if it costs no more than this (USD); else ask.
+    max_cost
+        USD; nothing is sent when the batch may cost more, re-asking included, or when nothing
+        bounds its cost.
     namespace
         Names that the template sees besides the row's fields.
     """
@@ -117,6 +121,7 @@ class Options(TypedDict, total=False):
     random: bool
     deadline: str | float | None
     deadline_max_cost: float | None
+    max_cost: float | None
     namespace: Mapping[str, Any] | None
 
 
@@ -192,6 +197,7 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
         notify=notify.check(settings.notify if told is None else told),
         delete_uploads=settings.delete_uploads,
         dedupe=options.get("dedupe", False),
+        max_cost=options.get("max_cost"),
         kind=options.get("schema"),
         realtime=options.get("realtime", False),
         sample=_sample(options),

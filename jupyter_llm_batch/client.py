@@ -6,13 +6,13 @@ import atexit
 import builtins
 import concurrent.futures
 import contextlib
+import copy
 import hashlib
 import keyword
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,30 +20,38 @@ import msgspec
 
 from . import (
     adopting,
+    advising,
     asking,
+    comparing,
     drafts,
+    estimate,
     finding,
+    habits,
     leaving,
+    ledger,
     payloads,
     planning,
-    pricing,
     providers,
+    spending,
     submission,
+    tokens,
 )
 from .asking import Options
 from .background import Background
+from .comparing import Comparison
 from .earlier import Earlier
 from .errors import LLMBatchError, NotFound, ProviderError, UsageProblem
 from .handle import BatchHandle
 from .keys import Chain
+from .ledger import Ledger
 from .lifecycle import Policy
-from .models import Batch, Snapshot, Usage
+from .models import Batch, Estimate, Snapshot, Spend
 from .poller import Poller
-from .pricing import Cost
+from .pricing import PriceBook, listed
 from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .spool import Lanes
-from .store import Store
+from .store import Reserve, Store
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -52,18 +60,27 @@ BACKGROUND = Background()
 _SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
 
 
+#: Request lines by model.
+Samples = dict[str, list[bytes]]
+
+
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--dry-run`` shows: prompts, split and cost. Nothing was written or sent.
 
     Attributes
     ----------
-    tokens
-        Input tokens, roughly; the cost is theirs alone, since nobody knows how long answers get.
     media, encoded
-        Images and files, and their characters of base64: nobody but the provider knows their
-        tokens, so that `tokens` and `cost` are without them.
+        Images and files, and their characters of base64.
+    estimates
+        The tokens that it would use, one estimate per model.
     cost
-        USD, None when the model's price is not known.
+        What that costs; None where nothing would be sent.
+    budget
+        USD of the month's budget that are spent and promised, and the budget; None without one.
+    refused
+        Why it would not be sent: a cap or a budget.
+    samples
+        By model, some of its request lines; see `Client.count`.
     """
 
     name: str
@@ -76,12 +93,20 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     prompts: list[str]
     system: str | None = None
-    tokens: int = 0
     media: int = 0
     encoded: int = 0
-    cost: Cost | None = None
+    estimates: list[Estimate] = msgspec.field(default_factory=list)
+    cost: estimate.Money | None = None
+    budget: tuple[float, float, float] | None = None
+    refused: str = ""
+    samples: Samples = msgspec.field(default_factory=dict)
     note: str = ""
     same_as: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Input tokens, as expected."""
+        return sum(each.input for each in self.estimates)
 
 
 def check_name(name: str) -> None:
@@ -137,6 +162,7 @@ class Client:
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
+        self._rules: tuple[object, spending.Rules] | None = None
         atexit.register(self._leave)
 
     # -- submitting --------------------------------------------------------------------------------
@@ -170,20 +196,12 @@ class Client:
         """Render and split like `submit`, but write and send nothing."""
         ask = asking.ask(text, name, options, self.settings)
         plan = self._plan(ask, options, dry=True)
-        # English text has about four characters to a token; the frame of a request counts little.
-        sizes: Counter[tuple[str, str]] = Counter()
-        for job, _ in plan.jobs:
-            sizes[job.provider, job.model] += job.bytes - plan.encoded.get(job.number, 0)
-        costs = [
-            pricing.cost(
-                provider,
-                model,
-                Usage(input=size // 4),
-                url=self.adapter(provider).account(b"").base_url,
-            )
-            for (provider, model), size in sizes.items()
-        ]
-        known = [cost for cost in costs if cost is not None]
+        rules = self.rules()
+        cost = estimate.price(plan.batch.estimates, rules.book) if plan.batch.estimates else None
+        budget = None
+        if rules.monthly_budget is not None:
+            since = spending.month_start(self._clock())
+            budget = (*self.store.committed(since), rules.monthly_budget)
         return Preview(
             name=name,
             model=" + ".join(plan.batch.models),
@@ -195,10 +213,13 @@ class Client:
             bytes=sum(job.bytes for job, _ in plan.jobs),
             prompts=plan.first,
             system=ask.recipe.system,
-            tokens=sum(sizes.values()) // 4,
             media=plan.media,
             encoded=sum(plan.encoded.values()),
-            cost=sum(known, Cost()) if len(known) == len(costs) else None,
+            estimates=plan.batch.estimates,
+            cost=cost,
+            budget=budget,
+            refused=self._refusal(cost, ask.max_cost, budget) if cost else "",
+            samples=plan.samples,
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
             same_as=plan.same_as.title if plan.same_as else "",
         )
@@ -226,12 +247,16 @@ class Client:
         """Delete what `add` collected under `name`; False when there is nothing."""
         return drafts.drop(self.store, notebook=self.notebook, name=name)
 
-    def submit_draft(self, name: str, *, resubmit: bool = False) -> BatchHandle:
+    def submit_draft(
+        self, name: str, *, resubmit: bool = False, max_cost: float | None = None
+    ) -> BatchHandle:
         """Send what `add` collected under `name`, or what waits for a look at its sample."""
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
+        if max_cost is not None:
+            ask = msgspec.structs.replace(ask, max_cost=max_cost)
         handle = self._start(ask, {"resubmit": resubmit})
         drafts.drop(self.store, notebook=self.notebook, name=name)
         return handle
@@ -290,8 +315,9 @@ class Client:
             )
         try:
             batch = self.store.add_batch(
-                plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1
-            )
+                plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1,
+                reserve=self._promise(plan.batch),
+            )  # fmt: skip
         except BaseException:
             payloads.remove(self.store.folder_of(plan.batch.id))
             raise
@@ -327,6 +353,54 @@ class Client:
         if not names:
             return ""
         return f"{names[0]} holds paid answers to such prompts: --reuse {names[0]} takes them"
+
+    def rules(self) -> spending.Rules:
+        """Return the prices and the budget that the settings name now.
+
+        Raises
+        ------
+        UsageProblem
+            A price cannot be read.
+        """
+        settings = self.settings
+        named = (settings.prices, settings.discounts, settings.monthly_budget)
+        if self._rules is None or self._rules[0] != named:
+            book = PriceBook(settings.prices, settings.discounts)
+            rules = spending.Rules(book=book, monthly_budget=settings.monthly_budget)
+            self._rules = (copy.deepcopy(named), rules)
+        return self._rules[1]
+
+    def _rules_in_use(self) -> spending.Rules:
+        """Return the rules for the background, which a wrong price must not stop."""
+        try:
+            return self.rules()
+        except UsageProblem:
+            return self._rules[1] if self._rules else spending.Rules(book=PriceBook())
+
+    def _promise(self, batch: Batch) -> Reserve | None:
+        """Hold a planned batch to its cap and the budget; without either nothing is looked up."""
+        rules = self.rules()
+        if not batch.estimates or (batch.max_cost is None and rules.monthly_budget is None):
+            return None
+        cost = estimate.price(batch.estimates, rules.book)
+        spending.check_cap(cost, batch.max_cost)
+        return spending.reserve(cost, rules, self._clock())
+
+    def _refusal(
+        self,
+        cost: estimate.Money,
+        max_cost: float | None,
+        budget: tuple[float, float, float] | None,
+    ) -> str:
+        """Return why a batch of this cost would not be sent, empty when it would."""
+        try:
+            spending.check_cap(cost, max_cost)
+            promise = spending.reserve(cost, self.rules(), self._clock())
+        except UsageProblem as problem:
+            return str(problem)
+        if budget and promise and budget[0] + budget[1] + promise.usd > budget[2]:
+            return "over the monthly budget"
+        return ""
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""
@@ -479,8 +553,108 @@ class Client:
             raise UsageProblem(
                 f"{', '.join(users)} use answers of {batch.title}: forget them first"
             )
+        self.store.book(self._unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
         payloads.remove(self.store.folder_of(batch.id))
+
+    # -- money -------------------------------------------------------------------------------------
+
+    def cost(self, name: str = "") -> Ledger:
+        """Return what was spent and saved, by batches that were forgotten too.
+
+        Parameters
+        ----------
+        name
+            Only this batch of this notebook, in all its versions or one (``name#2``); all batches
+            of all notebooks of this user by default.
+
+        Raises
+        ------
+        NotFound
+            The ledger has no batch of that name.
+        """
+        lines = [*self._unbooked(self.store.batches()), *self.store.spends()]
+        if name:
+            lines = [
+                line
+                for line in lines
+                if line.notebook == self.notebook
+                and name in (line.title, line.title.partition("#")[0])
+            ]
+            if not lines:
+                self.get(name)  # says so when there is none
+        return Ledger(sorted(lines, key=lambda line: line.at), simulated=self.simulated)
+
+    def compare(self, left: str, right: str) -> Comparison:
+        """Compare two batches over the same rows: agreement, differences, and what each cost.
+
+        A batch of fewer rows, such as one of a sample, is compared with the first rows of the
+        other.
+
+        Raises
+        ------
+        NotFound, NotReady
+            There is no such batch, or it is under way.
+        """
+        one, other = self.get(left), self.get(right)
+        ours, theirs = one.results(), other.results()
+        rows = min(len(ours), len(theirs))
+        return comparing.compare(
+            comparing.side(one.record, ours[:rows], one.costs()[:rows]),
+            comparing.side(other.record, theirs[:rows], other.costs()[:rows]),
+            ours[:rows],
+            theirs[:rows],
+            simulated=self.simulated,
+        )
+
+    def advise(self, calls: Iterable[advising.Call] = ()) -> list[advising.Advice]:
+        """Return what would have been cheaper, from this user's own figures.
+
+        Parameters
+        ----------
+        calls
+            Calls in real time, where they are known.
+        """
+        return advising.advise(
+            habits.read(self.store, self.store.batches()),
+            self.rules().book,
+            calls=calls,
+            models=listed(),
+        )
+
+    def count(self, plan: Preview, rows: int) -> dict[str, tuple[int, int, int]]:
+        """Count the tokens of some requests of `plan` at their providers, which costs nothing.
+
+        Returns
+        -------
+        dict
+            By model: requests counted, their tokens, and what was estimated for these requests.
+
+        Raises
+        ------
+        ProviderError
+            A provider did not count.
+        """
+        found = {}
+        for name, lines in plan.samples.items():
+            provider, _, model = name.partition(":")
+            counter = getattr(self.adapter(provider), "count", None)
+            if counter is None:
+                raise UsageProblem(f"{provider} has no counter of tokens: leave out --count")
+            chosen = lines[:: max(1, len(lines) // rows)][:rows]
+            work = [self.background.call(counter(line, model)) for line in chosen]
+            exact = sum(each.result() for each in work)
+            guessed = sum(tokens.measure(line, provider, model).expected for line in chosen)
+            found[name] = len(chosen), exact, guessed
+        return found
+
+    def _unbooked(self, batches: list[Batch]) -> list[Spend]:
+        """Return lines for jobs of a time before there was a ledger."""
+        found: list[Spend] = []
+        for batch in batches:
+            booked = self.store.spends(batch_id=batch.id)
+            found += ledger.from_jobs(batch, self.store.jobs(batch.id), booked)
+        return found
 
     # -- the background ----------------------------------------------------------------------------
 
@@ -526,6 +700,7 @@ class Client:
                     notebook=self.notebook,
                     listen=self._tell,
                     breathe=self.background.breathe,
+                    rules=self._rules_in_use,
                 )
                 self._running = self.background.call(self._poller.run())
             return self._poller

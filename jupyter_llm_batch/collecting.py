@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 
 from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import row_of
-from .pricing import LINEAR, Cost, cost, realtime
+from .pricing import LINEAR, Cost, PriceBook, uncached
 
 #: How many answers a job keeps for the panel's details.
 SAMPLES = 3
@@ -41,6 +40,13 @@ class Reconciler:
         The user, not the provider, asked for the end.
     keys
         The custom_ids by row, where they are not ours.
+    book
+        The prices in use.
+
+    Attributes
+    ----------
+    doubtful
+        Rows that may have been billed although nothing tells their tokens.
     """
 
     def __init__(
@@ -50,9 +56,13 @@ class Reconciler:
         *,
         user_cancelled: bool,
         keys: Sequence[str] | None = None,
+        book: PriceBook | None = None,
     ) -> None:
         self._job = job
         self._rows_of = None if keys is None else {key: row for row, key in enumerate(keys)}
+        self._book = book or PriceBook()
+        self.answered: dict[str, int] = {}
+        self.doubtful = 0
         self._user_cancelled = user_cancelled
         self.codes: dict[int, int] = dict.fromkeys(rows, WAITING)
         self.usage: dict[str, Usage] = {}
@@ -76,11 +86,14 @@ class Reconciler:
         usage = result.usage
         if usage.input or usage.output:
             model = result.model or self._job.model
+            self.answered[model] = self.answered.get(model, 0) + 1
             if usage.input > LINEAR:
                 self.long.append((model, usage))
             else:
                 before = self.usage.get(model)
                 self.usage[model] = usage if before is None else before + usage
+        elif may_be_billed(self.codes[row]):
+            self.doubtful += 1
         if result.outcome is Outcome.OK:
             if len(self.samples) < self._most_samples and (said := result.said):
                 self.samples.append((row, said))
@@ -104,6 +117,7 @@ class Reconciler:
         for row, known in self.codes.items():
             if known == WAITING:
                 self.codes[row] = code
+                self.doubtful += may_be_billed(code)
                 self._count(row, outcome, "", reason)
 
     def fail(self, outcome: Outcome, reason: str) -> None:
@@ -130,27 +144,37 @@ class Reconciler:
         """Return the tokens of all rows."""
         return sum((usage for _, usage in self.long), sum(self.usage.values(), Usage()))
 
+    def models(self) -> list[str]:
+        """Return the models that answered, as the provider names them."""
+        return [*self.answered]
+
+    def usage_of(self, model: str) -> tuple[Usage, int]:
+        """Return the tokens of one model, and how many rows they are of."""
+        long = (usage for owner, usage in self.long if owner == model)
+        return sum(long, self.usage.get(model, Usage())), self.answered.get(model, 0)
+
+    def cost_of(self, model: str) -> Cost | None:
+        """Return what one model's rows cost, in real time in full; None when it is unknown."""
+        long = [usage for owner, usage in self.long if owner == model]
+        asked = "" if self._job.model == "mixed" else self._job.model
+        short = self.usage.get(model, Usage())
+        url = self._job.account.base_url if self._job.account is not None else ""
+        named = {"asked": asked, "url": url}
+        if self._job.mode is not Mode.REALTIME:
+            return self._book.cost(self._job.provider, model, short, long, **named)
+        paid = self._book.realtime(self._job.provider, model, short, long, **named)
+        whole = self._book.realtime(
+            self._job.provider, model, uncached(short), [*map(uncached, long)], **named
+        )
+        if paid is None or whole is None:
+            return None
+        return Cost(batch=paid, realtime=paid, cache=whole - paid)
+
     def total_cost(self) -> Cost | None:
         """Return what the rows cost, None when a price is unknown."""
         total = Cost()
-        url = self._job.account.base_url if self._job.account is not None else ""
-        for model in {*self.usage, *(model for model, _ in self.long)}:
-            long = [usage for owner, usage in self.long if owner == model]
-            usage = self.usage.get(model, Usage())
-            part = cost(self._job.provider, model, usage, long, url=url)
-            if part is None:
-                return None
-            total += part
-        return total
-
-    def realtime_cost(self) -> Decimal | None:
-        """Return what the rows cost when asked one by one, None when a price is unknown."""
-        total = Decimal(0)
-        url = self._job.account.base_url if self._job.account is not None else ""
-        for model in {*self.usage, *(model for model, _ in self.long)}:
-            long = [usage for owner, usage in self.long if owner == model]
-            usage = self.usage.get(model, Usage())
-            part = realtime(self._job.provider, model, usage, long, url=url)
+        for model in self.models():
+            part = self.cost_of(model)
             if part is None:
                 return None
             total += part

@@ -25,6 +25,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     reasks: int = 0
     notify: str = ""
     delete_uploads: bool = False
+    max_cost: float | None = None
     shape: Shape
     file: str
     rows: int
@@ -86,6 +87,7 @@ def add(
         reasks=ask.reasks,
         notify=ask.notify,
         delete_uploads=ask.delete_uploads,
+        max_cost=ask.max_cost,
         shape=ask.shape,
         file=name,
         rows=count,
@@ -144,6 +146,7 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         deadline_cost=min(
             (part.deadline_cost for part in parts if part.deadline_cost is not None), default=None
         ),
+        max_cost=min((part.max_cost for part in parts if part.max_cost is not None), default=None),
     )
 
 

@@ -11,12 +11,13 @@ import contextlib
 import struct
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import adopting, lease, lookup, payloads, rowlog, schemas
+from . import adopting, lease, lookup, payloads, rowlog, schemas, spending
 from .collecting import Reconciler
 from .errors import (
     Busy,
@@ -56,6 +57,9 @@ _FROZEN = (
 #: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
 ABSENCES = 8
 
+#: Seconds that deleting what a running job needed may take before it is left to expire.
+RELEASING = 30.0
+
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
 
@@ -67,6 +71,8 @@ class Driver:
     ----------
     breathe
         Awaited between slices of decoding; sleeps longer while a cell runs.
+    rules
+        Returns the prices in use.
     """
 
     def __init__(
@@ -76,7 +82,9 @@ class Driver:
         clock: Callable[[], float],
         breathe: Callable[[], Awaitable[None]],
         realtime: RealTime,
+        rules: Callable[[], spending.Rules],
     ) -> None:
+        self._rules = rules
         self._store = store
         self._policy = policy
         self._clock = clock
@@ -457,6 +465,7 @@ class Driver:
             rows,
             user_cancelled=batch.cancel_requested,
             keys=keys if batch.adopted else None,
+            book=self._rules().book,
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
         broken = 0
@@ -523,7 +532,9 @@ class Driver:
         **changes: Any,
     ) -> None:
         """End a job whose rows all have the same outcome (None: missing)."""
-        reconciler = Reconciler(job, self._store.job_rows(job.id), user_cancelled=True)
+        reconciler = Reconciler(
+            job, self._store.job_rows(job.id), user_cancelled=True, book=self._rules().book
+        )
         if outcome is None:
             reconciler.close(None, reason)
         else:
@@ -546,6 +557,11 @@ class Driver:
         for row, code in reconciler.codes.items():
             outcomes[row] = code
             struct.pack_into("<I", owners, 4 * row, job.number)
+        cost = reconciler.total_cost()
+        batch = self._store.batch(job.batch_id)
+        spends = (
+            spending.of_job(batch, job, reconciler, self._rules(), self._clock()) if batch else []
+        )
         detail = f"{reconciler.seen} rows"
         if reconciler.strange:
             detail += f", {reconciler.strange} lines of unknown or repeated rows"
@@ -555,9 +571,11 @@ class Driver:
             event,
             detail=detail,
             packs={"outcomes": bytes(outcomes), "owners": bytes(owners)},
+            spends=spends,
             tally=reconciler.tally(),
             usage=reconciler.total_usage(),
-            **_costs(job, reconciler),
+            cost=str(cost.batch) if cost else None,
+            saved=str(cost.saved) if cost else None,
             kinds=reconciler.kinds(),
             samples=reconciler.sample_rows(self._prompts(job, reconciler, adapter)),
             **changes,
@@ -592,6 +610,18 @@ class Driver:
                 tidied = f"kept: {redact(str(error)) or type(error).__name__}"
         self._store.note(held, job, tidied=tidied)
 
+    async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider drop what only a running job needs; once, since it expires anyway."""
+        cost = None
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(RELEASING):
+                cost = await adapter.release(job)
+        changes: dict[str, Any] = {"released": True}
+        if cost is not None and job.cost is not None and job.saved is not None:
+            changes["cost"] = str(Decimal(job.cost) + cost)
+            changes["saved"] = str(Decimal(job.saved) - cost)
+        self._store.note(held, job, **changes)
+
     # -- waits -------------------------------------------------------------------------------------
 
     def _waiting(self, job: Job, error: LLMBatchError) -> dict[str, Any]:
@@ -606,17 +636,6 @@ class Driver:
     def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:
         """Record a step that failed for a passing reason, and when to repeat it."""
         self._store.note(held, job, **self._waiting(job, error), **changes)
-
-
-def _costs(job: Job, reconciler: Reconciler) -> dict[str, str | None]:
-    if job.mode is Mode.REALTIME:
-        paid = reconciler.realtime_cost()
-        return {"cost": None if paid is None else str(paid), "saved": None}
-    cost = reconciler.total_cost()
-    return {
-        "cost": str(cost.batch) if cost else None,
-        "saved": str(cost.saved) if cost else None,
-    }
 
 
 def _label(job: Job) -> str:

@@ -22,7 +22,8 @@ def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) 
     """Return `records` as a pandas frame or a pyarrow Table."""
     import pyarrow as pa
 
-    columns = {name: [record[name] for record in records] for name in records[0]}
+    names = records[0] if records else ()
+    columns = {name: [record[name] for record in records] for name in names}
     made = pa.table(columns)
     if prefer_pandas and importlib.util.find_spec("pandas"):
         return made.to_pandas()

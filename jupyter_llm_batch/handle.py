@@ -8,9 +8,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, outlook, results
+from . import export, ledger, outlook, results
 from .errors import Damaged, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
+from .pricing import Cost
 
 if TYPE_CHECKING:
     from .client import Client
@@ -144,17 +145,43 @@ class BatchHandle:
         kind = self._client.kind_of(batch)
         return results.value(self._client.store, batch, found, kind)
 
-    def frame(self, *, partial: bool = False) -> Any:
+    def frame(self, *, partial: bool = False, costs: bool = False) -> Any:
         """Return a frame: the input's with its answers, or one row per answer.
 
         Input that was no frame gives a pandas frame where pandas is installed, else a pyarrow
         Table, with the columns row, outcome, answer, error, finish_reason, model and tokens.
+
+        Parameters
+        ----------
+        costs
+            One row per answer in any case, with ``cost_usd`` and ``realtime_usd``; empty where a
+            price is not known or a row may have been billed without telling its tokens.
         """
         found = self._read(partial=partial)
         batch = self.record
+        if costs:
+            records = results.as_records(batch, found)
+            for record, cost in zip(records, self.costs(), strict=True):
+                record["cost_usd"] = float(cost.batch) if cost else None
+                record["realtime_usd"] = float(cost.realtime) if cost else None
+            return export.table(records, prefer_pandas=True)
         if batch.shape.kind == "frame":
             return results.value(self._client.store, batch, found)
         return export.table(results.as_records(batch, found), prefer_pandas=True)
+
+    def costs(self) -> list[Cost | None]:
+        """Return what each row cost: None where that is not known, nothing where nothing is due.
+
+        Rows that were taken from earlier batches have what they cost there.
+        """
+        batch = self.record
+        book = self._client.rules().book
+        jobs = results.job_of_rows(self._client.store, batch)
+        found = results.read(self._client.store, batch)
+        return [
+            ledger.row_cost(book, jobs[row], result) if row in jobs and result else None
+            for row, result in enumerate(found)
+        ]
 
     def export(self, path: str | Path) -> Path:
         """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path.

@@ -29,6 +29,31 @@ MIGRATIONS: dict[int, Sequence[str]] = {
         SELECT 'simulated', CAST(json_extract(CAST(record AS TEXT), '$.simulated') AS BLOB)
         FROM batch LIMIT 1
         """,
+        # Money, apart from the batches so that it outlives them.
+        """
+        CREATE TABLE IF NOT EXISTS spend (
+            id       TEXT PRIMARY KEY,
+            batch_id TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            model    TEXT NOT NULL,
+            at       REAL NOT NULL,
+            usd      REAL,                                -- NULL: the price is not known
+            record   BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE INDEX IF NOT EXISTS spend_at ON spend (at)
+        """,
+        """
+        CREATE INDEX IF NOT EXISTS spend_model ON spend (provider, model, at)
+        """,
+        """
+        CREATE TABLE IF NOT EXISTS reservation (
+            batch_id TEXT PRIMARY KEY,
+            usd      REAL NOT NULL,
+            at       REAL NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
     ),
 }
 

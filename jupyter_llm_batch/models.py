@@ -366,6 +366,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Its request lines are not on disk any more as they were written.
     progress_at
         When the provider last counted more rows as finished than before.
+    cache
+        What its rows share is to be cached; None in later rounds, which ask for what failed.
+    released
+        The provider stores nothing any more that was only needed while the job ran.
     """
 
     id: str
@@ -380,6 +384,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     payload: str
     models: list[str] = msgspec.field(default_factory=list)
     after: list[int] = msgspec.field(default_factory=list)
+    cache: str | None = None
+    released: bool = False
     state: JobState = JobState.PLANNED
     account: Account | None = None
     upload_id: str | None = None
@@ -416,6 +422,108 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False
     mode: Mode = Mode.BATCH
     progress_at: float = 0.0
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens that a batch's requests of one model are going to use, said before they are sent.
+
+    Attributes
+    ----------
+    rows
+        Requests; rows that are taken from earlier batches are none.
+    low, input, ceiling
+        Input tokens; `counted` is `input` before it was corrected by earlier batches.
+    output, output_ceiling
+        Output tokens; the ceiling is None where the requests name no bound.
+    long_rows, long_input
+        Requests so long that they may cost more per token, and their input tokens.
+    steep
+        The longest request may be so long.
+    cached, cache_write
+        Parts of `input` that a prompt cache is expected to give, and to be given.
+    writes
+        The requests may write to a cache, at its price.
+    reasks
+        Rounds in which every row may be paid again.
+    full, late
+        Requests that go out in real time, at full price; any of them may, after a deadline.
+    sampled, media, method, basis, corrected
+        How it was found: lines measured, with images or files, counter, source of the output.
+    prompt
+        Tells the same prompt in later batches; see `spending.prompt_key`.
+    url
+        The server's base URL, which names the prices of a provider that is none of ours.
+    """
+
+    provider: str
+    model: str
+    rows: int
+    low: int = 0
+    input: int = 0
+    ceiling: int = 0
+    counted: int = 0
+    output: int = 0
+    output_ceiling: int | None = 0
+    long_rows: int = 0
+    long_input: int = 0
+    steep: bool = False
+    cached: int = 0
+    cache_write: int = 0
+    writes: bool = False
+    reasks: int = 0
+    full: int = 0
+    late: bool = False
+    sampled: int = 0
+    media: bool = False
+    method: str = ""
+    basis: str = ""
+    corrected: float = 1.0
+    prompt: str = ""
+    url: str = ""
+
+
+class Spend(msgspec.Struct, frozen=True, kw_only=True):
+    """What one job paid for one model: a line of the ledger, which outlives the batch.
+
+    Attributes
+    ----------
+    id
+        Of the job and model, so that nothing is booked twice.
+    mode
+        ``"batch"``, ``"realtime"``, ``"reuse"`` (nothing paid, `reused` saved) or ``"tracked"``.
+    rows, answered, doubtful
+        Requests sent; those with usage; those that may have been billed without telling usage.
+    paid, realtime, cache, reused
+        USD as decimal text: paid, the same in real time, saved by caching and by reuse; None where
+        a price is not known.
+    doubt
+        USD that the doubtful rows may have cost at most.
+    prompt
+        Tells the same prompt in later batches; see `spending.prompt_key`.
+    counted
+        Input tokens that had been counted beforehand for the answered rows.
+    """
+
+    id: str
+    batch_id: str
+    notebook: str
+    title: str
+    provider: str
+    model: str
+    at: float
+    mode: str = "batch"
+    rows: int = 0
+    answered: int = 0
+    doubtful: int = 0
+    usage: Usage = Usage()
+    paid: str | None = None
+    realtime: str | None = None
+    cache: str = "0"
+    reused: str = "0"
+    doubt: float = 0.0
+    prompt: str = ""
+    counted: int = 0
+    expected: float | None = None
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -496,6 +604,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     deadline_cost: float | None = None
     cut: bool = False
+    estimates: list[Estimate] = msgspec.field(default_factory=list)
+    max_cost: float | None = None
 
     @property
     def title(self) -> str:
@@ -547,6 +657,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cached
         Share of the input tokens that came out of a prompt cache, 0 to 1; None when caching was
         not asked for and did not happen.
+    cost, saved
+        What the answers that are there cost, and what the same tokens cost more in real time.
+    saved_cache, saved_reuse
+        What the prompt cache, and answers of earlier batches, saved besides.
+    expected, ceiling
+        The estimate for the whole batch while it is under way; no ceiling where nothing bounds it.
     line
         The whole snapshot as one line of text.
     """
@@ -574,6 +690,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     cost: float | None = None
     saved: float | None = None
     cached: float | None = None
+    saved_cache: float | None = None
+    saved_reuse: float | None = None
+    expected: float | None = None
+    ceiling: float | None = None
     keep_until: float | None = None
     notice: str = ""
     jobs: list[JobLine] = msgspec.field(default_factory=list)

@@ -98,6 +98,7 @@ class Draft:
         payload: str,
         now: float,
         after: Iterable[int] = (),
+        cache: str | None = None,
     ) -> Job:
         """Return the finished record."""
         return Job(
@@ -115,6 +116,7 @@ class Draft:
             created_at=now,
             after=[*after],
             mode=self.mode,
+            cache=cache,
         )
 
 

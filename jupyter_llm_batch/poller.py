@@ -12,10 +12,22 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from decimal import Decimal
 
 import msgspec
 
-from . import lease, mending, notify, outlook, progress, results, rounds, sources
+from . import (
+    estimate,
+    lease,
+    mending,
+    notify,
+    outlook,
+    progress,
+    results,
+    rounds,
+    sources,
+    spending,
+)
 from .driving import Driver, no_pause
 from .errors import (
     Busy,
@@ -41,10 +53,11 @@ from .lifecycle import (
     waits_for_user,
     waits_until,
 )
-from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Mode, Remote, Snapshot
+from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Mode, Remote, Snapshot, Spend
+from .pricing import PriceBook
 from .providers.base import Adapter
 from .realtime import RealTime
-from .store import Lease, Store, is_over
+from .store import Lease, Reserve, Store, is_over
 
 #: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
 LONGEST_SLEEP = 5.0
@@ -86,6 +99,7 @@ class Poller:
         notebook: str,
         listen: Listener,
         breathe: Callable[[], Awaitable[None]] = no_pause,
+        rules: Callable[[], spending.Rules] = lambda: spending.Rules(book=PriceBook()),
     ) -> None:
         self._store = store
         self._adapters = adapters
@@ -93,8 +107,10 @@ class Poller:
         self._clock = clock
         self._notebook = notebook
         self._listen = listen
+        self._rules = rules
+        self._expected: dict[str, estimate.Money] = {}
         self._realtime = RealTime(store, policy, clock, self._publish_id)
-        self._driver = Driver(store, policy, clock, breathe, self._realtime)
+        self._driver = Driver(store, policy, clock, breathe, self._realtime, rules)
         self._salt = store.salt()
         #: One kernel may hold two clients of a journal; they are as separate as two kernels.
         self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
@@ -159,7 +175,7 @@ class Poller:
         count = 0
         try:
             rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
-            count = await asyncio.to_thread(self._start_round, held, batch, rows)
+            count = await asyncio.to_thread(self._start_round, held, batch, rows, by_user=True)
         finally:
             if not count:
                 self._leases.pop(batch_id, None)
@@ -287,6 +303,7 @@ class Poller:
                     self._give_back(batch.id)
                     self._publish(batch)
                     continue
+                self._release(held, batch, jobs)
                 batch = self._deadline(batch, jobs)  # noqa: PLW2901 - as it stands from here on
                 if waits_for_user(batch, jobs):
                     self._wake_waiters(batch.id)
@@ -387,6 +404,15 @@ class Poller:
         else:
             self._launch(job.id, batch.id, self._step(action, held, batch, job))
         return far
+
+    def _release(self, held: Lease, batch: Batch, jobs: Iterable[Job]) -> None:
+        """Start deleting what the provider stores for jobs that are over."""
+        for job in jobs:
+            stored = job.cache is not None and job.upload_id is not None and not job.released
+            if stored and is_over([job]) and job.id not in self._steps and not self._pause(job):
+                adapter = self._adapters(job.provider)
+                step = self._driver.release(held, job, adapter)
+                self._launch(job.id, batch.id, self._guarded(batch, step))
 
     def _start_polls(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
         if all(job.not_before > self._clock() for _, _, job in entries):
@@ -512,7 +538,7 @@ class Poller:
                 return
         if batch.delete_uploads and self._tidy(held, batch):
             return
-        self._store.finish(held)
+        self._store.finish(held, self._reused(batch))
         self._store.release(held)
         self._leases.pop(batch.id, None)
         self._followed.discard(batch.id)
@@ -588,8 +614,13 @@ class Poller:
         """Fetch damaged result files again; return what could not be mended, in words."""
         return await mending.refetch(self._store, self._adapters, self._pause, wrong)
 
-    def _start_round(self, held: Lease, batch: Batch, rows: list[int]) -> int:
-        """Send `rows` again; rows that share the answer of another row follow it."""
+    def _start_round(
+        self, held: Lease, batch: Batch, rows: list[int], *, by_user: bool = False
+    ) -> int:
+        """Send `rows` again; rows that share the answer of another row follow it.
+
+        A round that the user asked for is money beyond what was promised.
+        """
         taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
         follow = {row: there for row, (source, there) in taken.items() if source == batch.id}
         asked = {follow.get(row, row) for row in rows}
@@ -598,9 +629,25 @@ class Poller:
         def limits_of(job: Job) -> Limits:
             return self._adapters(job.provider).limits(job.endpoint)
 
+        def reserve(count: int, size: int) -> Reserve | None:
+            if not by_user:
+                return None
+            return spending.before_retry(self._store, batch, count, size, self._rules())
+
         now = self._clock()
         mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
-        return rounds.start(self._store, held, batch, asked, limits_of, now, followers, mode)
+        return rounds.start(
+            self._store, held, batch, asked, limits_of, now, followers, mode, reserve=reserve
+        )
+
+    def _reused(self, batch: Batch) -> list[Spend]:
+        """Return what answers of earlier batches, and of equal prompts, saved this one."""
+        if not batch.sources:
+            return []
+        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
+        owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
+        kept = {row: place for row, place in taken.items() if not owners[row]}
+        return spending.of_reuse(self._store, batch, kept, self._clock())
 
     # -- what others see ---------------------------------------------------------------------------
 
@@ -636,6 +683,8 @@ class Poller:
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]
         known = costs and all(cost is not None for cost in costs)
+        spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
+        expected = None if batch.finished_at else self._expected.get(batch.id)
         return progress.snapshot(
             batch,
             jobs,
@@ -646,6 +695,10 @@ class Poller:
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
+            saved_cache=sum(float(each.cache) for each in spends) or None,
+            saved_reuse=sum(float(each.reused) for each in spends) or None,
+            expected=_usd(expected.expected) if expected else None,
+            ceiling=_usd(expected.ceiling) if expected else None,
             errors=self._errors(batch, jobs, outcomes),
             samples=[sample for job in jobs for sample in job.samples][: 10 if batch.held else 5],
         )
@@ -665,9 +718,20 @@ class Poller:
 
     def _publish(self, batch: Batch) -> None:
         self._listen(self.snapshot(batch))
+        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+            # After the first picture: the price list takes a moment to load.
+            cost = estimate.price(batch.estimates, self._rules().book)
+            self._expected[batch.id] = cost
+            if cost.ceiling is not None:
+                self._store.reserve(batch.id, float(cost.ceiling))
+            self._listen(self.snapshot(batch))
 
     def _publish_id(self, batch_id: str) -> None:
         with contextlib.suppress(StoreProblem):  # a panel that lags is no reason to fail
             batch = self._store.batch(batch_id)
             if batch is not None:
                 self._publish(batch)
+
+
+def _usd(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)

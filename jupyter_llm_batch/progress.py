@@ -56,6 +56,10 @@ def snapshot(
     paused: str = "",
     cost: float | None = None,
     saved: float | None = None,
+    saved_cache: float | None = None,
+    saved_reuse: float | None = None,
+    expected: float | None = None,
+    ceiling: float | None = None,
     errors: Iterable[ErrorKind] = (),
     samples: Iterable[Sample] = (),
 ) -> Snapshot:
@@ -75,8 +79,10 @@ def snapshot(
         Durations in seconds of earlier batches of this provider.
     paused
         Why the batch does not move on, in the words shown to the user; empty if it does.
-    cost, saved
+    cost, saved, saved_cache, saved_reuse
         USD, when known.
+    expected, ceiling
+        The estimate in USD, while the batch is under way.
     errors, samples
         For the panel's details.
     """
@@ -122,6 +128,10 @@ def snapshot(
         cost=cost,
         saved=saved,
         cached=_cached(batch, jobs),
+        saved_cache=saved_cache,
+        saved_reuse=saved_reuse,
+        expected=expected,
+        ceiling=ceiling,
         keep_until=min(known, default=None),
         notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
         jobs=[_job_line(job) for job in jobs],
@@ -454,9 +464,7 @@ def _with_line(shot: Snapshot) -> Snapshot:
         parts.append(duration(shot.elapsed) + left)
     if shot.deadline is not None:
         parts.append(f"deadline in {duration(shot.deadline)}")
-    if shot.cost is not None:
-        saved = f", saved {money(shot.saved)}" if shot.saved else ""
-        parts.append(money(shot.cost) + saved)
+    parts.append(", ".join(spent(shot)))
     if shot.cached is not None:
         parts.append(cache_words(shot.cached))
     if shot.safe_to_close and not shot.finished:
@@ -466,6 +474,28 @@ def _with_line(shot: Snapshot) -> Snapshot:
     # Names and errors come from outside: no line breaks, no terminal escapes.
     clean = "".join(char if char.isprintable() else " " for char in line)
     return msgspec.structs.replace(shot, line=" ".join(clean.split()))
+
+
+def spent(shot: Snapshot) -> list[str]:
+    """Return what a snapshot says about money: ``about $1.20, at most $4.00``, ``saved $0.60``."""
+    parts = []
+    if shot.cost is not None:
+        of = (
+            ""
+            if shot.expected is None or shot.waiting == 0
+            else f" of about {money(shot.expected)}"
+        )
+        parts.append(money(shot.cost) + of)
+    elif shot.expected is not None:
+        most = "" if shot.ceiling is None else f", at most {money(shot.ceiling)}"
+        parts.append(f"about {money(shot.expected)}{most}")
+    if shot.saved:
+        parts.append(f"saved {money(shot.saved)}")
+    if shot.saved_cache and shot.saved_cache > 0:
+        parts.append(f"caching saved {money(shot.saved_cache)}")
+    if shot.saved_reuse:
+        parts.append(f"reuse saved {money(shot.saved_reuse)}")
+    return parts
 
 
 def tally(shot: Snapshot) -> str:

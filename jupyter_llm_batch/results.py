@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -321,9 +320,27 @@ def prompt_text(job: Job, line: bytes) -> str:
 _COUNTED = ("input", "output", "cached", "reasoning")
 
 
-def as_records(batch: Batch, found: list[Result | None]) -> list[Mapping[str, Any]]:
+def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:
+    """Return the job that answered each row; rows of earlier batches have theirs."""
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    jobs = {job.number: job for job in store.jobs(batch.id)}
+    found = {row: jobs[number] for row, number in enumerate(owners) if number in jobs}
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    theirs: dict[str, dict[int, Job]] = {batch.id: found}
+    for row, (source, there) in taken.items():
+        if row in found:
+            continue
+        if source not in theirs:
+            origin = store.batch(source)
+            theirs[source] = job_of_rows(store, origin) if origin else {}
+        if there in theirs[source]:
+            found[row] = theirs[source][there]
+    return found
+
+
+def as_records(batch: Batch, found: list[Result | None]) -> list[dict[str, Any]]:
     """Return one plain mapping per row, for export."""
-    records: list[Mapping[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for row, (result, answer) in enumerate(zip(found, _answers(found), strict=True)):
         record: dict[str, Any] = {
             "row": row,

@@ -9,7 +9,7 @@ from .errors import Damaged, UsageProblem
 from .lifecycle import WAITING
 from .models import Batch, Job, Limits, Mode
 from .planning import Ranges, Splitter, custom_id
-from .store import Lease, Store
+from .store import Lease, Reserve, Store
 
 
 class DamagedRequests(Damaged):
@@ -29,6 +29,8 @@ def start(
     now: float,
     followers: Iterable[int] = (),
     mode: Mode = Mode.BATCH,
+    *,
+    reserve: Callable[[int, int], Reserve | None] = lambda _rows, _size: None,
 ) -> int:
     """Plan `rows` of `batch` as one more round, durably, and return how many there are.
 
@@ -40,6 +42,8 @@ def start(
         Rows that share the answer of one of `rows` and wait with it.
     mode
         How they are sent.
+    reserve
+        Called with rows and bytes: returns what the round may cost, or raises if that is too much.
     """
     wanted = set(rows)
     if not wanted:
@@ -64,6 +68,7 @@ def start(
                 writers[draft.number] = payloads.PayloadWriter(path)
                 found[draft.number] = origin
             writers[draft.number].write(line)
+        promise = reserve(len(wanted), sum(draft.bytes for draft in splitter.drafts))
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -81,7 +86,7 @@ def start(
     outcomes = bytearray(store.pack(batch.id, "outcomes"))
     for row in (*wanted, *followers):
         outcomes[row] = WAITING
-    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)})
+    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)}, reserve=promise)
     return len(wanted)
 
 

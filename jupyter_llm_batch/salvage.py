@@ -21,6 +21,8 @@ _ORDER = {
     "pack": "batch_id, kind",
     "part": "batch_id, key",
     "event": "seq",
+    "spend": "id",
+    "reservation": "batch_id",
 }
 
 

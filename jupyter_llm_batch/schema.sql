@@ -68,3 +68,24 @@ CREATE TABLE IF NOT EXISTS event (
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS event_of_batch ON event (batch_id, seq);
+
+-- Money, apart from the batches so that it outlives them: what each job paid for each model.
+CREATE TABLE IF NOT EXISTS spend (
+    id       TEXT PRIMARY KEY,
+    batch_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model    TEXT NOT NULL,
+    at       REAL NOT NULL,
+    usd      REAL,                                -- NULL: the price is not known
+    record   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS spend_at ON spend (at);
+CREATE INDEX IF NOT EXISTS spend_model ON spend (provider, model, at);
+
+-- Money that is promised: the most that each batch under way can cost. Gone when the batch ends.
+CREATE TABLE IF NOT EXISTS reservation (
+    batch_id TEXT PRIMARY KEY,
+    usd      REAL NOT NULL,
+    at       REAL NOT NULL
+) STRICT, WITHOUT ROWID;

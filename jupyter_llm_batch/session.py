@@ -6,10 +6,13 @@ import warnings
 from typing import TYPE_CHECKING, Unpack
 
 from . import keys, providers
+from .advising import Advice
 from .asking import Options
 from .client import Client
+from .comparing import Comparison
 from .errors import UsageProblem
 from .handle import BatchHandle
+from .ledger import Ledger
 from .lifecycle import Policy
 from .settings import Settings
 
@@ -181,3 +184,18 @@ def get(name: str) -> BatchHandle:
 def batches(*, everywhere: bool = False) -> list[BatchHandle]:
     """Return the batches of this notebook (or of all notebooks), oldest first."""
     return current().batches(everywhere=everywhere)
+
+
+def cost(name: str = "") -> Ledger:
+    """Return what was spent and saved, by one batch or by all; see `client.Client.cost`."""
+    return current().cost(name)
+
+
+def compare(left: str, right: str) -> Comparison:
+    """Compare two batches over the same rows; see `client.Client.compare`."""
+    return current().compare(left, right)
+
+
+def advise() -> list[Advice]:
+    """Return what would have been cheaper; see `client.Client.advise`."""
+    return current().advise()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class Settings:
     servers
         OpenAI-compatible servers: names for ``name:model`` and their base URLs. The key of a server
         ``groq`` is ``GROQ_API_KEY``.
+    monthly_budget
+        USD that all batches of this journal may cost in a calendar month; None sets no bound.
+    prices
+        Prices of one's own; see `pricing.PriceBook`.
+    discounts
+        Shares that are taken off a provider's or a model's prices.
     """
 
     model: str = ""
@@ -50,6 +57,9 @@ class Settings:
     delete_uploads: bool = False
     keep_days: float = 0.0
     servers: Mapping[str, str] = field(default_factory=dict)
+    monthly_budget: float | None = None
+    prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    discounts: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self) -> Path:
         """Return the folder of the journal."""

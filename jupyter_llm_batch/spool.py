@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from . import payloads, planning, providers
+from . import payloads, planning, providers, tokens
 from .errors import UsageProblem
+from .estimate import Meter
 from .models import Content, Limits, Mode, Recipe
 from .providers import parts
 from .providers.base import Adapter, Encoder
@@ -51,8 +52,36 @@ class Lane:
         self.meaning = hashlib.blake2b(adapter.meaning(recipe, self.model), digest_size=hash_size)
         #: The first row goes ahead alone, to fill the cache.
         self.primes = self.limits.primed and recipe.cache is not None and _is_long(recipe)
+        self.recipe = recipe
+        self.url = adapter.account(b"").base_url
+        self.meter = Meter()
+        self.bounds: Bounds | None = None
+        if recipe.raw:
+            self.encode = self.bounds = Bounds(self.encode)
+        self.sampled = 0  # rows of the sample, which go out in real time
         self.draft: planning.Draft | None = None
         self.put: Callable[[bytes], object] = len
+
+
+class Bounds:
+    """Encodes complete request bodies and notes how many output tokens each allows."""
+
+    def __init__(self, encode: Encoder) -> None:
+        self._encode = encode
+        self._most = 0
+        self._open = False
+
+    def __call__(self, custom_id: str, content: Content) -> bytes:
+        """Return the request line."""
+        line = self._encode(custom_id, content)
+        bound = tokens.bound_of(tokens.body_of(msgspec.json.decode(line)))
+        self._open = self._open or bound is None
+        self._most = max(self._most, bound or 0)
+        return line
+
+    def most(self) -> int | None:
+        """Return the largest bound, None when a request has none."""
+        return None if self._open else self._most
 
 
 def _own(params: Mapping[str, object], provider: str) -> dict[str, object]:
@@ -131,10 +160,18 @@ class Spool:
         size = len(line)
         weigh = lane.limits.weigh
         weight = 1 if weigh is None else weigh(line)
+        meter = lane.meter
+        meter.rows += 1
+        meter.size += size
+        if meter.rows == meter.due:
+            meter.take(line)
+        if size > meter.longest:  # noqa: PLR1730 - max() costs a call per row
+            meter.longest = size
         if self._sampler is not None and self._sampler.takes(row):
             sample = self.splitter.place(
                 row, lane.provider, lane.model, size, lane.limits, mode=Mode.REALTIME
             )
+            lane.sampled += 1
             if self._folder is not None:
                 self._writer(sample).write(line)
             return

@@ -22,12 +22,14 @@ import msgspec
 from . import forks, journal, lease
 from .errors import ForkedProcess, LeaseLost, StoreProblem, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
-from .models import Batch, Job
+from .models import Batch, Job, Spend
 from .planning import Ranges
+from .progress import money
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _read_job = msgspec.json.Decoder(Job).decode
 _read_batch = msgspec.json.Decoder(Batch).decode
+_read_spend = msgspec.json.Decoder(Spend).decode
 
 _BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round, used_at"
 
@@ -47,6 +49,22 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_id: str
     token: int
+
+
+class Reserve(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that a batch may cost at most, and the budget that it has to fit into.
+
+    Attributes
+    ----------
+    usd
+        The ceiling.
+    budget
+        What may be spent and promised since `since`; None reserves without a check.
+    """
+
+    usd: float
+    budget: float | None = None
+    since: float = 0.0
 
 
 class Store:
@@ -207,6 +225,7 @@ class Store:
         packs: Mapping[str, bytes],
         *,
         after: int | None = None,
+        reserve: Reserve | None = None,
     ) -> Batch:
         """Write a planned batch whole, under the next free version of its name.
 
@@ -214,11 +233,14 @@ class Store:
         ----------
         after
             The latest version that the plan was compared with.
+        reserve
+            What it may cost; checked and written in the same transaction.
 
         Raises
         ------
         UsageProblem
-            There is a later version by now: it may ask for the same rows.
+            There is a later version by now: it may ask for the same rows. Or the budget has no
+            room for it.
         """
         with self._write() as db:
             last = db.execute(
@@ -230,6 +252,8 @@ class Store:
                     f"another kernel submitted {batch.name} at the same moment: nothing was sent "
                     "from here, run the cell again to attach to it"
                 )
+            if reserve is not None:
+                self._reserve(db, batch.id, reserve)
             version = 0 if batch.draft else (last or 0) + 1
             batch = msgspec.structs.replace(batch, version=version, used_at=batch.created_at)
             db.execute(
@@ -307,6 +331,7 @@ class Store:
         with self._write() as db:
             db.execute("DELETE FROM batch WHERE id = ?", [batch_id])
             db.execute("DELETE FROM event WHERE batch_id = ?", [batch_id])
+            db.execute("DELETE FROM reservation WHERE batch_id = ?", [batch_id])
 
     def dependents(self, batch_id: str) -> list[Batch]:
         """Return the batches that use answers of this one."""
@@ -416,6 +441,7 @@ class Store:
         *,
         detail: str = "",
         packs: Mapping[str, bytes] | None = None,
+        spends: Sequence[Spend] = (),
         **changes: Any,
     ) -> Job:
         """Move `job` by `event`, with `changes` to its record, in one fenced transaction.
@@ -431,6 +457,7 @@ class Store:
             self._put_job(db, after)
             if packs:
                 self._put_packs(db, job.batch_id, packs)
+            self._put_spends(db, spends)
             self._log(db, job.batch_id, job.id, event.value, after.state.value, detail)
         return after
 
@@ -463,10 +490,20 @@ class Store:
         round_: int,
         jobs: Sequence[tuple[Job, Ranges]],
         packs: Mapping[str, bytes],
+        *,
+        reserve: Reserve | None = None,
     ) -> None:
-        """Add the jobs of a retry round; an ended batch is under way again."""
+        """Add the jobs of a retry round; an ended batch is under way again.
+
+        Raises
+        ------
+        UsageProblem
+            The budget has no room for `reserve`.
+        """
         with self._write() as db:
             self._fence(db, held)
+            if reserve is not None:
+                self._reserve(db, held.batch_id, reserve)
             db.execute(
                 "UPDATE batch SET round = ?, finished_at = NULL, cancel_requested = 0 WHERE id = ?",
                 [round_, held.batch_id],
@@ -475,10 +512,12 @@ class Store:
             self._put_packs(db, held.batch_id, packs)
             self._log(db, held.batch_id, None, "round", None, f"{round_}: {len(jobs)} jobs")
 
-    def finish(self, held: Lease) -> None:
-        """Note that every row of the batch has its outcome."""
+    def finish(self, held: Lease, spends: Sequence[Spend] = ()) -> None:
+        """Note that every row has its outcome; what was paid takes the place of the promise."""
         with self._write() as db:
             self._fence(db, held)
+            self._put_spends(db, spends)
+            db.execute("DELETE FROM reservation WHERE batch_id = ?", [held.batch_id])
             db.execute(
                 "UPDATE batch SET finished_at = ? WHERE id = ?", [self.clock(), held.batch_id]
             )
@@ -568,6 +607,92 @@ class Store:
             return []
         rows = self._rows("SELECT record FROM usage_event WHERE at >= ? ORDER BY at", since)
         return [bytes(row[0]) for row in rows]
+
+    # -- money -------------------------------------------------------------------------------------
+
+    def book(self, spends: Sequence[Spend]) -> None:
+        """Write lines of the ledger; one that is there already is replaced."""
+        with self._write() as db:
+            self._put_spends(db, spends)
+
+    def spends(
+        self,
+        *,
+        since: float = 0.0,
+        batch_id: str | None = None,
+        model: tuple[str, str] | None = None,
+        last: int | None = None,
+    ) -> list[Spend]:
+        """Return lines of the ledger, oldest first; with `last`, only so many of the latest."""
+        where, args = ["at >= ?"], [since, *([batch_id] if batch_id else []), *(model or ())]
+        if batch_id:
+            where.append("batch_id = ?")
+        if model:
+            where.append("provider = ? AND model = ?")
+        rows = self._rows(
+            f"SELECT record FROM spend WHERE {' AND '.join(where)}"  # noqa: S608
+            " ORDER BY at DESC LIMIT ?",
+            *args,
+            -1 if last is None else last,
+        )
+        return [_read_spend(row[0]) for row in reversed(rows)]
+
+    def reserve(self, batch_id: str, usd: float) -> None:
+        """Note what a batch under way may cost, if that is not noted yet."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO reservation SELECT id, ?, ? FROM batch"
+                " WHERE id = ? AND finished_at IS NULL",
+                [usd, self.clock(), batch_id],
+            )
+
+    def committed(self, since: float) -> tuple[float, float]:
+        """Return the USD spent since a moment, and what batches under way may cost beyond that."""
+        with self._lock:
+            return self._committed(self._db, since)
+
+    def _committed(self, db: sqlite3.Connection, since: float) -> tuple[float, float]:
+        spent = {
+            row[0]: float(row[1] or 0.0)
+            for row in db.execute(
+                "SELECT batch_id, sum(usd) FROM spend WHERE at >= ? GROUP BY batch_id", [since]
+            )
+        }
+        promised = {
+            row[0]: float(row[1]) for row in db.execute("SELECT batch_id, usd FROM reservation")
+        }
+        rest = sum(max(0.0, usd - spent.get(batch, 0.0)) for batch, usd in promised.items())
+        return sum(spent.values()), rest
+
+    def _reserve(self, db: sqlite3.Connection, batch_id: str, reserve: Reserve) -> None:
+        if reserve.budget is not None:
+            spent, promised = self._committed(db, reserve.since)
+            if spent + promised + reserve.usd > reserve.budget + 1e-9:
+                raise UsageProblem(
+                    f"over the monthly budget: this may cost up to {money(reserve.usd)}, and of "
+                    f"{money(reserve.budget)} {money(spent)} are spent and {money(promised)} are "
+                    "promised to batches under way; nothing was sent. Send fewer rows, lower "
+                    "--max-tokens, or raise %config LLMBatch.monthly_budget"
+                )
+        # What an ended batch has paid before stays paid: a retry is promised on top of it.
+        db.execute(
+            "INSERT INTO reservation VALUES (?1, ?2 + (SELECT coalesce(sum(usd), 0) FROM spend"
+            " WHERE batch_id = ?1 AND at >= ?4), ?3) ON CONFLICT DO UPDATE SET usd = usd + ?2",
+            [batch_id, reserve.usd, self.clock(), reserve.since],
+        )
+
+    def _put_spends(self, db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
+        db.executemany(
+            "INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    each.id, each.batch_id, each.provider, each.model, each.at,
+                    None if each.paid is None else float(each.paid) + each.doubt,
+                    _encode(each),
+                )
+                for each in spends
+            ],
+        )  # fmt: skip
 
     # -- inside a transaction ----------------------------------------------------------------------
 

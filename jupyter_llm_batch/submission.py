@@ -17,11 +17,21 @@ from typing import Any
 import msgspec
 
 from . import earlier as before
-from . import fingerprint, media, payloads, planning, routing, sources
+from . import (
+    estimate,
+    fingerprint,
+    media,
+    payloads,
+    planning,
+    routing,
+    sources,
+    spending,
+    tokens,
+)
 from .earlier import HASH, Earlier
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import SKIPPED, WAITING
-from .models import Batch, Content, Job, Mode, Recipe, Rows, Shape
+from .models import Batch, Content, Estimate, Job, Mode, Recipe, Rows, Shape
 from .spool import Lane, Lanes, Sampler, Spool
 from .store import Store
 
@@ -50,6 +60,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         Something the user should know before it is paid for.
     dedupe
         Ask equal prompts once.
+    max_cost
+        USD that it may cost at most.
     kind
         The user's class for answers that follow a schema.
     """
@@ -65,6 +77,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 2
     reasks: int = 0
     dedupe: bool = False
+    max_cost: float | None = None
     kind: Any = None
     notify: str = ""
     delete_uploads: bool = False
@@ -88,6 +101,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         Rows whose prompt another row of this batch asks already.
     media, encoded
         Images and files in the requests, and the base64 of theirs in each job, by its number.
+    samples
+        By model, ``provider:model``, request lines to count tokens of.
     """
 
     batch: Batch
@@ -98,6 +113,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int = 0
     media: int = 0
     encoded: dict[int, int] = msgspec.field(default_factory=dict)
+    samples: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
 
 
 def plan(
@@ -121,6 +137,8 @@ def plan(
         How each model is asked.
     latest
         The latest version of this name that there is.
+    dry
+        Write nothing, and take the time to count tokens with tiktoken where that is possible.
 
     Raises
     ------
@@ -192,11 +210,19 @@ def plan(
         held=spool.sampled,
         deadline=None if ask.deadline is None else now + ask.deadline,
         deadline_cost=ask.deadline_cost,
+        estimates=[] if same_as else _estimates(store, ask, lanes.lanes, notebook, exact=dry),
+        max_cost=ask.max_cost,
     )
     jobs = [
         (
             draft.job(
-                batch_id, 0, ask.recipe.endpoint, Spool.name(draft.number), now, spool.after(draft)
+                batch_id,
+                0,
+                ask.recipe.endpoint,
+                Spool.name(draft.number),
+                now,
+                spool.after(draft),
+                ask.recipe.cache,
             ),
             draft.rows,
         )
@@ -213,9 +239,48 @@ def plan(
         packs["models"] = bytes(filler.picks)
     first = [lane.prompt_of(line) for lane, line in spool.first]
     return Plan(
-        batch=batch, jobs=jobs, packs=packs, same_as=same_as, first=first, repeats=repeats,
-        media=spool.media, encoded=dict(spool.encoded),
-    )  # fmt: skip
+        batch=batch,
+        jobs=jobs,
+        packs=packs,
+        same_as=same_as,
+        first=first,
+        repeats=repeats,
+        media=spool.media,
+        encoded=dict(spool.encoded),
+        samples={lane.name: [*lane.meter.lines] for lane in lanes.lanes if lane.meter.rows},
+    )
+
+
+def _estimates(
+    store: Store, ask: Ask, lanes: Iterable[Lane], notebook: str, *, exact: bool
+) -> list[Estimate]:
+    """Return what the requests of each model are going to use."""
+    counter, method = tokens.counter() if exact else (None, "")
+    found = []
+    for lane in lanes:
+        if lane.meter.rows:
+            prompt = spending.prompt_key(lane.meaning.digest(), notebook, ask.name)
+            made = estimate.make(
+                lane.meter,
+                provider=lane.provider,
+                model=lane.model,
+                recipe=lane.recipe,
+                reasks=ask.reasks,
+                bound=lane.bounds.most() if lane.bounds else None,
+                before=spending.past(store, lane.provider, lane.model, prompt),
+                counter=counter,
+                method=method,
+            )
+            found.append(
+                msgspec.structs.replace(
+                    made,
+                    prompt=prompt,
+                    url=lane.url,
+                    full=lane.meter.rows if ask.realtime else lane.sampled,
+                    late=ask.deadline is not None,
+                )
+            )
+    return found
 
 
 def _sampler(ask: Ask) -> Sampler | None:

@@ -173,7 +173,7 @@ def test_a_content_that_cannot_be_sent_is_a_usage_problem(content, recipe, words
         ({"schema": SCHEMA, "params": {"response_schema": {}}}, "response_schema"),
         ({"raw": True, "system": "s"}, "--raw"),
         ({"raw": True, "schema": SCHEMA}, "--raw"),
-        ({"cache": "5m"}, "by itself"),
+        ({"endpoint": "embeddings", "cache": "5m"}, "no --cache"),
     ],
 )
 def test_a_recipe_that_gemini_cannot_take_is_a_usage_problem(recipe, words):

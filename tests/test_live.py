@@ -23,7 +23,7 @@ from jupyter_llm_batch import Client
 from jupyter_llm_batch.errors import ProviderError
 from jupyter_llm_batch.lifecycle import Policy
 from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe
-from jupyter_llm_batch.providers import google, key_variables, make
+from jupyter_llm_batch.providers import google, google_cache, key_variables, make
 from jupyter_llm_batch.providers.addresses import is_loopback
 
 pytestmark = pytest.mark.timeout(0)
@@ -337,6 +337,21 @@ def test_google_priority(live):
 def test_google_snake_case(live):
     """What names in snake_case inside a request are answered. Costs less than 0.001 USD."""
     create_google(live, {"generationConfig": {"thinkingConfig": {"thinking_budget": 0}}})
+
+
+@proof
+def test_google_explicit_cache_in_a_batch(live, monkeypatch):
+    """Whether rows of a batch may read an explicit cache. Costs less than 0.01 USD.
+
+    As long as the cache is deleted at the end; stored to its own end it costs up to 1.50 USD.
+    """
+    monkeypatch.setattr(google_cache, "pays", lambda *_: True)
+    system = "The quick brown fox jumps over the lazy dog. " * 600
+    results, snapshot = live.submit(["Say only: yes", "Say only: no"], system=system, cache="1h")
+    assert all(each.outcome is Outcome.OK for each in results)
+    live.note(f"cached {[each.usage.cached for each in results]}; {snapshot.line}")
+    status, answer, _ = live.ask("GET", "/v1beta/cachedContents")
+    live.note(f"left: {status} {json.dumps(answer)[:500]}")
 
 
 @proof

@@ -1,13 +1,15 @@
 """What tokens cost, and when that is not known."""
 
+import re
 from decimal import Decimal
 
 import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 
+from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Usage
-from jupyter_llm_batch.pricing import LINEAR, Cost, cost
+from jupyter_llm_batch.pricing import LINEAR, Cost, PriceBook, cost
 
 MODELS = [
     ("openai", "gpt-5-mini"),
@@ -96,3 +98,123 @@ def test_no_tokens_cost_nothing():
     nothing = Cost(batch=Decimal(0), realtime=Decimal(0))
     assert cost("openai", "gpt-5-mini", Usage()) == nothing
     assert nothing.saved == 0
+
+
+# -- published prices ------------------------------------------------------------------------------
+
+#: Batch prices in USD per million tokens (input, output) as the providers published them on
+#: 2026-10-14: developers.openai.com/api/docs/pricing (Batch), the page about
+#: batch processing at platform.claude.com, ai.google.dev/gemini-api/docs/pricing (Batch).
+PUBLISHED = {
+    ("openai", "gpt-5-mini"): ("0.125", "1"),
+    ("openai", "gpt-5-nano"): ("0.025", "0.2"),
+    ("openai", "gpt-5.4-mini"): ("0.375", "2.25"),
+    ("openai", "gpt-6-astra"): ("5", "25"),
+    ("openai", "gpt-6-luna"): ("0.05", "0.25"),
+    ("openai", "gpt-6.1-terra"): ("0.5", "2.5"),
+    ("anthropic", "claude-haiku-4-5"): ("0.5", "2.5"),
+    ("anthropic", "claude-haiku-5-5"): ("0.05", "0.25"),
+    ("anthropic", "claude-sonnet-5-5"): ("1", "5"),
+    ("anthropic", "claude-opus-5-5"): ("2", "10"),
+    ("google", "gemini-2.5-flash"): ("0.15", "1.25"),
+    ("google", "gemini-2.5-pro"): ("0.625", "5"),
+    ("google", "gemini-3.8-flash"): ("0.375", "1.875"),
+}
+
+
+@pytest.mark.parametrize(("lane", "published"), PUBLISHED.items(), ids="-".join)
+def test_published_batch_prices(lane, published):
+    """A million tokens of input and of output cost what the provider's batch price list says."""
+    for usage, usd in zip((Usage(input=10**6), Usage(output=10**6)), published, strict=True):
+        assert cost(*lane, usage).batch == Decimal(usd)
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5"])
+def test_caching_in_a_batch_halves_anthropics_multiples(model):
+    """Reads cost 0.1, writes 1.25 (5 minutes) and 2 (an hour) times the input, all halved."""
+    fresh = cost("anthropic", model, Usage(input=10**6))
+    for usage, factor in (
+        (Usage(input=10**6, cached=10**6), "0.1"),
+        (Usage(input=10**6, cache_write=10**6), "1.25"),
+        (Usage(input=10**6, cache_write=10**6, cache_write_1h=10**6), "2"),
+    ):
+        found = cost("anthropic", model, usage)
+        assert found.realtime == fresh.realtime * Decimal(factor)
+        assert found.batch == fresh.realtime * Decimal(factor) / 2
+
+
+def test_gemini_reads_its_cache_at_the_standard_price():
+    """Where a batch does not halve what is read from the cache, it is not taken as halved."""
+    found = cost("google", "gemini-2.5-flash", Usage(input=10**6, cached=10**6))
+    assert found.batch == found.realtime == Decimal("0.03")
+
+
+def test_openai_charges_for_what_it_writes_to_its_cache():
+    """GPT-6 writes to its cache at 1.25 times the input price."""
+    found = cost("openai", "gpt-6-astra", Usage(input=10**6, cache_write=10**6))
+    assert found.batch == Decimal("6.25")
+
+
+# -- prices of one's own ---------------------------------------------------------------------------
+
+
+def test_the_worked_example_to_the_cent():
+    """10,000 documents of 2,000 + 500 tokens at 0.30/1.00 USD: 11.00 in real time, 5.50 a batch."""
+    book = PriceBook({"openai:my-model": {"input": 0.30, "output": 1.00}})
+    found = book.cost("openai", "my-model", Usage(input=10_000 * 2_000, output=10_000 * 500))
+    assert (found.realtime, found.batch, found.saved) == (
+        Decimal("11.00"), Decimal("5.50"), Decimal("5.50"),
+    )  # fmt: skip
+
+
+def test_own_prices_win_over_the_list():
+    """A price of the user's own stands for the model, its dated snapshots and its batch."""
+    book = PriceBook({"openai:gpt-5-mini": {"input": 1, "output": 2, "batch_output": 0.5}})
+    usage = Usage(input=10**6, output=10**6)
+    found = book.cost("openai", "gpt-5-mini-2025-08-07", usage, asked="gpt-5-mini")
+    assert (found.realtime, found.batch) == (Decimal(3), Decimal(1))
+    assert book.quote("openai", "gpt-5-mini").source == "your own prices"
+
+
+def test_a_discount_is_taken_off_both():
+    """A discount of a provider lowers the batch and the real-time price; a model's own wins."""
+    usage = Usage(input=10**6)
+    plain = cost("openai", "gpt-5-mini", usage)
+    book = PriceBook(discounts={"openai": 0.2, "openai:gpt-5-nano": 0.5})
+    assert book.cost("openai", "gpt-5-mini", usage).batch == plain.batch * Decimal("0.8")
+    assert book.cost("openai", "gpt-5-mini", usage).realtime == plain.realtime * Decimal("0.8")
+    nano = cost("openai", "gpt-5-nano", usage)
+    assert book.cost("openai", "gpt-5-nano", usage).batch == nano.batch * Decimal("0.5")
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"my-model": {"input": 1}}, "PROVIDER:MODEL"),
+        ({"openai:x": {"inputs": 1}}, "unknown 'inputs'"),
+        ({"openai:x": {"output": 1}}, "lacks 'input'"),
+        ({"openai:x": {"input": "cheap"}}, "is no price"),
+        ({"openai:x": {"input": -1}}, "is no price"),
+    ],
+)
+def test_prices_that_cannot_be_read(own, said):
+    """A wrong price is refused with what is wrong about it."""
+    with pytest.raises(UsageProblem, match=said):
+        PriceBook(own)
+
+
+def test_the_full_price_is_never_taken_for_a_batch_price():
+    """Where the list has no batch price, the quote says so, and knows the real-time price."""
+    quote = PriceBook().quote("openai", "text-embedding-3-small")
+    assert quote.batch is None
+    assert quote.realtime is not None
+    assert "no batch price of openai:text-embedding-3-small is known" in quote.note
+    assert "genai-prices" in quote.source
+
+
+def test_the_price_data_is_named_with_its_date():
+    """A quote says which data it is from, and of when."""
+    assert re.fullmatch(
+        r"genai-prices \d+\.\d+\.\d+, prices of 20\d\d-\d\d-\d\d",
+        PriceBook().quote("anthropic", "claude-haiku-4-5").source,
+    )

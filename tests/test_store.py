@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -232,3 +233,18 @@ def test_records_outlive_new_fields(store):
     del old["failures"], old["samples"]
     store._db.execute("UPDATE job SET record = ?", [msgspec.json.encode(old)])
     assert store.jobs("abc") == [a_job()]
+
+
+def test_a_journal_of_before_the_ledger_opens(tmp_path):
+    """A journal without the tables of money gets them, and keeps what it had."""
+    store = Store(tmp_path / "data", time.time)
+    path = store.path
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO meta VALUES ('kept', x'01')")
+        db.executescript("DROP TABLE spend; DROP TABLE reservation; PRAGMA user_version = 1")
+    store = Store(tmp_path / "data", time.time)
+    assert store.committed(0.0) == (0, 0)
+    assert store.spends() == []
+    assert store._rows("SELECT value FROM meta WHERE key = 'kept'")[0][0] == b"\x01"
+    store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from concurrent.futures import Future
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -247,7 +248,8 @@ class Book:
                 handle.cancel()
             elif action == "retry":
                 self._awaited.add(batch_id)
-                client.background.call(client.poller().retry(batch_id))
+                asked = client.background.call(client.poller().retry(batch_id))
+                asked.add_done_callback(lambda done: self._retried(handle, done))
             elif action == "send":
                 handle.send_rest()
             elif action == "finish":
@@ -256,3 +258,11 @@ class Book:
                 handle.set_deadline(None)
             elif action == "refresh":
                 client.background.call(client.poller().refresh(batch_id))
+
+    def _retried(self, handle: BatchHandle, done: Future[int]) -> None:
+        """Say on the panel why a retry was refused, for instance by a budget; on the loop."""
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, LLMBatchError):
+            self.panels.notices[handle.id] = f"not sent again: {error}"
+            with contextlib.suppress(LLMBatchError):
+                self.panels.listen(handle.snapshot())

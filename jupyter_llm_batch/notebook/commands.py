@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -15,8 +17,10 @@ from ..asking import Options, span
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
-from ..progress import count
-from . import doctor, show
+from ..ledger import GROUPS
+from ..progress import count, money
+from ..spending import month_start
+from . import doctor, money_tables, show
 from .book import Book
 from .help import LINE_HELP
 from .options import (
@@ -69,6 +73,9 @@ class Commands:
             "resolve": self._resolve,
             "adopt": self._adopt,
             "deadline": self._deadline,
+            "cost": self._cost,
+            "compare": self._compare,
+            "advise": self._advise,
             "history": self._history,
             "forget": self._forget,
             "export": self._export,
@@ -90,7 +97,7 @@ class Commands:
             if args.add and not args.dry_run:
                 self._add(args.name, cell, options, args.over or "")
             elif args.dry_run:
-                show.preview(self.book.client.preview(cell, name=args.name, **options))
+                self._preview(cell, args, options)
             else:
                 handle = self.book.submit(args.name, cell, options, args.over or "")
                 if args.wait:
@@ -134,7 +141,7 @@ class Commands:
         options = submit_options(args, self.book.shell.user_ns)
         options["raw"] = args.raw
         if args.dry_run:
-            show.preview(self.book.client.preview(None, name=args.name, **options))
+            self._preview(None, args, options)
             return
         handle = self.book.submit(args.name, None, options, args.over)
         if args.wait:
@@ -144,9 +151,12 @@ class Commands:
         parser = _named("submit")
         parser.add_argument("--resubmit", action="store_true")
         parser.add_argument("--wait", action="store_true")
+        parser.add_argument("--max-cost", type=usd, metavar="USD")
         args = parser.parse(found)
         self.book.check_name(args.name)
-        handle = self.book.client.submit_draft(args.name, resubmit=args.resubmit)
+        handle = self.book.client.submit_draft(
+            args.name, resubmit=args.resubmit, max_cost=args.max_cost
+        )
         self.book.started(handle)
         if args.wait:
             self._waiting(handle)
@@ -191,6 +201,48 @@ class Commands:
 
     def _errors(self, found: list[str]) -> None:
         show.errors(self._get("errors", found))
+
+    def _cost(self, found: list[str]) -> None:
+        parser = Parser("%llm_batch cost")
+        parser.add_argument("name", nargs="?", default="")
+        parser.add_argument("--by", choices=GROUPS, help="what to sum up by")
+        parser.add_argument("--csv", metavar="FILE", help="write the lines to a file")
+        args = parser.parse(found)
+        client = self.book.client
+        ledger = client.cost(args.name)
+        if args.csv:
+            path = Path(args.csv).expanduser()
+            path.write_text(ledger.csv(), encoding="utf-8")
+            print(f"{count(len(ledger.lines))} lines written to {path}")
+            return
+        budget = ""
+        if client.settings.monthly_budget is not None and not args.name:
+            spent, promised = client.store.committed(month_start(time.time()))
+            budget = (
+                f"monthly budget: {money(client.settings.monthly_budget)}, of which "
+                f"{money(spent)} are spent and {money(promised)} are promised to batches under way"
+            )
+        by = args.by or ("model" if args.name else "day")
+        money_tables.ledger(ledger, by, title=args.name or "all batches", budget=budget)
+
+    def _compare(self, found: list[str]) -> None:
+        parser = Parser("%llm_batch compare")
+        parser.add_argument("left", metavar="A")
+        parser.add_argument("right", metavar="B")
+        parser.add_argument("--rows", type=int, default=10, help="differences to show")
+        args = parser.parse(found)
+        compared = self.book.client.compare(args.left, args.right)
+        money_tables.comparison(compared, differences=max(0, args.rows))
+
+    def _advise(self, found: list[str]) -> None:
+        Parser("%llm_batch advise").parse(found)
+        money_tables.advice(self.book.client.advise())
+
+    def _preview(self, text: str | None, args: Namespace, options: Options) -> None:
+        plan = self.book.client.preview(text, name=args.name, **options)
+        show.preview(plan)
+        if args.count and plan.samples:
+            money_tables.counted(self.book.client.count(plan, args.count))
 
     def _doctor(self, found: list[str]) -> None:
         parser = Parser("%llm_batch doctor")

@@ -21,7 +21,7 @@ _LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
 #: Subcommands whose first argument is a batch.
 _NAMED = {
     "status", "wait", "submit", "results", "show", "errors", "retry", "cancel", "resolve",
-    "forget", "export",
+    "forget", "export", "cost",
 }  # fmt: skip
 
 #: Options whose value is a variable of the notebook.
@@ -82,11 +82,20 @@ def _candidates(
         return providers.names(magics.config.settings().servers)
     if done[0] in _NAMED and len(done) == 1:
         return _names(magics)
+    if done[0] == "compare" and len(done) < 3:
+        return _names(magics)
+    if last == "--by":
+        return ["day", "month", "provider", "model", "batch", "notebook"]
     if done[0] == "run":
         parser = Parser("")
         add_submit_options(parser)
         return [*parser.options(), "--raw"]
-    return {"results": ["--partial"], "submit": ["--resubmit", "--wait"]}.get(done[0], [])
+    return {
+        "results": ["--partial"],
+        "submit": ["--resubmit", "--wait", "--max-cost"],
+        "cost": ["--by", "--csv"],
+        "compare": ["--rows"],
+    }.get(done[0], [])
 
 
 def _names(magics: LLMBatchMagics) -> list[str]:

@@ -43,6 +43,20 @@ class LLMBatch(Configurable):
         help="OpenAI-compatible servers: {'groq': 'https://.../v1'} makes groq:MODEL usable with "
         "the key in GROQ_API_KEY",
     ).tag(config=True)
+    monthly_budget = Float(
+        None,
+        min=0.0,
+        allow_none=True,
+        help="USD that all batches may cost in a calendar month; nothing over it is sent",
+    ).tag(config=True)
+    prices = Dict(
+        help="prices of your own, in USD per million tokens: "
+        "{'openai:my-model': {'input': 0.3, 'output': 1.0}}; also cached, cache_write, "
+        "cache_write_1h, and each with batch_ before it (a batch costs half by default)"
+    ).tag(config=True)
+    discounts = Dict(
+        help="shares taken off the list prices: {'openai': 0.1} or {'openai:gpt-5-mini': 0.25}"
+    ).tag(config=True)
 
     def settings(self) -> Settings:
         """Return the present values."""
@@ -58,4 +72,7 @@ class LLMBatch(Configurable):
             delete_uploads=self.delete_uploads,
             keep_days=self.keep_days,
             servers=dict(self.servers),
+            monthly_budget=self.monthly_budget,
+            prices=self.prices,
+            discounts=self.discounts,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import filesystems, payloads, providers
 from ..errors import LLMBatchError, UsageProblem
-from .show import grid
+from .grids import grid
 
 if TYPE_CHECKING:
     from ..store import Store

@@ -62,7 +62,8 @@ Options
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
                             schema of the notebook; a frame gets its fields as columns
 --cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
-                            cell) cached for an hour or 5 minutes
+                            cell) cached for an hour or 5 minutes; Gemini keeps a long system
+                            prompt until the job is over, if that pays
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
@@ -73,7 +74,9 @@ Options
                             the rest will cost stand in the panel, with Send the rest and Stop
 --deadline 6h               what is not back by then is cancelled, collected, and finished in
                             real time; with --deadline-max-cost USD only if it costs no more
---dry-run                   show the first prompts and the split, send nothing
+--dry-run                   show the first prompts, the split and the cost, send nothing
+--count N                   with --dry-run: have the providers count the tokens of N rows
+--max-cost USD              send nothing that may cost more, every round of --reask included
 --wait                      block until the answers are there (Run All, papermill)
 --dedupe                    ask equal prompts once; their rows share the answer
 --reuse NAME                take paid answers of another batch (NOTEBOOK::NAME of another notebook)
@@ -112,6 +115,10 @@ Look after batches.
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
                                       come as a dict by custom_id
+    %llm_batch cost [NAME]            what was spent and saved: table and chart (--by day, month,
+                                      provider, model, batch or notebook; --csv FILE)
+    %llm_batch compare A B            two batches over the same rows: agreement, differences, cost
+    %llm_batch advise                 what would have been cheaper, by your own figures
     %llm_batch history                past and present batches (--all: of this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
                                       notebook); the same cell then pays again
@@ -125,6 +132,10 @@ Look after batches.
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes)
     %llm_batch help                   this text
+
+Money: %config LLMBatch.monthly_budget = 50 refuses what may exceed it, in all kernels together;
+%config LLMBatch.prices = {'openai:my-model': {'input': 0.3, 'output': 1.0}} sets prices of your
+own (USD per million tokens), %config LLMBatch.discounts = {'openai': 0.1} takes shares off.
 
 NAME is the latest version of a batch; `NAME#1` names its first. How to submit: `%%llm_batch?`
 

@@ -168,7 +168,9 @@ def add_submit_options(parser: Parser) -> None:
     add("--deadline-max-cost", type=usd, metavar="USD", help="but only for so much; else it asks")
     add("--random", action="store_true", help="choose the sample at random")
     add("--realtime", action="store_true", help="ask at once, at full price, not as a batch")
-    add("--dry-run", action="store_true", help="show prompts and split, send nothing")
+    add("--max-cost", type=usd, metavar="USD", help="send nothing that may cost more")
+    add("--dry-run", action="store_true", help="show prompts, split and cost, send nothing")
+    add("--count", type=_positive, metavar="N", help="with --dry-run: count N rows at the provider")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
 
@@ -288,6 +290,7 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "deadline": args.deadline,
         "deadline_max_cost": args.deadline_max_cost,
         "namespace": namespace,
+        "max_cost": args.max_cost,
     }
     if args.schema is not None:
         options["schema"] = evaluate(args.schema, namespace, "--schema")

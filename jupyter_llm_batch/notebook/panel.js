@@ -321,9 +321,18 @@ function render({ model, el }) {
     simulated.hidden = !s.simulated;
     setText(words, s.words);
     drawCounts();
-    const spent = s.cost === null ? [] : [money(s.cost)];
+    const spent = [];
+    if (s.cost !== null) {
+      const open = s.expected !== null && s.waiting > 0;
+      spent.push(money(s.cost) + (open ? ` of about ${money(s.expected)}` : ""));
+    } else if (s.expected !== null) {
+      spent.push(`about ${money(s.expected)}`);
+      if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
+    }
     if (s.saved) spent.push(`saved ${money(s.saved)}`);
     if (s.cached !== null) spent.push(`${Math.round(100 * s.cached)} % of the input cached`);
+    if (s.saved_cache > 0) spent.push(`caching saved ${money(s.saved_cache)}`);
+    if (s.saved_reuse) spent.push(`reuse saved ${money(s.saved_reuse)}`);
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
     const until = s.finished || s.keep_until === null ? "" : day.format(s.keep_until * 1000);

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable
 
 import msgspec
-from IPython.display import display
 
-from .. import results
+from .. import ledger, results
 from ..client import Client, Preview
 from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
-from ..models import Result
+from ..models import Job, Result, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
+from . import money_tables
+from .grids import grid
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -29,30 +29,6 @@ def days(text: str) -> float:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: write 30d, 12h or 2w")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
-    """Display a table, as HTML where there is a front end and as text elsewhere."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    ]
-    remark = f"<p>{escape(note)}</p>" if note else ""
-    cell = "style='text-align:left;padding:3px 14px 3px 0;vertical-align:top'"
-    html = "".join(
-        f"<tr>{''.join(f'<{tag} {cell}>{escape(each)}</{tag}>' for each in row)}</tr>"
-        for tag, row in [("th", head), *(("td", row) for row in rows)]
-    )
-    display(
-        {
-            "text/plain": "\n".join([*lines, *([note] if note else [])]),
-            # Without the class JupyterLab reads two prices as a formula.
-            "text/html": f"<table class='mathjax_ignore tex2jax_ignore'>{html}</table>{remark}",
-        },
-        raw=True,
-    )
 
 
 def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
@@ -97,7 +73,7 @@ def row(client: Client, handle: BatchHandle, number: int) -> None:
     usage = result.usage
     print(
         f"\n--- tokens: {usage.input} in ({usage.cached} cached), "
-        f"{usage.output} out ({usage.reasoning} reasoning) ---"
+        f"{usage.output} out ({usage.reasoning} reasoning){_row_cost(client, job, result)} ---"
     )
     print(f"\n--- request ---\n{_pretty(line)}")
     if result.raw:
@@ -127,6 +103,17 @@ def _answer(result: Result) -> None:
 
 def _short(text: str) -> str:
     return text if len(text) < 2_000 else f"{text[:2_000]}\n… {len(text):,} characters in all"
+
+
+def _row_cost(client: Client, job: Job, result: Result) -> str:
+    if result.billed and result.usage == Usage():
+        return ", cost: not known, it may have been billed"
+    cost = ledger.row_cost(client.rules().book, job, result)
+    if cost is None:
+        return ", cost: the price is not known"
+    if result.usage == Usage():
+        return ", not billed"
+    return f", cost: ${cost.batch:.3g}, ${cost.realtime:.3g} in real time"
 
 
 def _pretty(line: bytes) -> str:
@@ -206,15 +193,9 @@ def preview(plan: Preview) -> None:
     jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
     print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
-    price = "price not known"
-    if plan.cost is not None:
-        batch, realtime = float(plan.cost.batch), float(plan.cost.realtime)
-        price = f"about {money(batch)} as a batch ({money(realtime)} in real time)"
-    also = ""
     if plan.media:
-        size = plan.encoded * 3 / 4e6
-        also = f"{plan.media:,} images and files ({size:,.1f} MB) and the "
-    print(f"input: roughly {plan.tokens:,} tokens, {price}; {also}answers come on top")
+        print(f"{plan.media:,} images and files ({plan.encoded * 3 / 4e6:,.1f} MB)")
+    money_tables.estimate(plan)
     if plan.reused:
         print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
     if plan.repeats:

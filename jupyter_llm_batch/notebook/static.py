@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..models import ErrorKind, JobLine, Sample, Snapshot
-from ..progress import cache_words, count, duration, money, tally
+from ..progress import cache_words, count, duration, spent, tally
 
 _GREEN, _RED, _AMBER, _BLUE, _GREY = "#2da160", "#d6494b", "#c98a12", "#3b82d6", "#8a8f98"
 
@@ -100,10 +100,7 @@ def _facts(snapshot: Snapshot) -> str:
         facts.append(f"{count(snapshot.outcomes['skipped'])} skipped")
     if snapshot.state != "draft":
         facts.append(duration(snapshot.elapsed))
-    if snapshot.cost is not None:
-        facts.append(money(snapshot.cost))
-    if snapshot.saved:
-        facts.append(f"saved {money(snapshot.saved)}")
+    facts += spent(snapshot)
     if snapshot.cached is not None:
         facts.append(cache_words(snapshot.cached))
     if snapshot.deadline is not None:

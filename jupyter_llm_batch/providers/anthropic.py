@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -30,7 +32,7 @@ from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
-from . import rate_limits
+from . import counting, rate_limits
 from .addresses import custom_headers, normalised
 from .anthropic_client import (
     BASE_URL,
@@ -229,6 +231,16 @@ class Anthropic:
                     job.remote_id, timeout=timeout(read=60.0)
                 )
 
+    async def count(self, line: bytes, model: str) -> int:  # noqa: ARG002 - the line names it
+        """Return the input tokens of one request line, as Anthropic counts them."""
+        body = counting.anthropic(line)
+        async with self._translated():
+            answer = await self._connected().messages.with_raw_response.count_tokens(
+                **body, timeout=timeout(read=60.0)
+            )
+            found: dict[str, Any] = msgspec.json.decode(answer.http_response.content)
+            return int(found["input_tokens"])
+
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Stream the results into `sink`; `Incomplete` if they are cut short."""
         from anthropic import AsyncStream
@@ -283,6 +295,9 @@ class Anthropic:
             line=results.line(custom_id, answer.status_code, answer.content),
             rooms=rate_limits.anthropic(answer.headers, time.time()),
         )
+
+    async def release(self, job: Job) -> None:
+        """Return None: nothing is stored for a running job."""
 
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""

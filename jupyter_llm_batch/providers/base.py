@@ -8,6 +8,7 @@ lifecycle and the poller. A create goes out exactly once per call, with the SDK'
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
@@ -113,6 +114,10 @@ class Adapter(Protocol):
 
     async def forget(self, job: Job) -> None:
         """Delete what the provider holds of an ended job, as far as it lets us."""
+        ...
+
+    async def release(self, job: Job) -> Decimal | None:
+        """Delete what is stored for money while a job runs; return its USD, where known."""
         ...
 
     # -- in real time --------------------------------------------------------------------------

@@ -7,15 +7,21 @@ request is repeated here: the poller repeats what may be repeated.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
+from .. import payloads
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -26,6 +32,8 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
+from . import counting, encoding
+from . import google_cache as caches
 from . import google_objects as objects
 from . import google_results as results
 from . import google_wire as wire
@@ -83,6 +91,7 @@ class Google:
         self._client: AsyncClient | None = None
         self._sdk: Client | None = None
         self._known_models: set[str] = set()
+        self._uncached: set[str] = set()
 
     # -- pure ----------------------------------------------------------------------------------
 
@@ -127,13 +136,23 @@ class Google:
     # -- wire ----------------------------------------------------------------------------------
 
     async def upload(self, job: Job, payload: Path) -> str | None:
-        """Upload the payload of a large job, after asking whether the model is known at all."""
+        """Upload a large job, after asking for its model; with ``--cache`` what its rows share."""
         if job.rows <= _INLINE_ROWS and job.bytes <= _INLINE_BYTES:
-            return None
+            return await self._cache(job, payload)
         await self.check_model(job.model)
+        cache = await self._cache(job, payload)
+        if cache is None:
+            return await self._upload(job, payload)
+        lines = await asyncio.to_thread(caches.write, payload, cache)
+        try:
+            return caches.join(await self._upload(job, lines), cache)
+        finally:
+            lines.unlink(missing_ok=True)
+
+    async def _upload(self, job: Job, lines: Path) -> str:
         async with self._translated():
             file = await self._uploader().aio.files.upload(
-                file=payload,
+                file=lines,
                 config={
                     "mime_type": "application/jsonl",
                     "display_name": job.id,
@@ -146,20 +165,32 @@ class Google:
 
     async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:
         """Create the batch: one request; `Unclear` if it may exist."""
-        if upload_id is None:
-            with payload.open("rb") as lines:
-                body = wire.inline(lines, label)
+        file, cache = caches.split(upload_id)
+        if file is not None:
+            body = wire.by_file(file, label)
         else:
-            body = wire.by_file(upload_id, label)
+            lines = payloads.lines(payload) if cache is None else caches.lines(payload, cache)
+            body = wire.inline(lines, label)
         method = wire.METHODS[job.endpoint]
         try:
             async with self._translated():
                 path = f"{_model_path(job.model)}:{method}"
                 return objects.read_remote(await self._ask("POST", path, read=120.0, body=body))
         except Vanished as exc:
-            if upload_id is not None:
+            if file is not None:
                 raise  # the upload may be what is gone
+            if cache is not None:  # or the cache: once more without
+                await self._give_up(job, cache)
+                raise
             raise self._unknown(job.model, exc) from exc
+        except KeyRefused:
+            raise
+        except Refused as exc:
+            if cache is None or not caches.blamed(str(exc)):
+                raise
+            # The job was refused for its cache, and surely not created: as if that were gone.
+            await self._give_up(job, cache)
+            raise Vanished(str(exc), status=exc.status, code=exc.code) from exc
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
         """Look through the whole listing for the batch that carries `label`."""
@@ -198,11 +229,32 @@ class Google:
 
     async def forget(self, job: Job) -> None:
         """Delete the uploaded file; the Files API refuses the long ids of result files."""
-        if job.upload_id is None:
+        file, _ = caches.split(job.upload_id)
+        if file is None:
             return
         with suppress(Vanished):
             async with self._translated():
-                await self._ask("DELETE", job.upload_id)
+                await self._ask("DELETE", file)
+
+    async def release(self, job: Job) -> Decimal | None:
+        """Delete the cache of a job; return what writing and storing it cost, where known."""
+        _, name = caches.split(job.upload_id)
+        if name is None:
+            return None
+        cost = None
+        with suppress(LLMBatchError):
+            async with self._translated():
+                cost = caches.read(await self._ask("GET", name)).cost(job.model, time.time())
+        async with self._translated():
+            await self._ask("DELETE", name)
+        return cost
+
+    async def count(self, line: bytes, model: str) -> int:
+        """Return the input tokens of one request line, as Google counts them."""
+        body = encoding.fast(counting.google(line, model))
+        async with self._translated():
+            answer = await self._ask("POST", f"models/{model}:countTokens", body=body)
+            return int(msgspec.json.decode(answer)["totalTokens"])
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Write the results into `sink`, streamed from their file or out of the job itself."""
@@ -333,6 +385,59 @@ class Google:
             if started:
                 raise Incomplete(f"{what} was cut short: {exc}") from exc
             raise
+
+    # -- caches --------------------------------------------------------------------------------
+
+    async def _cache(self, job: Job, payload: Path) -> str | None:
+        """Return the cache of what the rows share, made if it pays; None leaves it to Gemini."""
+        if job.cache is None or job.id in self._uncached:
+            return None
+        instruction = await asyncio.to_thread(caches.wanted, job, payload)
+        if not instruction:
+            return None
+        # Whatever fails here, the job goes without.
+        with suppress(LLMBatchError):
+            # A killed process may have made one, or a lost answer.
+            found = await self._cache_of(job)
+            if found is not None:
+                return found
+            with suppress(Unclear):
+                return await self._make_cache(job, instruction)
+            return await self._cache_of(job)
+        return None
+
+    async def _make_cache(self, job: Job, instruction: bytes) -> str:
+        body = caches.body(job, wire.path(job.model), instruction)
+        async with self._translated():
+            answer = await self._ask("POST", "cachedContents", read=120.0, body=body)
+            return caches.read(answer).name
+
+    async def _cache_of(self, job: Job) -> str | None:
+        """Return the cache that was made for `job` and outlives it."""
+        token = ""
+        while True:
+            params = {"pageSize": str(_PAGE)} | ({"pageToken": token} if token else {})
+            async with self._translated():
+                body = await self._ask("GET", "cachedContents", params=params)
+                page, following = caches.read_page(body)
+            for cache in page:
+                if cache.display_name != job.id or cache.model != wire.path(job.model):
+                    continue
+                if cache.lasts(time.time()):
+                    return cache.name
+                await self._drop(cache.name)
+            if following in {"", token}:
+                return None
+            token = following
+
+    async def _give_up(self, job: Job, cache: str) -> None:
+        self._uncached.add(job.id)
+        await self._drop(cache)
+
+    async def _drop(self, cache: str) -> None:
+        with suppress(LLMBatchError):
+            async with self._translated():
+                await self._ask("DELETE", cache)
 
     async def check_model(self, model: str) -> None:
         """Refuse a model that the server says it does not have; any other trouble is ignored."""

@@ -46,8 +46,8 @@ def _from_answer(exc: Any, who: str, key_hint: str) -> ProviderError:
     if any(each.get("reason") == "API_KEY_INVALID" for each in details):
         told = f"{who} answered {status}: {one_line(message)} {key_hint}"
         return KeyRefused(told, status=status, code="API_KEY_INVALID")
-    if status == 403 and "may not exist" in message:
-        # So it speaks of files, so as not to tell whether another account has them.
+    if status == 403 and ("may not exist" in message or message.startswith("CachedContent not")):
+        # So it speaks of files and caches, so as not to tell whether another account has them.
         return Vanished(f"{who} answered 403: {one_line(message)}", status=status, code=code)
     wait = retry_after(exc.response.headers, time.time())
     return from_status(

@@ -15,6 +15,7 @@ import msgspec
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
 from . import encoding
 from .decoding import as_json, mended, no_text, one_line, unreadable
+from .google_cache import blamed
 from .google_objects import Status, explain
 
 _KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -237,7 +238,8 @@ def _refused(key: str, response: _Response, reason: str, told: str, **more: Any)
 def _failure(key: str, error: Status) -> Result:
     code = error.code
     cancelled = code in _CANCELLED
-    transient = cancelled or code in _PASSING
+    # Later rounds go without a cache, so that one that is gone or refused heals by itself.
+    transient = cancelled or code in _PASSING or (code in _REFUSED and blamed(error.message))
     return Result(
         custom_id=key,
         outcome=Outcome.CANCELLED if cancelled else Outcome.FAILED,

@@ -85,11 +85,8 @@ def validate(recipe: Recipe) -> None:
     if recipe.endpoint not in METHODS:
         known = ", ".join(METHODS)
         raise UsageProblem(f"Gemini has no endpoint {recipe.endpoint!r}: use {known}")
-    if recipe.cache is not None:
-        raise UsageProblem(
-            "Gemini caches shared prefixes by itself: remove --cache (explicit cached content "
-            "goes in with --param cachedContent)"
-        )
+    if recipe.cache is not None and embeds:
+        raise UsageProblem("the endpoint 'embeddings' takes no --cache")
     if recipe.params.get("stream"):
         raise UsageProblem("batch jobs cannot stream: remove the parameter 'stream'")
     for given, what, option in (

@@ -28,10 +28,10 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
+from . import counting, rate_limits
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
-from . import rate_limits
 from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
 from .translation import from_status, from_transport, hushed, one_line, refusal, retry_after
@@ -306,6 +306,18 @@ class OpenAI:
             line=results.line(custom_id, answer.status_code, answer.content),
             rooms=rate_limits.openai(answer.headers),
         )
+
+    async def count(self, line: bytes, model: str) -> int:  # noqa: ARG002 - the line names it
+        """Return the input tokens of one request line, as OpenAI counts them."""
+        body = counting.openai(line)
+        async with self._translated():
+            answer = await self._connected().responses.input_tokens.with_raw_response.count(
+                extra_body=body, timeout=_timeout(read=60.0)
+            )
+            return int(msgspec.json.decode(answer.content)["input_tokens"])
+
+    async def release(self, job: Job) -> None:
+        """Return None: nothing is stored for a running job."""
 
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""

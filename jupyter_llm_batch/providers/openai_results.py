@@ -33,6 +33,7 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
@@ -458,6 +459,7 @@ def usage_of(tokens: Tokens | None) -> Usage:
         output=tokens.completion_tokens or tokens.output_tokens or 0,
         cached=(read and read.cached_tokens) or 0,
         reasoning=(written and written.reasoning_tokens) or 0,
+        cache_write=(read and read.cache_write_tokens) or 0,
     )
 
 

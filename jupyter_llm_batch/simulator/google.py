@@ -16,6 +16,7 @@ from .fates import SHAPES, Fate
 from .files import Files, private_open, share_or_copy
 from .google_batches import NAME, GoogleDialect, Line, new_name
 from .google_bodies import MODELS, Asked, Bodies, ask, check_model, model_object
+from .google_caches import Caches
 from .google_checks import (
     ApiError,
     UnknownField,
@@ -52,13 +53,15 @@ class Google:
         self._engine = engine
         self._files = files
         self._bodies = Bodies()
-        self._dialect = GoogleDialect(engine, files, self._bodies)
+        self._caches = Caches(engine.clock)
+        self._dialect = GoogleDialect(engine, files, self._bodies, self._caches)
         engine.register(self._dialect)
         self._file_api = FileApi(files, engine.clock, uploads)
         version = "/(?P<version>v1|v1beta)"
         model, batch = "/models/(?P<model>[^/:]+)", "/batches/(?P<id>[^/:]+)"
         self.routes = [
             *self._file_api.routes,
+            *self._caches.routes,
             Route(
                 "POST",
                 re.compile(f"{version}{model}:(?P<method>{'|'.join(_BATCHED)})"),
@@ -200,7 +203,7 @@ class Google:
         body = camel(json_body(call))
         request = body.get("generateContentRequest", body)
         try:
-            asked = ask("generateContent", call.names["model"], request)
+            asked = self._caches.ask(call.account, "generateContent", call.names["model"], request)
         except ApiError as error:
             raise Refused(error.reply) from error
         return Reply({"totalTokens": asked.tokens})
@@ -226,7 +229,7 @@ class Google:
         model = call.names["model"]
         try:
             check_model(model, call.names["version"], method)
-            asked = ask(method, model, request)
+            asked = self._caches.ask(call.account, method, model, request)
             taken = self._engine.rate(NAME, call.account)
             if taken and not taken.passes:
                 raise rate_limited(taken.reset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ from . import answers, life
 from .engine import Engine, Result, Row
 from .fates import Fate
 from .files import Files, StoredFile, private_open
-from .google_bodies import Bodies, ask
+from .google_bodies import Bodies
+from .google_caches import Caches
 from .google_checks import CODES, ApiError, UnknownField
+from .google_times import timestamp
 from .ledger import Entry, body_sha
 from .life import Batch, Phase
 
@@ -69,9 +70,10 @@ def problem(code: int, message: str) -> dict[str, object]:
 class Validator:
     """Finds what makes a job fail as a whole; how such errors look is unrecorded."""
 
-    def __init__(self, engine: Engine, batch: Batch) -> None:
+    def __init__(self, engine: Engine, batch: Batch, caches: Caches) -> None:
         self._engine = engine
         self._batch = batch
+        self._caches = caches
         self._rows = 0
         self.model: str | None = batch.spec["model"]
         self.problems: list[dict[str, object]] = []
@@ -81,7 +83,9 @@ class Validator:
         self._rows += 1
         try:
             read = _decode(line)
-            asked = ask(self._batch.spec["method"], self.model or "", read.request)
+            asked = self._caches.ask(
+                self._batch.account, self._batch.spec["method"], self.model or "", read.request
+            )
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._found(f"Failed to parse line {number} of the input file as JSON.")
             return None
@@ -119,14 +123,15 @@ class GoogleDialect:
     #: Six weeks, by third-party reports.
     retention = 42 * DAY
 
-    def __init__(self, engine: Engine, files: Files, bodies: Bodies) -> None:
+    def __init__(self, engine: Engine, files: Files, bodies: Bodies, caches: Caches) -> None:
         self._engine = engine
         self._files = files
+        self._caches = caches
         self._bodies = bodies
 
     def validator(self, batch: Batch) -> Validator:
         """Return a new validator."""
-        return Validator(self._engine, batch)
+        return Validator(self._engine, batch, self._caches)
 
     def problem(self, code: str) -> dict[str, object]:
         """Return the error of a job that was told to fail with a status such as INTERNAL."""
@@ -145,7 +150,7 @@ class GoogleDialect:
             return Result("output", _line(read, index, {"error": problem(code, message)}))
         method, model = batch.spec["method"], batch.spec["model"]
         try:
-            asked = ask(method, model, read.request)
+            asked = self._caches.ask(batch.account, method, model, read.request)
         except ApiError as error:
             told = problem(error.code, error.message)
             return Result("output", _line(read, index, {"error": told}))
@@ -285,8 +290,3 @@ def _whole(line: bytes) -> bytes:
         found = line.find(b"}")
         return line[: found + 1] + b"}" if found > 0 else b"{}"
     return line.rstrip(b"\n")
-
-
-def timestamp(moment: float) -> str:
-    """Return a moment as Google writes it."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"

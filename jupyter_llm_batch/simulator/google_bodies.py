@@ -54,6 +54,8 @@ class Asked(msgspec.Struct):
     dimensions: int = 0
     #: What the answer says of images and files.
     seen: str = ""
+    #: Tokens that are read out of an explicit cache.
+    stored: int = 0
 
 
 class Answered(msgspec.Struct):
@@ -159,6 +161,8 @@ class Bodies:
 
     def cached_tokens(self, asked: Asked) -> int:
         """Return how much of the prompt is a prefix that was sent before."""
+        if asked.stored:
+            return asked.stored
         tokens = answers.count_tokens(asked.context)
         if tokens < _CACHED_FROM:
             return 0

@@ -13,8 +13,9 @@ import msgspec
 
 from .engine import Clock
 from .files import Files, StoredFile, private_open
-from .google_batches import DAY, INLINE_OUTPUT, NAME, OUTPUT, timestamp
+from .google_batches import DAY, INLINE_OUTPUT, NAME, OUTPUT
 from .google_checks import camel, json_body, page_of, refused
+from .google_times import timestamp
 from .wire import Call, Reply, Route
 
 _LIFETIME = 2 * DAY

@@ -52,6 +52,7 @@ class OpenAI:
             Route("POST", re.compile("/v1/batches/(?P<id>[^/]+)/cancel"), self._cancel_batch),
             Route("GET", re.compile("/v1/models"), self._models),
             Route("GET", re.compile("/v1/models/(?P<id>.+)"), self._model),
+            Route("POST", re.compile("/v1/responses/input_tokens"), self._count),
             *(Route("POST", re.compile(path), self._realtime) for path in ASK),
         ]
 
@@ -283,6 +284,13 @@ class OpenAI:
         if name.startswith("unknown"):
             raise refused(f"The model '{name}' does not exist", 404, code="model_not_found")
         return Reply(_model_object(name))
+
+    async def _count(self, call: Call) -> Reply:
+        try:
+            asked = ASK["/v1/responses"](json_body(call))
+        except ApiError as error:
+            raise Refused(Reply(error.body, error.status)) from error
+        return Reply({"object": "response.input_tokens", "input_tokens": asked.tokens})
 
     async def _realtime(self, call: Call) -> Reply:
         endpoint = call.path.removeprefix(self.prefix)

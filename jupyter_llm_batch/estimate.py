@@ -1,0 +1,391 @@
+"""What a batch is going to use and cost, said before it is sent. No I/O here.
+
+Tokens are estimated when a batch is planned and kept with it, money is made of them whenever
+somebody looks, since prices change. Input is measured on a sample of the request lines; output is
+what this prompt, or else this model, gave before; the ceiling is what the request allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from statistics import fmean, median, stdev
+
+import msgspec
+
+from . import tokens
+from .models import Estimate, Recipe, Usage
+from .pricing import LINEAR, Cost, PriceBook
+from .progress import count
+
+#: Sampled lines: at most twice as many are measured.
+SAMPLE = 48
+
+#: Bytes of sampled lines that are held in memory, and how few are kept even so: with images in
+#: them, lines are large.
+HELD, FEWEST = 8_000_000, 4
+
+#: Output tokens per answer where nothing is known: a guess, and called one.
+GUESS = 250
+
+#: Output tokens that Anthropic's adapter allows where the user names no bound.
+DEFAULT_BOUNDS = {"anthropic": 4096}
+
+#: Shorter prefixes (in tokens) are kept in no cache.
+CACHED_FROM = 1024
+
+#: A correction beyond this is an accident (a provider without usage), not a tokenizer.
+_LEAST, _MOST = 0.3, 3.0
+
+
+class Meter:
+    """A sample of request lines, spread evenly however many there are.
+
+    Attributes
+    ----------
+    due
+        The number of the line that `take` wants next; asking is cheaper than calling.
+    rows, size, longest
+        Lines so far, their bytes, and those of the longest; counted by whoever has the lines.
+    """
+
+    def __init__(self) -> None:
+        self.due = 1
+        self.rows = 0
+        self.size = 0
+        self.longest = 0
+        self._kept: list[bytes] = []
+        self._stride = 1
+        self._held = 0
+
+    def take(self, line: bytes) -> None:
+        """Take line number `due`."""
+        self._kept.append(line)
+        self._held += len(line)
+        while len(self._kept) == 2 * SAMPLE or (self._held > HELD and len(self._kept) > FEWEST):
+            del self._kept[1::2]
+            self._stride *= 2
+            self._held = sum(map(len, self._kept))
+        self.due += self._stride - (self.due - 1) % self._stride
+
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """The sampled lines."""
+        return self._kept
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier batches used, as far as it says something about the next one.
+
+    Attributes
+    ----------
+    output
+        Output tokens per answer, None when nothing is known.
+    basis
+        Where that comes from, in words.
+    correction
+        Input tokens that were billed for each one that was counted.
+    cached, written
+        Shares of the input that were read from and written to a prompt cache.
+    """
+
+    output: float | None = None
+    basis: str = ""
+    correction: float = 1.0
+    cached: float = 0.0
+    written: float = 0.0
+
+
+class Prior(msgspec.Struct, frozen=True, kw_only=True):
+    """One earlier job of the same model: what it used, and what had been counted."""
+
+    prompt: str
+    rows: int
+    usage: Usage
+    counted: int = 0
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of an estimate in USD; `ceiling` is None where nothing bounds it.
+
+    Attributes
+    ----------
+    expected
+        None when the model's batch price is not known; `realtime` may be known even so.
+    notes
+        What the user should know before it is paid for.
+    """
+
+    low: Decimal | None = None
+    expected: Decimal | None = None
+    ceiling: Decimal | None = None
+    realtime: Decimal | None = None
+    source: str = ""
+    notes: list[str] = msgspec.field(default_factory=list)
+    remedy: str = ""
+
+
+def past(prompt: str, priors: Sequence[Prior]) -> Past:
+    """Return what `priors`, jobs of the model in question, say about a batch of `prompt`."""
+    known = [prior for prior in priors if prior.rows and prior.usage.input]
+    if not known:
+        return Past()
+    own = [prior for prior in known if prior.prompt == prompt]
+    chosen = own or known
+    rows = sum(prior.rows for prior in chosen)
+    usage = sum((prior.usage for prior in chosen), Usage())
+    ratios = [prior.usage.input / prior.counted for prior in own or known if prior.counted]
+    correction = median(ratios) if ratios else 1.0
+    whose = "this prompt" if own else "this model"
+    return Past(
+        output=usage.output / rows,
+        basis=f"{count(rows)} earlier answers of {whose}",
+        correction=min(_MOST, max(_LEAST, correction)),
+        cached=usage.cached / usage.input if own else 0.0,
+        written=usage.cache_write / usage.input if own else 0.0,
+    )
+
+
+def make(
+    meter: Meter,
+    *,
+    provider: str,
+    model: str,
+    recipe: Recipe,
+    reasks: int = 0,
+    bound: int | None = None,
+    before: Past | None = None,
+    counter: tokens.Counter | None = None,
+    method: str = "",
+) -> Estimate:
+    """Return what the requests that went through `meter` are going to use.
+
+    Parameters
+    ----------
+    bound
+        The most output tokens of any request, where the requests name it themselves (``raw``).
+    before
+        What earlier batches say.
+    counter, method
+        A counter of tokens and its name; by default the scripts' rates.
+    """
+    before = before or Past()
+    lines, rows, size = meter.lines, meter.rows, meter.size
+    found = [tokens.measure(line, provider, model, counter) for line in lines]
+    if not found:
+        return Estimate(provider=provider, model=model, rows=0)
+    media = any(each.media for each in found)
+    weight = rows / len(found) if media else size / sum(map(len, lines))
+    counted = weight * sum(each.expected for each in found)
+    # What the sample may miss: twice the error of its mean.
+    rates = [each.ceiling / len(line) for each, line in zip(found, lines, strict=True)]
+    spread = 0.0
+    if 1 < len(found) < rows:
+        spread = 2 * stdev(rates) / len(found) ** 0.5 / fmean(rates)
+    ceiling = weight * sum(each.ceiling for each in found) * (1 + spread)
+    if not media:
+        ceiling = min(ceiling, size)  # a token is a byte or more
+    expected = counted * before.correction
+    long = [each.expected for each in found if each.expected * before.correction > LINEAR]
+    output, basis = _output(recipe, before)
+    cached, written = _caching(recipe, provider, before, expected, rows)
+    most = 0 if recipe.endpoint == "embeddings" else _bound(recipe, provider, bound)
+    return Estimate(
+        provider=provider,
+        model=model,
+        rows=rows,
+        low=round(min(weight * sum(each.low for each in found), expected * 0.9)),
+        input=round(expected),
+        ceiling=round(max(ceiling, expected * 1.1)),
+        counted=round(counted),
+        output=round(rows * _within(output, most, guessed=before.output is None)),
+        output_ceiling=None if most is None else rows * most,
+        long_rows=round(rows * len(long) / len(found)),
+        long_input=round(rows * sum(long) / len(found) * before.correction),
+        steep=meter.longest * min(1.0, max(rates)) > LINEAR,
+        cached=round(expected * cached),
+        cache_write=round(expected * written),
+        writes=_writes(recipe, provider),
+        reasks=reasks,
+        sampled=len(found),
+        media=media,
+        method=method or "by script",
+        basis=basis,
+        corrected=round(before.correction, 3),
+    )
+
+
+def _caching(
+    recipe: Recipe, provider: str, before: Past, expected: float, rows: int
+) -> tuple[float, float]:
+    """Return the shares of the input that will be read from and written to a cache.
+
+    Other providers than Anthropic promise nothing, so nothing is expected before it was seen.
+    """
+    if before.cached or before.written or not recipe.cache or provider != "anthropic":
+        return before.cached, before.written
+    shared = tokens.of_text((recipe.system or "") + recipe.prefix)[1] * before.correction
+    if shared < CACHED_FROM or rows < 2:
+        return 0.0, 0.0
+    share = min(1.0, shared * rows / expected)
+    return share * (rows - 1) / rows, share / rows
+
+
+def _writes(recipe: Recipe, provider: str) -> bool:
+    """Whether input may cost what writing to a cache costs: at OpenAI without being asked for."""
+    if provider == "anthropic":
+        return bool(recipe.cache or recipe.raw or "cache_control" in recipe.params)
+    return provider != "google" and recipe.endpoint != "embeddings"
+
+
+def _within(output: float, most: int | None, *, guessed: bool) -> float:
+    """Return the expected output within its bound; a guess is that half of it is used."""
+    if most is None:
+        return output
+    return min(output, most / 2 if guessed else most)
+
+
+def _output(recipe: Recipe, before: Past) -> tuple[float, str]:
+    if recipe.endpoint == "embeddings":
+        return 0.0, "embeddings have no output tokens"
+    if before.output is not None:
+        return before.output, before.basis
+    return float(GUESS), "a guess: there are no earlier answers of this model"
+
+
+def _bound(recipe: Recipe, provider: str, bound: int | None) -> int | None:
+    if recipe.raw:
+        return bound
+    body = dict(recipe.params)
+    if recipe.max_tokens is not None and tokens.bound_of(body) is None:
+        body["max_tokens"] = recipe.max_tokens
+    found = tokens.bound_of(body)
+    return DEFAULT_BOUNDS.get(provider) if found is None else found
+
+
+# -- money -----------------------------------------------------------------------------------------
+
+
+def price(estimates: Iterable[Estimate], book: PriceBook) -> Money:
+    """Return what estimates cost at the present prices, all together."""
+    total = Money(low=Decimal(0), expected=Decimal(0), ceiling=Decimal(0), realtime=Decimal(0))
+    for each in estimates:
+        total = _sum(total, _one(each, book))
+    return total
+
+
+#: Returns the price of short requests in sum, and of long ones one by one; None if unknown.
+_Price = Callable[[Usage, Sequence[Usage]], Decimal | None]
+
+
+def _one(estimate: Estimate, book: PriceBook) -> Money:
+    provider, model = estimate.provider, estimate.model
+    quote = book.quote(provider, model, url=estimate.url)
+    notes, remedy = ([quote.note] if quote.note else []), quote.note
+
+    def in_full(usage: Usage, long: Sequence[Usage] = ()) -> Decimal | None:
+        return book.realtime(provider, model, usage, long, url=estimate.url)
+
+    def as_batch(usage: Usage, long: Sequence[Usage] = ()) -> Decimal | None:
+        found = book.cost(provider, model, usage, long, url=estimate.url)
+        return found.batch if found else None
+
+    share = Decimal(estimate.full) / estimate.rows if estimate.rows else Decimal(0)
+    parts = [(price, part) for price, part in ((as_batch, 1 - share), (in_full, share)) if part]
+    least = Usage(input=estimate.low, output=min(estimate.output, estimate.rows))
+    realtime = _expected(estimate, in_full)
+    expected = _mixed(parts, lambda price: _expected(estimate, price))
+    low = _mixed(parts, lambda price: price(least, ()))
+    if expected is None or low is None:
+        if realtime is not None:
+            notes.append("price lists charge it in full; whether a batch is cheaper is not known")
+        return Money(realtime=realtime, source=quote.source, notes=notes, remedy=remedy)
+    ceiling = None
+    if estimate.output_ceiling is None:
+        remedy = "add --max-tokens N: without it nothing bounds an answer"
+        notes.append(f"the cost has no ceiling: {remedy}")
+    else:
+        # After a deadline any row may be asked in real time.
+        most = [(in_full, Decimal(1))] if estimate.late else parts
+        bound = estimate.output_ceiling
+        found = _mixed(most, lambda price: _ceiling(estimate, bound, price))
+        ceiling = None if found is None else max(expected, found)
+    return Money(
+        low=min(low, expected),
+        expected=expected,
+        ceiling=ceiling,
+        realtime=realtime,
+        source=quote.source,
+        notes=notes,
+        remedy=remedy,
+    )
+
+
+def _mixed(
+    parts: Sequence[tuple[_Price, Decimal]], cost: Callable[[_Price], Decimal | None]
+) -> Decimal | None:
+    """Return a cost of which each part has its own price."""
+    total = Decimal(0)
+    for price, part in parts:
+        found = cost(price)
+        if found is None:
+            return None
+        total += part * found
+    return total
+
+
+def _expected(estimate: Estimate, price: _Price) -> Decimal | None:
+    fresh = estimate.input - estimate.long_input
+    cached = min(estimate.cached, fresh)
+    short = Usage(
+        input=fresh,
+        output=estimate.output,
+        cached=cached,
+        cache_write=min(estimate.cache_write, fresh - cached),
+    )
+    total = price(short, ())
+    if total is not None and estimate.long_rows:
+        # A long request is priced as one; all of them cost the same.
+        one = price(Usage(), [Usage(input=estimate.long_input // estimate.long_rows)])
+        total += (one or Decimal(0)) * estimate.long_rows
+    return total
+
+
+def _ceiling(estimate: Estimate, output: int, price: _Price) -> Decimal:
+    """Return the most it can cost: every doubt against the user, every round of re-asking."""
+    tokens_in = estimate.ceiling
+    written = tokens_in if estimate.writes else 0
+    usage = Usage(input=tokens_in, output=output, cache_write=written, cache_write_1h=written)
+    most = price(usage, ()) or Decimal(0)
+    if estimate.steep:
+        # One request of the size of the tier, scaled up: the rate that its tokens would have.
+        both, alone = Usage(input=10 * LINEAR, output=10 * LINEAR), Usage(input=10 * LINEAR)
+        most *= max(Decimal(1), _step(both, price), _step(alone, price))
+    return most * (1 + estimate.reasks)
+
+
+def _step(big: Usage, price: _Price) -> Decimal:
+    plain, tiered = price(big, ()), price(Usage(), [big])
+    return tiered / plain if plain and tiered else Decimal(1)
+
+
+def _sum(one: Money, other: Money) -> Money:
+    def both(name: str) -> Decimal | None:
+        left, right = getattr(one, name), getattr(other, name)
+        return None if left is None or right is None else left + right
+
+    return Money(
+        **{name: both(name) for name in ("low", "expected", "ceiling", "realtime")},
+        source=one.source if one.source == other.source else
+        ", ".join(filter(None, (one.source, other.source))),
+        notes=[*one.notes, *(note for note in other.notes if note not in one.notes)],
+        remedy=one.remedy or other.remedy,
+    )  # fmt: skip
+
+
+def share(money: Cost, part: int, whole: int) -> Cost:
+    """Return the part of a cost that `part` of `whole` rows have on average."""
+    factor = Decimal(part) / Decimal(whole) if whole else Decimal(0)
+    return Cost(
+        batch=money.batch * factor, realtime=money.realtime * factor, cache=money.cache * factor
+    )

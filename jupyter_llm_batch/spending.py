@@ -1,0 +1,249 @@
+"""Money and the journal: estimates from what was used before, promises, and what was paid."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from . import estimate
+from .collecting import Reconciler
+from .errors import UsageProblem
+from .models import Batch, Estimate, Job, Spend
+from .pricing import PriceBook
+from .progress import money
+from .store import Reserve, Store
+
+#: Earlier jobs of a model that an estimate looks at.
+LOOK_BACK = 40
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user set: prices, and how much a month may cost."""
+
+    book: PriceBook
+    monthly_budget: float | None = None
+
+
+def prompt_key(meaning: bytes, notebook: str, name: str) -> str:
+    """Return what tells the same prompt in later batches: its settings, its notebook and name."""
+    return hashlib.blake2b(
+        b"\0".join((meaning, notebook.encode(), name.encode())), digest_size=8
+    ).hexdigest()
+
+
+def past(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
+    """Return what the ledger says about the next batch of a model."""
+    priors = [
+        estimate.Prior(
+            prompt=each.prompt, rows=each.answered, usage=each.usage, counted=each.counted
+        )
+        for each in store.spends(model=(provider, model), last=LOOK_BACK)
+        if each.mode in ("batch", "realtime")
+    ]
+    return estimate.past(prompt, priors)
+
+
+# -- before ----------------------------------------------------------------------------------------
+
+
+def check_cap(cost: estimate.Money, max_cost: float | None, *, before: float = 0.0) -> None:
+    """Raise `UsageProblem` unless a batch surely stays within ``--max-cost``.
+
+    Parameters
+    ----------
+    before
+        What the batch has cost already.
+    """
+    if max_cost is None:
+        return
+    ceiling = _ceiling(cost, f"--max-cost {max_cost:g}")
+    if before + ceiling > max_cost + 1e-9:
+        spent = f" after {money(before)} that it has cost already" if before else ""
+        expected = "" if cost.expected is None else f" (expected: {money(float(cost.expected))})"
+        raise UsageProblem(
+            f"over --max-cost {money(max_cost)}: this may cost up to {money(ceiling)}{spent}"
+            f"{expected}; nothing was sent. Send fewer rows, lower --max-tokens, or allow more"
+        )
+
+
+def reserve(cost: estimate.Money, rules: Rules, now: float) -> Reserve | None:
+    """Return what a batch is promised; None when its ceiling is unknown and nobody asks for one.
+
+    Raises
+    ------
+    UsageProblem
+        There is a budget, and nothing bounds what the batch may cost.
+    """
+    if rules.monthly_budget is None:
+        return None if cost.ceiling is None else Reserve(usd=float(cost.ceiling))
+    ceiling = _ceiling(cost, f"the monthly budget of {money(rules.monthly_budget)}")
+    return Reserve(usd=ceiling, budget=rules.monthly_budget, since=month_start(now))
+
+
+def _ceiling(cost: estimate.Money, limit: str) -> float:
+    if cost.ceiling is None:
+        why = "the price is not known" if cost.expected is None else "nothing bounds the cost"
+        raise UsageProblem(
+            f"{limit} cannot be kept, since {why}; nothing was sent. {_sentence(cost.remedy)}"
+        )
+    return float(cost.ceiling)
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def month_start(now: float) -> float:
+    """Return when this month began, in local time (Unix seconds)."""
+    today = time.localtime(now)
+    return time.mktime((today.tm_year, today.tm_mon, 1, 0, 0, 0, 0, 0, -1))
+
+
+def before_retry(store: Store, batch: Batch, rows: int, size: int, rules: Rules) -> Reserve | None:
+    """Check a retry by the user against cap and budget; return what it is promised.
+
+    Parameters
+    ----------
+    rows, size
+        The requests that are sent again, and their bytes.
+
+    Raises
+    ------
+    UsageProblem
+        It may cost more than allowed; nothing was sent.
+    """
+    whole = sum(job.bytes for job in store.jobs(batch.id) if job.round == 0)
+    if not batch.estimates or not whole:
+        if batch.max_cost is None and rules.monthly_budget is None:
+            return None
+        raise UsageProblem(
+            f"{batch.title} has no estimate of its own, so its retry cannot be held to a budget; "
+            "nothing was sent. Lift it for the retry: %config LLMBatch.monthly_budget = None"
+        )
+    # Which model the rows are of does not show in their number: the dearest is assumed.
+    costs = [
+        estimate.price(
+            [_of_rows(each, rows, size / whole, in_full=batch.realtime or batch.cut)], rules.book
+        )
+        for each in batch.estimates
+    ]
+    cost = next(
+        (each for each in costs if each.ceiling is None),
+        max(costs, key=lambda each: each.ceiling or Decimal(0)),
+    )
+    spent = sum(float(each.paid or 0) + each.doubt for each in store.spends(batch_id=batch.id))
+    check_cap(cost, batch.max_cost, before=spent)
+    return reserve(cost, rules, store.clock())
+
+
+def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estimate:
+    """Return an estimate for so many rows that hold `part` of the batch's bytes."""
+    share = rows / whole.rows if whole.rows else 0.0
+    bound = whole.output_ceiling
+    return msgspec.structs.replace(
+        whole,
+        rows=rows,
+        low=int(whole.low * part),
+        input=round(whole.input * part),
+        ceiling=-int(-whole.ceiling * part // 1),
+        output=round(whole.output * share),
+        output_ceiling=None if bound is None else -(-bound * rows // max(1, whole.rows)),
+        long_rows=0,
+        long_input=0,
+        cached=0,
+        cache_write=0,
+        reasks=0,
+        full=rows if in_full else 0,
+    )
+
+
+# -- after -----------------------------------------------------------------------------------------
+
+
+def of_job(batch: Batch, job: Job, reconciler: Reconciler, rules: Rules, now: float) -> list[Spend]:
+    """Return the lines of the ledger for a job that ended, one per model that it used."""
+    found = []
+    doubtful = reconciler.doubtful
+    for model in reconciler.models() or ([job.model] if doubtful else []):
+        usage, answered = reconciler.usage_of(model)
+        name = _asked_for(batch, job, model)
+        lane = (job.provider, name)
+        estimated = next(
+            (each for each in batch.estimates if (each.provider, each.model) == lane), None
+        )
+        cost = reconciler.cost_of(model)
+        found.append(
+            Spend(
+                id=f"{job.id}:{model}",
+                batch_id=batch.id,
+                notebook=batch.notebook,
+                title=batch.title,
+                provider=job.provider,
+                model=name,
+                at=now,
+                mode=job.mode.value,
+                rows=job.rows,
+                answered=answered,
+                doubtful=doubtful,
+                usage=usage,
+                paid=str(cost.batch) if cost else None,
+                realtime=str(cost.realtime) if cost else None,
+                cache=str(cost.cache) if cost else "0",
+                doubt=_row_ceiling(estimated, rules.book) * doubtful if doubtful else 0.0,
+                prompt=estimated.prompt if estimated else "",
+                counted=round(estimated.counted * answered / estimated.rows)
+                if estimated and estimated.rows
+                else 0,
+            )
+        )
+        doubtful = 0  # told once, not with every model
+    return found
+
+
+def _asked_for(batch: Batch, job: Job, model: str) -> str:
+    """Return the name a model was asked for; the provider answers with a dated snapshot's."""
+    names = [job.model, *job.models, *(name.partition(":")[2] for name in batch.models)]
+    return next((name for name in names if name and model.startswith(name)), model)
+
+
+def _row_ceiling(estimated: Estimate | None, book: PriceBook) -> float:
+    if estimated is None or not estimated.rows:
+        return 0.0
+    ceiling = estimate.price([msgspec.structs.replace(estimated, reasks=0)], book).ceiling
+    return float(ceiling) / estimated.rows if ceiling else 0.0
+
+
+def of_reuse(
+    store: Store, batch: Batch, taken: Mapping[int, tuple[str, int]], now: float
+) -> list[Spend]:
+    """Return what a batch saved by answers of earlier ones: what their rows cost on average."""
+    found = []
+    for source, rows in Counter(source for source, _ in taken.values()).items():
+        lines = [each for each in store.spends(batch_id=source) if each.answered]
+        answered = sum(each.answered for each in lines)
+        if not answered:
+            continue
+        paid = sum((Decimal(each.paid or 0) for each in lines), Decimal(0))
+        first = lines[0]
+        found.append(
+            Spend(
+                id=f"{batch.id}:{source}",
+                batch_id=batch.id,
+                notebook=batch.notebook,
+                title=batch.title,
+                provider=first.provider,
+                model=first.model,
+                at=now,
+                mode="reuse",
+                rows=rows,
+                paid="0",
+                realtime="0",
+                reused=str(paid * rows / answered),
+            )
+        )
+    return found

@@ -1,0 +1,194 @@
+"""What a batch will use and cost, from a sample of its requests and from earlier batches."""
+
+import itertools
+import json
+import random
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jupyter_llm_batch import estimate, tokens
+from jupyter_llm_batch.estimate import Meter, Past, Prior, make, past, price
+from jupyter_llm_batch.models import Recipe, Usage
+from jupyter_llm_batch.pricing import PriceBook
+
+LANE = {"provider": "openai", "model": "gpt-5-mini"}
+
+
+def line(text):
+    body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+    return json.dumps({"custom_id": "abcdefghij-0", "body": body}).encode() + b"\n"
+
+
+def metered(lines):
+    meter = Meter()
+    for each in lines:
+        meter.rows += 1
+        meter.size += len(each)
+        if meter.rows == meter.due:
+            meter.take(each)
+        meter.longest = max(meter.longest, len(each))
+    return meter
+
+
+@given(st.integers(1, 5000))
+def test_the_sample_is_even_and_bounded(rows):
+    """However many lines there are, a bounded number is kept, at equal distances from the first."""
+    kept = [int(each) for each in metered(b"%d" % i for i in range(rows)).lines]
+    assert 0 < len(kept) < 2 * estimate.SAMPLE
+    assert kept[0] == 0
+    steps = {b - a for a, b in itertools.pairwise(kept)}
+    assert len(steps) <= 1
+    assert rows - kept[-1] <= (steps.pop() if steps else 1)
+
+
+def test_large_lines_are_not_all_held():
+    """Lines with images in them are sampled the more sparsely, so that memory stays small."""
+    meter = metered(b"x" * 2_000_000 for _ in range(40))
+    assert estimate.FEWEST // 2 < len(meter.lines) <= estimate.FEWEST
+
+
+def test_a_sample_tells_the_whole():
+    """The estimate of 3,000 texts of very different lengths is near to counting every one."""
+    random.seed(4)
+    lines = [line("some words of it " * random.choice([1, 1, 1, 5, 40])) for _ in range(3000)]
+    found = make(metered(lines), recipe=Recipe(max_tokens=10), **LANE)
+    exact = sum(tokens.measure(each, "openai", "gpt-5-mini").expected for each in lines)
+    assert found.rows == 3000
+    assert found.input == pytest.approx(exact, rel=0.05)
+    assert found.low < exact < found.ceiling
+    assert found.output_ceiling == 30_000
+
+
+def test_the_ceiling_is_never_more_than_a_token_a_byte():
+    """A token is at least a byte, so the bytes of the requests bound their tokens."""
+    lines = [line("a" * 500)] * 10
+    found = make(metered(lines), recipe=Recipe(), before=Past(correction=1.0), **LANE)
+    assert found.ceiling <= sum(map(len, lines))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "provider", "ceiling"),
+    [
+        (Recipe(max_tokens=7), "openai", 70),
+        (Recipe(params={"max_completion_tokens": 9}), "openai", 90),
+        (Recipe(params={"n": 3}, max_tokens=7), "openai", 210),
+        (Recipe(), "openai", None),
+        (Recipe(), "anthropic", 40_960),
+        (Recipe(params={"generationConfig": {"maxOutputTokens": 4}}), "google", 40),
+        (Recipe(endpoint="embeddings"), "openai", 0),
+        (Recipe(raw=True), "openai", None),
+    ],
+)
+def test_the_most_output(recipe, provider, ceiling):
+    """Output is bounded by what the requests allow, and unbounded is said as None."""
+    found = make(metered([line("x")] * 10), provider=provider, model="m", recipe=recipe)
+    assert found.output_ceiling == ceiling
+
+
+def test_output_is_expected_as_it_was_before():
+    """The prompt's own answers count before other answers of the model; else it is a guess."""
+    mine = Prior(prompt="p", rows=10, usage=Usage(input=100, output=70), counted=50)
+    other = Prior(prompt="q", rows=10, usage=Usage(input=100, output=900), counted=100)
+    assert past("p", [mine, other]).output == 7
+    assert past("p", [mine, other]).basis == "10 earlier answers of this prompt"
+    assert past("p", [mine, other]).correction == 2.0
+    assert past("new", [mine, other]).output == 48.5
+    assert "this model" in past("new", [mine, other]).basis
+    assert past("new", []).output is None
+    guess = make(metered([line("x")] * 10), recipe=Recipe(max_tokens=5), **LANE)
+    assert guess.output == 25  # never more than half of what is allowed
+    assert "guess" in guess.basis
+
+
+def test_a_correction_is_an_adjustment_and_no_accident():
+    """A provider that tells no usage, or nonsense, does not ruin later estimates."""
+    odd = Prior(prompt="p", rows=1, usage=Usage(input=10**9), counted=1)
+    assert past("p", [odd]).correction == 3.0
+    assert past("p", [Prior(prompt="p", rows=5, usage=Usage(), counted=9)]) == Past()
+
+
+def test_priming_makes_most_of_a_long_prefix_cached():
+    """With --cache at Anthropic one row writes what is shared, and all others read it."""
+    system = "These are the rules. " * 500
+    body = {"system": system, "messages": [{"role": "user", "content": "x"}]}
+    lines = [json.dumps({"custom_id": "x-0", "params": body}).encode()] * 100
+    recipe = Recipe(system=system, cache="1h", max_tokens=5)
+    lane = {"provider": "anthropic", "model": "claude-haiku-4-5"}
+    found = make(metered(lines), recipe=recipe, **lane)
+    assert found.cached > 0.9 * found.input
+    assert 0 < found.cache_write < 0.02 * found.input
+    plain = make(metered(lines), recipe=Recipe(system=system, max_tokens=5), **lane)
+    book = PriceBook()
+    assert price([found], book).expected < price([plain], book).expected / 3
+    # but a cache promises nothing: at most every row writes it for an hour
+    assert price([found], book).ceiling > price([plain], book).ceiling
+
+
+# -- money -----------------------------------------------------------------------------------------
+
+
+def test_a_price_has_three_figures_and_its_source():
+    """Low, expected and ceiling rise; real time costs twice as much; the source has a date."""
+    found = make(metered([line("hello " * 50)] * 10), recipe=Recipe(max_tokens=400), **LANE)
+    money = price([found], PriceBook())
+    assert 0 < money.low < money.expected < money.ceiling
+    assert money.realtime == 2 * money.expected
+    assert "genai-prices" in money.source
+    assert money.notes == []
+
+
+def test_what_is_not_known_is_said():
+    """An unknown price, a full-price fallback and a missing bound are notes, never a figure."""
+    meter = metered([line("x")] * 10)
+    unknown = price(
+        [make(meter, recipe=Recipe(max_tokens=1), provider="openai", model="nobody")], PriceBook()
+    )
+    assert (unknown.expected, unknown.ceiling, unknown.realtime) == (None, None, None)
+    assert "is not known" in unknown.notes[0]
+    lane = {"provider": "openai", "model": "text-embedding-3-small"}
+    full = price([make(meter, recipe=Recipe(endpoint="embeddings"), **lane)], PriceBook())
+    assert full.expected is None
+    assert full.realtime > 0
+    assert "no batch price" in full.notes[0]
+    unbounded = price([make(meter, recipe=Recipe(), **LANE)], PriceBook())
+    assert unbounded.expected > 0
+    assert unbounded.ceiling is None
+    assert "--max-tokens" in unbounded.notes[0]
+
+
+def test_long_requests_cost_what_their_tier_costs():
+    """Requests above the tier are priced as such, and the ceiling assumes it of all."""
+    lane = {"provider": "google", "model": "gemini-2.5-pro"}
+    recipe = Recipe(max_tokens=1)
+    long = make(metered([line("some words of it " * 80_000)] * 2), recipe=recipe, **lane)
+    assert long.long_rows == 2
+    money = price([long], PriceBook())
+    flat = Decimal("0.625") / 10**6 * long.input
+    assert money.expected > Decimal("1.9") * flat
+    assert money.ceiling >= 2 * Decimal("0.625") / 10**6 * long.ceiling
+    short = make(metered([line("some words of it ")] * 2), recipe=recipe, **lane)
+    assert (short.long_rows, short.steep) == (0, False)
+
+
+def test_reasking_multiplies_the_ceiling_alone():
+    """Each round of re-asking may pay every row again, and is not what is expected."""
+    meter, book = metered([line("x")] * 10), PriceBook()
+    once = price([make(meter, recipe=Recipe(max_tokens=9), **LANE)], book)
+    thrice = price([make(meter, recipe=Recipe(max_tokens=9), reasks=2, **LANE)], book)
+    assert thrice.ceiling == 3 * once.ceiling
+    assert thrice.expected == once.expected
+
+
+def test_estimates_of_several_models_add_up():
+    """A batch over two models costs what its parts cost; one unknown price makes it unknown."""
+    meter, book = metered([line("x")] * 10), PriceBook()
+    one = make(meter, recipe=Recipe(max_tokens=9), **LANE)
+    two = make(meter, recipe=Recipe(max_tokens=9), provider="google", model="gemini-2.5-flash")
+    assert price([one, two], book).ceiling == (
+        price([one], book).ceiling + price([two], book).ceiling
+    )
+    strange = make(meter, recipe=Recipe(max_tokens=9), provider="openai", model="nobody")
+    assert price([one, strange], book).expected is None
