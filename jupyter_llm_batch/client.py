@@ -35,6 +35,7 @@ from . import (
     spending,
     submission,
     tokens,
+    tracking,
 )
 from .asking import Options
 from .background import Background
@@ -607,14 +608,25 @@ class Client:
             simulated=self.simulated,
         )
 
-    def advise(self, calls: Iterable[advising.Call] = ()) -> list[advising.Advice]:
+    def advise(self, calls: Iterable[advising.Call] | None = None) -> list[advising.Advice]:
         """Return what would have been cheaper, from this user's own figures.
 
         Parameters
         ----------
         calls
-            Calls in real time, where they are known.
+            Calls in real time; those that `track` has seen by default.
         """
+        if calls is None:
+            calls = [
+                advising.Call(
+                    provider=call.provider,
+                    model=call.model,
+                    usage=call.usage,
+                    where=f"cell [{call.execution}] of {call.notebook}",
+                )
+                for call in tracking.calls(self.store)
+                if call.known
+            ]
         return advising.advise(
             habits.read(self.store, self.store.batches()),
             self.rules().book,

@@ -102,6 +102,12 @@ class CellUse(msgspec.Struct, frozen=True, kw_only=True):
     batch_cost: Decimal | None
 
 
+def calls(store: Store, *, since: float = 0.0) -> list[Call]:
+    """Return the calls that were answered since a moment (Unix seconds), oldest first."""
+    found = (msgspec.json.decode(record, type=Call) for record in store.usage_events(since))
+    return [call for call in found if call.status == 200]
+
+
 def cells(store: Store, *, since: float = 0.0) -> list[CellUse]:
     """Return what each run of a cell used, dearest first; loops are those with many calls."""
     groups: defaultdict[tuple[Any, ...], list[Call]] = defaultdict(list)
