@@ -17,8 +17,8 @@ def test_the_table_in_readme_is_the_adapters_own():
 
 
 def test_every_provider_of_ours_is_in_the_table():
-    """A provider that joins is described."""
-    assert set(providers._BUILT_IN) == set(overview.PROVIDERS)
+    """A provider that joins is described; Azure is OpenAI's adapter at another address."""
+    assert set(providers._BUILT_IN) - {"azure"} == set(overview.PROVIDERS)
 
 
 def test_the_table_follows_the_adapters(monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jupyter_llm_batch import providers
+from jupyter_llm_batch.cli.commands import parser as cli_parser
 from jupyter_llm_batch.notebook.options import cell_parser
 
 ROOT = Path(__file__).parent.parent
@@ -45,8 +46,11 @@ def test_pictures_exist():
 
 
 def test_options_exist():
-    """No option is praised that the magic does not know."""
+    """No option is praised that the magic, the command or the campaign does not know."""
     known = {*cell_parser().options(), "--raw", "--help", "--no-browser", "--port"}
+    known |= {"--kills", "--seed"}
+    terminal = cli_parser()._subparsers._group_actions[0].choices["watch"]
+    known |= {option for action in terminal._actions for option in action.option_strings}
     assert {*re.findall(r"--[a-z][a-z-]+", README)} <= known
 
 

@@ -131,7 +131,7 @@ def _caching(adapter: Adapter) -> str:
     if not _takes(adapter, Recipe(system="s", cache="1h")):
         return "by itself"
     marked = _line(adapter, "a", **hint) != _line(adapter, "a", system="s")
-    return "with `--cache`" if marked else "by itself"
+    return "with `--cache`" if marked else "by itself; with `--cache` also explicitly, if it pays"
 
 
 def _media(adapter: Adapter) -> str:
