@@ -283,7 +283,7 @@ def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
     timer.start()
     error = run(shell, "%llm_batch wait x").error_in_exec
     assert isinstance(error, UsageError)
-    assert "goes on in the background" in str(error)
+    assert "goes on at the provider" in str(error)
     sim.advance(2000)
     shell.book.client.get("x").refresh().wait(60)
     assert len(sim.ledger()) == 1
@@ -415,7 +415,7 @@ def test_interrupting_wait_options_is_one_line_too(shell, sim):
     timer.start()
     error = run(shell, '%%llm_batch x --over ["a"] --wait\nsay {{ item }}').error_in_exec
     assert isinstance(error, UsageError)
-    assert "goes on in the background" in str(error)
+    assert "goes on at the provider" in str(error)
 
 
 def test_collected_cells_can_be_dropped(shell, capsys):

@@ -787,7 +787,7 @@ def test_show_and_dry_run_print_no_base64(shell, capsys):  # noqa: F811
     printed = capsys.readouterr().out
     assert "[image/png, 1 MB]" in printed
     assert "1 images and files (1.0 MB)" in printed
-    assert len(printed) < 2_000
+    assert len(printed) < 10_000  # the picture alone is a megabyte
     ok(shell, "%%llm_batch x --over photos --image item --wait\nWhat?")
     capsys.readouterr()
     ok(shell, "%llm_batch show x 0")

@@ -288,8 +288,8 @@ def test_a_restart_keeps_jobs_and_answers(tmp_path):
 def test_an_upload_comes_in_pieces(sdk, http, sim, tmp_path):
     """More than one piece of 8 MiB arrives whole; the pieces carry no key."""
     path = tmp_path / "large.jsonl"
-    line = json.dumps({"key": "k", "request": said("x" * 1000)}) + "\n"
-    path.write_text(line * 9000)
+    line = json.dumps({"key": "k", "request": said("x" * 10_000)}) + "\n"
+    path.write_text(line * 900)
     file = sdk.files.upload(file=path, config=FILE_TYPE | {"display_name": "large"})
     assert (file.size_bytes, file.display_name) == (path.stat().st_size, "large")
     assert file.expiration_time - file.create_time == timedelta(hours=48)
@@ -297,7 +297,7 @@ def test_an_upload_comes_in_pieces(sdk, http, sim, tmp_path):
     assert len(pieces) == 2
     job = sdk.batches.create(model=MODEL, src=file.name)
     stats = http.get(job.name).json()["metadata"]["batchStats"]
-    assert stats["requestCount"] == "9000"
+    assert stats["requestCount"] == "900"
     sdk.files.delete(name=file.name)
     assert [*sdk.files.list()] == []
 
