@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from campaign.harness import lane as make_lane
-from campaign.scenarios import MODELS, PROVIDERS, SCENARIOS
+from campaign.scenarios import PROVIDERS, plays
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),

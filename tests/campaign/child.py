@@ -32,6 +32,8 @@ class Order(msgspec.Struct, kw_only=True):
         Go on with what is unfinished first, as a restarted kernel does, before any cell runs.
     impatient
         Take over at once from an owner that gives no sign of life.
+    given
+        What a script created before, as ``provider:id``.
     """
 
     provider: str
@@ -42,6 +44,7 @@ class Order(msgspec.Struct, kw_only=True):
     at: dict[str, str] = {}
     resume: bool = False
     impatient: bool = False
+    given: str = ""
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -101,7 +104,7 @@ def play(order: Order, report: Report) -> None:
         for handle in client.resume():
             if not SCENARIOS[order.scenario].behaviour:  # else time does not pass by itself
                 handle.wait(PATIENCE)
-    user = User(client, MODELS[order.provider], order.control)
+    user = User(client, MODELS[order.provider], order.control, order.given)
     SCENARIOS[order.scenario].play(user)
     report.seen = user.seen
     report.unfinished = [handle.name for handle in client.batches() if not handle.done]

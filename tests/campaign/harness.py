@@ -22,9 +22,10 @@ import msgspec
 
 from jupyter_llm_batch.simulator import Simulator
 
+from . import script
 from .child import Order, Report, report_path
 from .faults import mix
-from .scenarios import MODELS, PATIENCE, PROVIDERS, SCENARIOS
+from .scenarios import PATIENCE, PROVIDERS, SCENARIOS, plays
 
 _ROOT = Path(__file__).parents[2]
 
@@ -73,14 +74,16 @@ class Lane:
         folder = self.folder / f"run{self._runs}"
         folder.mkdir()
         self.sim.reset()
-        if SCENARIOS[scenario].behaviour:
-            self.sim.behave(**SCENARIOS[scenario].behaviour)
+        story, environ = SCENARIOS[scenario], self.sim.environ()
+        if story.behaviour:
+            self.sim.behave(**story.behaviour)
         return Order(
             provider=provider,
             scenario=scenario,
             folder=str(folder),
             control=self.sim.url,
-            environ=self.sim.environ(),
+            environ=environ,
+            given=script.send(provider, environ, story.given) if story.given else "",
         )
 
     def end(self, order: Order) -> None:
@@ -177,7 +180,7 @@ class Lane:
             What was played, and how often it was killed.
         """
         dice = random.Random(seed)
-        provider, scenario = dice.choice(sorted(MODELS)), dice.choice(sorted(SCENARIOS))
+        provider, scenario = dice.choice(sorted(plays()))
         faults = mix(seed) if dice.random() < 0.5 else []
         names = self.known.get((provider, scenario))
         if names is None:
@@ -274,7 +277,8 @@ class Lane:
                 if outcome != "ok" and (paid or SCENARIOS[order.scenario].exact):
                     raise Broken(f"{cell['name']}: {prompt!r} was lost ({outcome}, paid {paid})")
         for key, paid in ledger.items():
-            if paid > asked[key]:
+            most = min(asked[key], 1) if SCENARIOS[order.scenario].once else asked[key]
+            if paid > most:
                 raise Broken(f"{key} was billed {paid} times and asked {asked[key]} times")
         if report.unfinished:
             raise Broken(f"left unfinished: {report.unfinished}")
