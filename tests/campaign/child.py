@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import lease
+from jupyter_llm_batch import journal, lease
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.lifecycle import Policy
 
@@ -31,7 +31,7 @@ class Order(msgspec.Struct, kw_only=True):
     resume
         Go on with what is unfinished first, as a restarted kernel does, before any cell runs.
     impatient
-        Take over at once from an owner that gives no sign of life.
+        Take over at once from an owner that gives no sign of life, and wait for no lock.
     given
         What a script created before, as ``provider:id``.
     """
@@ -88,6 +88,7 @@ def _prepare(order: Order, points: Points) -> None:
         module._INLINE_ROWS = 0
     if order.impatient:
         lease.STALE = 0.0
+        journal.PATIENCE = 0.5
     points.install()
 
 
