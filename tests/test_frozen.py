@@ -78,7 +78,7 @@ def test_a_journal_that_a_frozen_process_has_is_one_clear_line(make_client, free
     """A starting kernel waits, then says what to do; after the wake it starts."""
     make_client().close()
     child = freeze(script)
-    with pytest.raises(StoreProblem, match="in another process's hands for 0.3 s") as said:
+    with pytest.raises(StoreProblem, match=r"in another process's hands for 0\.3 s") as said:
         make_client()
     assert "\n" not in str(said.value)
     wake(child)

@@ -21,25 +21,21 @@ def every(here: Lane, deed: str, wanted: list[str]) -> tuple[Counter[str], int]:
     """Kill or freeze at every point; return how often per provider, and what broke the promise."""
     done: Counter[str] = Counter()
     broken = 0
-    at = here.freeze_at if deed == "freezes" else here.kill_at
     for provider, scenario in plays():
         if wanted and scenario not in wanted:
             continue
-        names = here.points(provider, scenario)
-        met = 0
         began = time.monotonic()
-        for name in names:
-            try:
-                met += bool(at(provider, scenario, name))
-            except Exception:
-                broken += 1
-                print(f"{provider} {scenario} at {name!r}:", traceback.format_exc(), flush=True)
+        try:
+            met, missed = here.everywhere(deed, provider, scenario)
+        except Exception:
+            broken += 1
+            print(traceback.format_exc(), flush=True)
+            continue
         done[provider] += met
         seconds = time.monotonic() - began
-        print(
-            f"{provider}: {scenario}: {met} {deed} at {len(names)} points, {seconds:.0f} s",
-            flush=True,
-        )
+        print(f"{provider}, {scenario}: {met} {deed}, {seconds:.0f} s", flush=True)
+        if missed:
+            print(f"  not passed: {', '.join(missed)}")
     if here.locked_out:
         print(f"{here.locked_out} times the frozen one kept the other out, who said so")
     return done, broken

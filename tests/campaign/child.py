@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import journal, lease
+from jupyter_llm_batch import journal, lease, poller
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.lifecycle import Policy
 
@@ -89,6 +89,7 @@ def _prepare(order: Order, points: Points) -> None:
     if order.impatient:
         lease.STALE = 0.0
         journal.PATIENCE = 0.5
+        poller.LONGEST_SLEEP = 0.5
     points.install()
 
 

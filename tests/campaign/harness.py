@@ -162,6 +162,28 @@ class Lane:
         self.end(order)
         return killed
 
+    def everywhere(self, deed: str, provider: str, scenario: str) -> tuple[int, list[str]]:
+        """Kill or freeze once at every point; return how often, and which were not passed then.
+
+        Parameters
+        ----------
+        deed
+            ``kills`` or ``freezes``.
+        """
+        at = self.freeze_at if deed == "freezes" else self.kill_at
+        names = self.points(provider, scenario)
+        broken, missed = {}, []
+        for name in names:
+            try:
+                if not at(provider, scenario, name):
+                    missed.append(name)
+            except Broken as error:
+                broken[name] = str(error)
+        if broken:
+            told = "\n".join(f"{name}: {said}" for name, said in broken.items())
+            raise Broken(f"{provider}, {scenario}: {len(broken)} {deed} of {len(names)}\n{told}")
+        return len(names) - len(missed), missed
+
     def endure(self, provider: str, scenario: str, *faults: dict) -> int:
         """Play a scenario while the wire fails; return how often it did."""
         order = self.begin(provider, scenario)
