@@ -262,9 +262,15 @@ class Driver:
                 failures=0,
             )  # fmt: skip
             return
+        remote = await adapter.retrieve(remote_id)
         if remote_id in self._store.remote_ids(job.provider):
             raise UsageProblem(f"{remote_id} is known already as another job's")
-        self._accepted(held, job, Event.FOUND, await adapter.retrieve(remote_id))
+        if remote.size not in {0, job.rows}:
+            raise UsageProblem(
+                f"{remote_id} has {remote.size:,} rows and this job has {job.rows:,}: it cannot "
+                "be what was sent"
+            )
+        self._accepted(held, job, Event.FOUND, remote)
 
     def _lost_at(self, job: Job) -> float:
         """Return when the outcome of the last create was lost: a long upload settles nothing."""
@@ -411,6 +417,7 @@ class Driver:
             try:
                 with payloads.writing(path) as writer:
                     await adapter.fetch(remote_id, name, ref, writer)
+                    self._store.renew(held)  # else what another process has would be replaced
             except Vanished as error:
                 gone = error
             except (ProviderError, Incomplete) as error:
@@ -506,6 +513,7 @@ class Driver:
         return self._store.know_rows(held, job, rows, packs)
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
+        self._store.renew(held)  # else the good files of another process would be moved away
         for name in job.parts:
             path = self.part(job, name)
             if path.exists():  # kept, since what is in it was paid for

@@ -154,10 +154,26 @@ def open_journal(folder: Path) -> Opened:
                 raise
         return Opened(db, mode, loss)
     except (OSError, sqlite3.Error) as error:
+        if is_busy(error):
+            raise StoreProblem(busy(path)) from error
         raise StoreProblem(
             f"the journal {path} cannot be used ({error}); nothing was sent: check the disk and "
             f"its rights, or {_CHOOSE}"
         ) from error
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether another process kept this one out for all its patience."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def busy(path: Path) -> str:
+    """Say so, and what helps."""
+    return (
+        f"the journal {path} has been in another process's hands for {PATIENCE:g} s, which may be "
+        "frozen: wake or end that one (a stopped kernel), then try again; nothing is lost"
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -326,8 +342,15 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock among processes; it goes with the process that holds it."""
+    """Hold a lock among processes; it goes with the process that holds it.
+
+    Raises
+    ------
+    StoreProblem
+        Another process has held it for all our patience.
+    """
     descriptor = private_opener(str(path), os.O_RDWR | os.O_CREAT)
+    free = True
     try:
         with contextlib.suppress(OSError):  # no locks here: then only the database's own count
             if os.name == "nt":
@@ -335,9 +358,25 @@ def locked(path: Path) -> Iterator[None]:
 
                 msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
             else:
-                import fcntl
-
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                free = _wait_for(descriptor)
+        if not free:
+            raise StoreProblem(busy(path))
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int) -> bool:
+    """Take the lock when it is free; False when somebody, perhaps frozen, keeps it too long."""
+    import fcntl
+
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        else:
+            return True

@@ -244,6 +244,8 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     endpoint, model, input
         What is asked, of which model, and the provider's id of the uploaded requests, where it
         says so.
+    rows
+        How many requests it has, where the counts do not say so; else 0.
     """
 
     remote_id: str
@@ -261,6 +263,12 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = "chat"
     model: str | None = None
     input: str | None = None
+    rows: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many requests it has; 0 where nobody says so yet."""
+        return self.rows or (self.counts.total if self.counts else 0)
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):

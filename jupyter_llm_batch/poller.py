@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -211,7 +211,9 @@ class Poller:
                 await asyncio.wait([self._steps[job.id]])
                 return await self.resolve(batch_id, remote_id)
             adapter = self._adapters(job.provider)
-            await self._driver.decide(held, job, adapter, remote_id)
+            # A step like every other: no look-up begins meanwhile and writes over it, or under it.
+            deed = self._driver.decide(held, job, adapter, remote_id)
+            await self._launch(job.id, batch_id, deed)
             self.follow(batch_id)
             return job
         raise UsageProblem("nothing is undecided: every submission has a known outcome")
@@ -427,10 +429,13 @@ class Poller:
         batch_ids = {batch.id for _, batch, _ in entries}
         task.add_done_callback(lambda _: self._ended([job.id for _, _, job in entries], batch_ids))
 
-    def _launch(self, job_id: str, batch_id: str, step: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(step)
+    def _launch(
+        self, job_id: str, batch_id: str, step: Coroutine[None, None, None]
+    ) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(step)
         self._steps[job_id] = task
         task.add_done_callback(lambda _: self._ended([job_id], {batch_id}))
+        return task
 
     def _ended(self, job_ids: Iterable[str], batch_ids: Iterable[str]) -> None:
         for job_id in job_ids:

@@ -166,6 +166,8 @@ class Store:
             except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
                 raise
             except sqlite3.DatabaseError as error:
+                if journal.is_busy(error):
+                    raise StoreProblem(journal.busy(self.path)) from error
                 passing = isinstance(error, sqlite3.OperationalError)
                 if passing and "no such" not in str(error):
                     raise StoreProblem(

@@ -1,5 +1,7 @@
 """What the tests share: a simulator, clients on it, and a search for keys after the last test."""
 
+import os
+import shutil
 from collections import Counter
 
 import leaks
@@ -46,6 +48,19 @@ def make_client(sim, tmp_path):
 def client(make_client):
     """One client."""
     return make_client()
+
+
+@pytest.fixture(scope="module")
+def lane():
+    """A simulator, and a process that children are forked from (`campaign`)."""
+    if not hasattr(os, "fork"):
+        pytest.skip("children are forked")
+    from campaign import harness
+
+    lane = harness.lane()
+    yield lane
+    lane.close()
+    shutil.rmtree(lane.folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import msgspec
@@ -443,3 +444,36 @@ def test_another_jobs_id_is_not_taken(client, sim):
     with pytest.raises(UsageProblem, match="another job's"):
         handle.resolve(client.store.jobs(known.id)[0].remote_id)
     assert client.store.jobs(handle.id)[0].state is JobState.UNKNOWN
+
+
+def test_a_batch_of_another_size_is_not_taken(client, sim):
+    """A user's slip of the pen binds no stranger's answers, and the job stays undecided."""
+    sim.behave(seconds=30)
+    sim.fault(method="POST", path=BATCHES, action="accept_then_drop")
+    handle = submit(client, ["a", "b"])
+    until(lambda: handle.snapshot().state == "attention")
+    with pytest.raises(UsageProblem, match="has 3 rows and this job has 2: it cannot be"):
+        handle.resolve(stranger(sim, 3))
+    assert client.store.jobs(handle.id)[0].state is JobState.UNKNOWN
+    let_time_pass(handle, sim)
+    assert list(billed(sim).values()) == [1, 1]
+
+
+def test_no_look_up_ends_while_the_user_decides(client, sim):
+    """What a look-up finds meanwhile and what the user says are one event, not two."""
+    sim.behave(seconds=30)
+    sim.fault(method="POST", path=BATCHES, action="accept_then_drop")
+    handle = submit(client, ["a", "b"])
+    until(lambda: handle.snapshot().state == "attention")
+    ((job, (remote,)),) = handle.lost()
+    sim.fault(method="GET", path=f"{BATCHES}/{remote.remote_id}", action="freeze")
+    with ThreadPoolExecutor() as pool:
+        decision = pool.submit(handle.resolve, remote.remote_id)
+        until(lambda: sim.faults()[-1]["met"])
+        sim.advance(60)  # a look-up that began now would find it
+        steps = client.poller()._steps
+        until(lambda: job.id in steps or "found" in events(client, handle))
+        sim.clear_faults()
+        decision.result()
+    handle.wait(60)
+    assert events(client, handle).count("found") == 1

@@ -99,6 +99,7 @@ def _listed(batch: _BatchObject) -> Listed:
         counts=Counts(total=rows, done=counts.succeeded, failed=failed)
         if ended and batch.request_counts is not None
         else None,
+        rows=rows,
         created_at=created_at,
         expires_at=_seconds(batch.expires_at),
         # The address itself is not followed: it may name any host, and the key would go there.

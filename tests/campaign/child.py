@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import lease
+from jupyter_llm_batch import journal, lease, poller
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.lifecycle import Policy
 
@@ -31,7 +31,9 @@ class Order(msgspec.Struct, kw_only=True):
     resume
         Go on with what is unfinished first, as a restarted kernel does, before any cell runs.
     impatient
-        Take over at once from an owner that gives no sign of life.
+        Take over at once from an owner that gives no sign of life, and wait for no lock.
+    given
+        What a script created before, as ``provider:id``.
     """
 
     provider: str
@@ -42,6 +44,7 @@ class Order(msgspec.Struct, kw_only=True):
     at: dict[str, str] = {}
     resume: bool = False
     impatient: bool = False
+    given: str = ""
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -85,6 +88,8 @@ def _prepare(order: Order, points: Points) -> None:
         module._INLINE_ROWS = 0
     if order.impatient:
         lease.STALE = 0.0
+        journal.PATIENCE = 0.5
+        poller.LONGEST_SLEEP = 0.5
     points.install()
 
 
@@ -101,7 +106,7 @@ def play(order: Order, report: Report) -> None:
         for handle in client.resume():
             if not SCENARIOS[order.scenario].behaviour:  # else time does not pass by itself
                 handle.wait(PATIENCE)
-    user = User(client, MODELS[order.provider], order.control)
+    user = User(client, MODELS[order.provider], order.control, order.given)
     SCENARIOS[order.scenario].play(user)
     report.seen = user.seen
     report.unfinished = [handle.name for handle in client.batches() if not handle.done]

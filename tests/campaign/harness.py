@@ -22,9 +22,10 @@ import msgspec
 
 from jupyter_llm_batch.simulator import Simulator
 
+from . import script
 from .child import Order, Report, report_path
 from .faults import mix
-from .scenarios import MODELS, PATIENCE, PROVIDERS, SCENARIOS
+from .scenarios import PATIENCE, PROVIDERS, SCENARIOS, plays
 
 _ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,7 @@ class Lane:
         #: The points of undisturbed runs.
         self.known: dict[tuple[str, str], list[str]] = {}
         self.seconds = 0.0  # of processor time in children
+        self.locked_out = 0  # times that a frozen process kept another one out
         warm = msgspec.json.encode([self.begin(each, "one_job") for each in PROVIDERS])
         self._forge = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.forge", warm],
@@ -73,14 +75,16 @@ class Lane:
         folder = self.folder / f"run{self._runs}"
         folder.mkdir()
         self.sim.reset()
-        if SCENARIOS[scenario].behaviour:
-            self.sim.behave(**SCENARIOS[scenario].behaviour)
+        story, environ = SCENARIOS[scenario], self.sim.environ()
+        if story.behaviour:
+            self.sim.behave(**story.behaviour)
         return Order(
             provider=provider,
             scenario=scenario,
             folder=str(folder),
             control=self.sim.url,
-            environ=self.sim.environ(),
+            environ=environ,
+            given=script.send(provider, environ, story.given) if story.given else "",
         )
 
     def end(self, order: Order) -> None:
@@ -158,6 +162,28 @@ class Lane:
         self.end(order)
         return killed
 
+    def everywhere(self, deed: str, provider: str, scenario: str) -> tuple[int, list[str]]:
+        """Kill or freeze once at every point; return how often, and which were not passed then.
+
+        Parameters
+        ----------
+        deed
+            ``kills`` or ``freezes``.
+        """
+        at = self.freeze_at if deed == "freezes" else self.kill_at
+        names = self.points(provider, scenario)
+        broken, missed = {}, []
+        for name in names:
+            try:
+                if not at(provider, scenario, name):
+                    missed.append(name)
+            except Broken as error:
+                broken[name] = str(error)
+        if broken:
+            told = "\n".join(f"{name}: {said}" for name, said in broken.items())
+            raise Broken(f"{provider}, {scenario}: {len(broken)} {deed} of {len(names)}\n{told}")
+        return len(names) - len(missed), missed
+
     def endure(self, provider: str, scenario: str, *faults: dict) -> int:
         """Play a scenario while the wire fails; return how often it did."""
         order = self.begin(provider, scenario)
@@ -177,7 +203,7 @@ class Lane:
             What was played, and how often it was killed.
         """
         dice = random.Random(seed)
-        provider, scenario = dice.choice(sorted(MODELS)), dice.choice(sorted(SCENARIOS))
+        provider, scenario = dice.choice(sorted(plays()))
         faults = mix(seed) if dice.random() < 0.5 else []
         names = self.known.get((provider, scenario))
         if names is None:
@@ -207,6 +233,9 @@ class Lane:
     def freeze_at(self, provider: str, scenario: str, name: str) -> bool:
         """Freeze a child at a point, have another one take over, and wake the first one.
 
+        One that is frozen with a lock in hand keeps the other out, who has to say so in one line;
+        after the wake both go on.
+
         Returns
         -------
         bool
@@ -224,10 +253,14 @@ class Lane:
     def _take_over(self, order: Order, first: int) -> None:
         second = self.start(msgspec.structs.replace(order, resume=True, impatient=True))
         before = None
+        end = time.monotonic() + PATIENCE
         while not (ended := self.await_event(lambda event: event[0] == second, 0.1)):
             if waits_for_sender(order):
                 break  # rightly: nobody else can know what the frozen one will do
-        if ended:
+            if time.monotonic() > end:
+                raise Broken("nobody took over")
+        kept_out = bool(ended) and self.kept_out(order, second)
+        if ended and not kept_out:
             before = self.deeds(order)
         os.kill(first, signal.SIGCONT)
         self.await_end(first)
@@ -235,7 +268,17 @@ class Lane:
             self.await_end(second)
         if before is not None and before != (after := self.deeds(order)):
             raise Broken(f"the woken one acted: {before} became {after}")
+        if kept_out:
+            self.locked_out += 1
+            second = self.start(order)
+            self.await_end(second)
         self.check(order, self.report(order, second))
+
+    def kept_out(self, order: Order, pid: int) -> bool:
+        """Whether a child said that a frozen one has the journal, and nothing more."""
+        report = msgspec.json.decode(report_path(order.folder, pid).read_bytes(), type=Report)
+        *_, said = report.error.strip().splitlines() or [""]
+        return "StoreProblem" in said and "another process's hands" in said
 
     def await_journal(self, order: Order, wanted: str) -> None:
         """Wait until an event stands in the journal."""
@@ -274,7 +317,8 @@ class Lane:
                 if outcome != "ok" and (paid or SCENARIOS[order.scenario].exact):
                     raise Broken(f"{cell['name']}: {prompt!r} was lost ({outcome}, paid {paid})")
         for key, paid in ledger.items():
-            if paid > asked[key]:
+            most = min(asked[key], 1) if SCENARIOS[order.scenario].once else asked[key]
+            if paid > most:
                 raise Broken(f"{key} was billed {paid} times and asked {asked[key]} times")
         if report.unfinished:
             raise Broken(f"left unfinished: {report.unfinished}")

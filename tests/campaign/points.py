@@ -60,7 +60,7 @@ class Points:
     def _hook_journal(self) -> None:
         points = self
 
-        class Connection(sqlite3.Connection):
+        class Hooked:
             def execute(self, sql, parameters=(), /):
                 verb = sql.split(None, 1)[0]
                 if verb == "COMMIT":
@@ -76,7 +76,12 @@ class Points:
                 return super().execute(sql, parameters)
 
         connect = sqlite3.connect
-        sqlite3.connect = lambda *args, **more: connect(*args, **more, factory=Connection)
+
+        def hooked(*args, factory=sqlite3.Connection, **more):
+            made = type(factory.__name__, (Hooked, factory), {})
+            return connect(*args, factory=made, **more)
+
+        sqlite3.connect = hooked
 
     # -- files -------------------------------------------------------------------------------------
 

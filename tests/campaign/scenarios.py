@@ -36,17 +36,34 @@ PATIENCE = 120.0
 class User:
     """Somebody at a notebook, who looks at the answers of each cell."""
 
-    def __init__(self, client: Client, model: str, control: str) -> None:
+    def __init__(self, client: Client, model: str, control: str, given: str = "") -> None:
         self.client = client
         self.model = model
+        #: What a script created before the story, as ``provider:id``.
+        self.given = given
         self._control = control
         self.seen: list[dict[str, Any]] = []
 
     def cell(self, name: str, prompts: list[str], **options: Any) -> BatchHandle:
         """Run a cell and return at once."""
-        return self._insist(
-            lambda: self.client.submit(name=name, over=prompts, model=self.model, **options)
-        )
+        if "route" not in options:
+            options["model"] = self.model
+        return self._insist(lambda: self.client.submit(name=name, over=prompts, **options))
+
+    def adopt(self, name: str, remote: str) -> BatchHandle:
+        """Take over what a script created, unless that was done before."""
+        with contextlib.suppress(NotFound):
+            return self.client.get(name)
+
+        def adopt() -> BatchHandle:
+            try:
+                return self.client.adopt(remote, name)
+            except UsageProblem as problem:
+                if "cannot adopt" not in str(problem):
+                    raise
+                raise NotFound(str(problem)) from None  # a fault of the wire: again
+
+        return self._insist(adopt)
 
     def draft(self, name: str, *cells: str) -> BatchHandle:
         """Collect cells, and send them."""
@@ -120,12 +137,21 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         Makes several jobs out of few rows.
     exact
         Which rows are billed does not depend on the moment of the kill.
+    once
+        A prompt is billed once, however often it is asked.
+    providers
+        Where it is played.
+    given
+        Prompts that a script has sent before the story begins.
     """
 
     play: Callable[[User], None]
     rows_per_job: int | None = None
     exact: bool = True
+    once: bool = False
     behaviour: dict[str, Any] = {}
+    providers: tuple[str, ...] = tuple(MODELS)
+    given: tuple[str, ...] = ()
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -199,3 +225,40 @@ def retried_by_hand(user: User) -> None:
     if handle.snapshot().retryable:
         handle.retry()
     user.answers(handle, prompts)
+
+
+#: Longer than what Anthropic needs to keep a beginning in its cache.
+_LONG = "You know everything about cats. " * 300
+
+
+@scenario(providers=("openai",))
+def a_routed_batch(user: User) -> None:
+    """Rows of one cell go to three providers."""
+    prompts = ["alpha", "beta", "gamma", "delta"]
+    models = [MODELS[provider] for provider in PROVIDERS]
+    user.answers(user.cell("x", prompts, route=[*models, models[0]]), prompts)
+
+
+@scenario(providers=("anthropic",))
+def a_primed_cache(user: User) -> None:
+    """One row goes ahead and fills the cache; the others wait for it."""
+    prompts = ["alpha", "beta", "gamma"]
+    user.answers(user.cell("x", prompts, system=_LONG, cache="1h"), prompts)
+
+
+@scenario(once=True)
+def rows_asked_once(user: User) -> None:
+    """With --dedupe equal prompts are sent once, and each of their rows has the answer."""
+    prompts = ["alpha", "beta", "alpha", "alpha"]
+    user.answers(user.cell("x", prompts, dedupe=True), prompts)
+
+
+@scenario(providers=("openai", "anthropic"), given=("alpha", "beta"))
+def an_adopted_batch(user: User) -> None:
+    """A batch that a script created is taken over."""
+    user.answers(user.adopt("x", user.given), ["alpha", "beta"])
+
+
+def plays() -> list[tuple[str, str]]:
+    """Return every provider with every scenario that is played there."""
+    return [(each, name) for name, story in SCENARIOS.items() for each in story.providers]

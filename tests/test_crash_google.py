@@ -1,0 +1,30 @@
+"""A batch at Gemini, killed or frozen at every point: nothing is paid twice or lost."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("scenario", ["one_job", "several_jobs"])
+def test_killed_at_every_point(lane, scenario, tally):
+    """Wherever it is killed, each row is billed at most once and each paid answer is bound."""
+    kills, missed = lane.everywhere("kills", "google", scenario)
+    tally("kills", kills)
+    assert len(missed) <= kills // 20, missed
+
+
+def test_a_retry_round_of_files_killed_at_every_point(lane, tally):
+    """The same for a large batch, which Gemini takes as a file."""
+    kills, missed = lane.everywhere("kills", "google-file", "a_retry_round")
+    tally("kills", kills)
+    assert len(missed) <= kills // 20, missed
+
+
+def test_frozen_at_every_point(lane, tally):
+    """Whoever is woken after another process took over changes nothing and creates nothing.
+
+    One that froze inside a transaction keeps everybody out until the wake, and they say so.
+    """
+    freezes, missed = lane.everywhere("freezes", "google", "one_job")
+    tally("freezes", freezes)
+    assert len(missed) <= freezes // 20, missed

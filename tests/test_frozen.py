@@ -1,0 +1,152 @@
+"""Processes that freeze with something in hand, and what those say who wait for them."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+from support import mark
+
+from jupyter_llm_batch import journal
+from jupyter_llm_batch.errors import Incomplete, LeaseLost, StoreProblem
+from jupyter_llm_batch.lifecycle import Action
+from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.store import Store
+
+OPENAI = "openai:gpt-5-mini"
+IN_A_TRANSACTION = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1] + "/journal.sqlite", isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+print("has it", flush=True)
+sys.stdin.read()
+"""
+IN_THE_OPENING = """
+import sys
+from pathlib import Path
+from jupyter_llm_batch import journal
+with journal.locked(Path(sys.argv[1]) / "journal.lock"):
+    print("has it", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def freeze(tmp_path, monkeypatch):
+    """Return a function that freezes a process with a lock of the journal; waits are short."""
+    monkeypatch.setattr(journal, "PATIENCE", 0.3)
+    frozen = []
+
+    def do(script):
+        folder = tmp_path / "data" / "simulated"
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        frozen.append(child)
+        assert child.stdout.readline() == "has it\n"
+        child.send_signal(signal.SIGSTOP)
+        return child
+
+    yield do
+    for child in frozen:
+        wake(child)
+
+
+def wake(child):
+    if child.poll() is None:
+        child.send_signal(signal.SIGCONT)
+        child.communicate("")
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="freezes with signals")
+
+
+@pytest.mark.parametrize("script", [IN_A_TRANSACTION, IN_THE_OPENING])
+def test_a_journal_that_a_frozen_process_has_is_one_clear_line(make_client, freeze, script):
+    """A starting kernel waits, then says what to do; after the wake it starts."""
+    make_client().close()
+    child = freeze(script)
+    with pytest.raises(StoreProblem, match=r"in another process's hands for 0\.3 s") as said:
+        make_client()
+    assert "\n" not in str(said.value)
+    wake(child)
+    assert make_client().batches() == []
+
+
+def test_a_cell_that_a_frozen_process_keeps_out_sends_nothing(make_client, freeze, sim):
+    """The cell says so; run again after the wake it sends its rows, once."""
+    client = make_client()
+    child = freeze(IN_A_TRANSACTION)
+    with pytest.raises(StoreProblem, match="wake or end that one"):
+        client.submit(name="x", over=["a"], model=OPENAI)
+    assert sim.ledger() == []
+    wake(child)
+    handle = client.submit(name="x", over=["a"], model=OPENAI).wait(60)
+    assert mark("a") in handle.answers()[0]
+    assert len(sim.ledger()) == 1
+
+
+def test_a_batch_under_way_outlives_a_frozen_process(make_client, freeze, sim, caplog):
+    """What cannot be written down for a while is said once, and nothing of it is lost."""
+    sim.behave(seconds=30)
+    client = make_client()
+    handle = client.submit(name="x", over=["a", "b"], model=OPENAI)
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.RUNNING)
+    child = freeze(IN_A_TRANSACTION)
+    sim.advance(60)
+    with caplog.at_level(logging.DEBUG, "jupyter_llm_batch"):
+        until(lambda: "in another process's hands" in caplog.text)
+    wake(child)
+    handle.wait(60)
+    assert all(mark(p) in a for p, a in zip("ab", handle.answers(), strict=True))
+    assert len(sim.ledger()) == 2
+
+
+def taken_over(client):
+    """Return a lease that another one has superseded, with its batch and job as of then."""
+    handle = client.submit(name="x", over=["a", "b"], model=OPENAI).wait(60)
+    old = client.store.acquire(handle.id, client.poller().owner)
+    client.store.acquire(handle.id, client.poller().owner)
+    (job,) = client.store.jobs(handle.id)
+    job = msgspec.structs.replace(job, state=JobState.COLLECTING)
+    return client.store.batch(handle.id), job, old
+
+
+def test_a_woken_owner_moves_no_answers_away(client):
+    """A download that it finds short may be another process's whole one by now."""
+    _, job, old = taken_over(client)
+    driver = client.poller()._driver
+    with pytest.raises(LeaseLost):
+        driver._fetch_again(old, job, Incomplete("short"))
+    assert driver.part(job, "output").exists()
+    assert client.get("x").answers()
+
+
+def test_a_woken_owner_puts_no_answers_in_place(client):
+    """A download that ends after another process took over is thrown away."""
+    batch, job, old = taken_over(client)
+    driver, adapter = client.poller()._driver, client.adapter("openai")
+    driver.part(job, "output").unlink()
+    with pytest.raises(LeaseLost):
+        client.background.call(
+            driver.step(Action.COLLECT, old, batch, job, adapter, job.account)
+        ).result()
+    assert [path.name for path in driver.part(job, "output").parent.glob("*output*")] == []
+
+
+def test_a_lock_that_is_free_costs_no_wait(tmp_path, monkeypatch):
+    """Patience is for others; nobody waits for a lock that nobody has."""
+    monkeypatch.setattr(journal, "PATIENCE", 0.0)
+    Store(tmp_path / "data", time.time).close()

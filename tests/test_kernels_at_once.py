@@ -1,0 +1,37 @@
+"""Several kernels with one notebook: one drives, the others see; a dead one is replaced."""
+
+import os
+import signal
+
+import pytest
+from campaign.scenarios import PROVIDERS
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_eight_kernels_at_once(lane, provider):
+    """Of eight processes that run the same cell at once one sends it; all see the answers."""
+    order = lane.begin(provider, "one_job")
+    kernels = [lane.start(order) for _ in range(8)]
+    for kernel in kernels:
+        assert lane.await_end(kernel) == 0, lane.report(order, kernel)
+        lane.check(order, lane.report(order, kernel))
+    assert lane.deeds(order)[1] == 1
+    lane.end(order)
+
+
+def test_a_dead_owner_is_replaced_at_once(lane):
+    """A watching kernel takes over from a killed one without waiting for its lease to go stale."""
+    order = lane.begin("openai", "one_job")
+    lane.sim.behave(seconds=1000)
+    first = lane.start(order)
+    lane.await_journal(order, "accepted")
+    second = lane.start(order)
+    os.kill(first, signal.SIGKILL)
+    lane.await_end(first)
+    lane.sim.advance(2000)
+    assert lane.await_end(second) == 0
+    lane.check(order, lane.report(order, second))
+    assert lane.deeds(order)[1] == 1
+    lane.end(order)
