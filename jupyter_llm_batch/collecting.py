@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import row_of
-from .pricing import LINEAR, Cost, PriceBook, uncached
+from .pricing import LINEAR, Cost, PriceBook
 
 #: How many answers a job keeps for the panel's details.
 SAMPLES = 3
@@ -159,16 +159,10 @@ class Reconciler:
         asked = "" if self._job.model == "mixed" else self._job.model
         short = self.usage.get(model, Usage())
         url = self._job.account.base_url if self._job.account is not None else ""
-        named = {"asked": asked, "url": url}
-        if self._job.mode is not Mode.REALTIME:
-            return self._book.cost(self._job.provider, model, short, long, **named)
-        paid = self._book.realtime(self._job.provider, model, short, long, **named)
-        whole = self._book.realtime(
-            self._job.provider, model, uncached(short), [*map(uncached, long)], **named
+        full = self._job.mode is Mode.REALTIME
+        return self._book.cost(
+            self._job.provider, model, short, long, asked=asked, url=url, full=full
         )
-        if paid is None or whole is None:
-            return None
-        return Cost(batch=paid, realtime=paid, cache=whole - paid)
 
     def total_cost(self) -> Cost | None:
         """Return what the rows cost, None when a price is unknown."""

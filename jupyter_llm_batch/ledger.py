@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from .errors import UsageProblem
-from .models import Batch, Job, Result, Spend, Usage
+from .models import Batch, Job, Mode, Result, Spend, Usage
 from .pricing import LINEAR, Cost, PriceBook
 from .progress import money
 
@@ -241,6 +241,7 @@ def row_cost(book: PriceBook, job: Job, result: Result) -> Cost | None:
     model = result.model or job.model
     asked = "" if job.model == "mixed" else job.model
     url = job.account.base_url if job.account is not None else ""
-    if result.usage.input > LINEAR:
-        return book.cost(job.provider, model, Usage(), [result.usage], asked=asked, url=url)
-    return book.cost(job.provider, model, result.usage, asked=asked, url=url)
+    one = result.usage.input > LINEAR
+    usage, long = (Usage(), [result.usage]) if one else (result.usage, [])
+    full = job.mode is Mode.REALTIME
+    return book.cost(job.provider, model, usage, long, asked=asked, url=url, full=full)

@@ -167,6 +167,7 @@ class PriceBook:
         *,
         asked: str = "",
         url: str = "",
+        full: bool = False,
     ) -> Cost | None:
         """Return the cost of requests, or None when the model's batch price is not known.
 
@@ -179,7 +180,16 @@ class PriceBook:
             The longer requests, one by one.
         asked, url
             As for `quote`.
+        full
+            They went out in real time, and are paid so.
         """
+        if full:
+            named = {"asked": asked, "url": url}
+            paid = self.realtime(provider, model, usage, long, **named)
+            whole = self.realtime(provider, model, uncached(usage), [*map(uncached, long)], **named)
+            if paid is None or whole is None:
+                return None
+            return Cost(batch=paid, realtime=paid, cache=whole - paid)
         quote = self.quote(provider, model, asked, url)
         if quote.batch is None or quote.realtime is None:
             return None

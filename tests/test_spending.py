@@ -11,7 +11,7 @@ import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.errors import NotReady, UsageProblem
 from jupyter_llm_batch.settings import Settings
 
 MODEL = "openai:gpt-5-mini"
@@ -33,7 +33,7 @@ def billed(entry):
         ),
         model_ref=entry["model"],
         provider_id=entry["provider"],
-        price_context={"processing": "batch"},
+        price_context={"processing": "batch"} if entry["mode"] == "batch" else None,
     )
     return Decimal(price.total_price)
 
@@ -86,6 +86,24 @@ def test_a_mixed_run_costs_exactly_what_was_billed(client, sim):
     assert by_batch["a#2"].reuse > 0
     assert by_batch["d"].cache > 0
     assert sum(total.paid for total in ledger.by("provider")) == bill(sim)
+
+
+def test_what_was_asked_in_real_time_costs_its_full_price(client, sim):
+    """--realtime, a sample and its rest, on the three providers: equal to the last digit."""
+    for name, model in (("a", MODEL), ("b", HAIKU), ("c", FLASH)):
+        ask = {"model": model, "system": LONG, "max_tokens": 50}
+        client.submit(name=name, over=rows(name), realtime=True, **ask).wait()
+        sampled = client.submit(name=f"some_{name}", over=rows(f"some {name}"), sample=4, **ask)
+        with pytest.raises(NotReady):
+            sampled.wait()
+        sampled.send_rest().wait()
+        assert sum(sampled.frame(costs=True)["cost_usd"]) == pytest.approx(
+            float(client.cost(f"some_{name}").total.paid), abs=1e-12
+        )
+    assert {entry["mode"] for entry in sim.ledger()} == {"batch", "realtime"}
+    ledger = client.cost()
+    assert ledger.total.paid == bill(sim)
+    assert ledger.total.doubtful == 9  # answered 500 in real time, three of each provider
 
 
 def test_the_rows_of_a_batch_cost_what_the_batch_costs(client, sim):
@@ -177,6 +195,23 @@ def test_a_cap_refuses_with_the_figures(client, sim):
     assert "over --max-cost $0.10" in said
     assert "up to $0.10" in said
     assert "nothing was sent" in said
+
+
+def test_real_time_counts_in_full_towards_the_cap(client, sim):
+    """Asked at once, or perhaps after a deadline, rows cost twice as much; a sample in part."""
+    plain = ceiling(client)
+    assert ceiling(client, realtime=True) == pytest.approx(2 * plain)
+    assert ceiling(client, deadline="6h") == pytest.approx(2 * plain)
+    assert ceiling(client, sample=25) == pytest.approx(1.25 * plain)
+    assert "over --max-cost" in refused(
+        client, sim, max_tokens=1000, max_cost=1.5 * plain, deadline="6h"
+    )
+
+
+def ceiling(client, **options):
+    plan = client.preview("{{ item }}", name="x", over=["a"] * 100, model=MODEL, max_tokens=1000,
+                          **options)  # fmt: skip
+    return float(plan.cost.ceiling)
 
 
 def test_reasking_counts_towards_the_cap(client, sim):
