@@ -14,6 +14,7 @@ import nbformat
 import psutil
 import pytest
 from playwright.sync_api import expect
+from support import until
 
 pytestmark = pytest.mark.browser
 
@@ -29,10 +30,18 @@ def simulated(jupyter_server, lab):
     yield folder
     address = json.loads((folder / "simulator.json").read_text())
     os.kill(address["pid"], signal.SIGTERM)
-    psutil.wait_procs([psutil.Process(address["pid"])] if psutil.pid_exists(address["pid"]) else [])
+    until(lambda: has_ended(address["pid"]))
     for data in (folder.parent / "simulated", folder):
         for file in sorted(data.rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
+
+
+def has_ended(pid):
+    """Whether a process is over; its parent, the kernel, may not have noticed yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def ledger(folder):
@@ -156,3 +165,42 @@ def test_three_providers_answer_side_by_side(lab, simulated):
     expect(lab.output(routed)).to_contain_text("3 models")
     lab.screenshot("routed-light", lab.output(routed))
     assert ledger(simulated)["rows"] == 1200
+
+
+def test_what_it_costs_is_shown_before_while_and_after(lab, simulated):
+    """Estimate, a sample and its button, comparison, chart and advice, in light and dark."""
+    notebook = nbformat.read(EXAMPLES / "what_it_costs.ipynb", as_version=4)
+    nbformat.write(notebook, lab.server.notebooks / "costs.ipynb")
+    lab.open("costs.ipynb")
+
+    def number(words):
+        return next(n for n, cell in enumerate(notebook.cells) if words in cell.source)
+
+    for cell in (number("%load_ext"), number("import pandas")):
+        lab.run(cell)
+    dry, sample, rest = number("--dry-run\n"), number("--sample 5"), number("submit sorted")
+    lab.run(dry)
+    expect(lab.output(dry)).to_contain_text("cost as a batch")
+    lab.run(sample)
+    panel = lab.panel(sample)
+    expect(panel).to_contain_text("the sample of 5 took", timeout=60_000)
+    assert ledger(simulated)["rows"] == 5
+    lab.screenshot("sample-light", panel)
+    panel.get_by_role("button", name="Send the rest").click()
+    expect(lab.output(sample)).to_contain_text("200 of 200", timeout=60_000)
+    assert ledger(simulated)["rows"] == 200
+    for words in ("%%llm_batch by_haiku", "compare sorted", "cost --by", "%llm_batch advise"):
+        lab.run(number(words), seconds=90)
+    assert rest
+    chart = lab.output(number("cost --by"))
+    expect(chart).to_contain_text("simulated, no real money")
+    expect(lab.output(number("compare"))).to_contain_text("agree")
+    expect(lab.output(number("%llm_batch advise"))).to_contain_text("how to choose")
+    for theme in ("light", "dark"):
+        lab.theme(theme)
+        for name, words in (
+            ("estimate", "--dry-run\n"), ("compare", "compare sorted"), ("chart", "cost --by"),
+            ("advise", "%llm_batch advise"),
+        ):  # fmt: skip
+            lab.screenshot(f"costs-{name}-{theme}", lab.output(number(words)))
+    lab.theme("light")
