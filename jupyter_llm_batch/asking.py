@@ -87,6 +87,9 @@ class Options(TypedDict, total=False):
         and finished in real time.
     deadline_max_cost
         Finish so only if it costs no more than this (USD); else ask.
+    base_url
+        Address of an OpenAI-compatible server, such as ``http://localhost:11434/v1``, that has
+        the model; one without batches takes ``realtime``.
     max_cost
         USD; nothing is sent when the batch may cost more, re-asking included, or when nothing
         bounds its cost.
@@ -122,6 +125,7 @@ class Options(TypedDict, total=False):
     deadline: str | float | None
     deadline_max_cost: float | None
     max_cost: float | None
+    base_url: str | None
     namespace: Mapping[str, Any] | None
 
 
@@ -133,7 +137,13 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageProblem(f"there is no option {name!r}{hint}")
 
 
-def ask(text: str | None, name: str, options: Options, settings: Settings) -> Ask:
+def ask(
+    text: str | None,
+    name: str,
+    options: Options,
+    settings: Settings,
+    servers: Mapping[str, str],
+) -> Ask:
     """Read and check the options of a batch.
 
     Raises
@@ -190,7 +200,7 @@ def ask(text: str | None, name: str, options: Options, settings: Settings) -> As
             cache=cache,
             prefix=prefix,
         ),
-        model=providers.qualify(model, settings.servers) if model else "",
+        model=providers.qualify(model, servers) if model else "",
         models=None if route is None or rows is None else routing.models(route, rows),
         retries=settings.retry if retry is None else retry,
         reasks=settings.reask if reask is None else reask,

@@ -159,6 +159,7 @@ class Client:
         self._policy = policy
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}
+        self._servers: dict[str, str] | None = None
         self._kinds: dict[tuple[str, str], Any] = {}
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
@@ -167,6 +168,24 @@ class Client:
         atexit.register(self._leave)
 
     # -- submitting --------------------------------------------------------------------------------
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """OpenAI-compatible servers by name: of the settings, and those that cells named."""
+        if self._servers is None:
+            self._servers = self.store.servers()
+        return {**self._servers, **self.settings.servers}
+
+    def _ask(self, text: str | None, name: str, options: Options) -> submission.Ask:
+        if url := options.get("base_url"):
+            server = providers.server_name(url)
+            self.store.add_server(server, url)
+            self._servers = self.store.servers()
+            model = options.get("model") or ""
+            if not model:
+                raise UsageProblem("--base-url needs --model: the server's name of the model")
+            options = {**options, "model": f"{server}:{model.removeprefix(f'{server}:')}"}
+        return asking.ask(text, name, options, self.settings, self.servers)
 
     def submit(
         self, text: str | None = None, *, name: str, **options: Unpack[Options]
@@ -191,11 +210,11 @@ class Client:
             Something must be changed first; nothing was sent.
         """
         check_name(name)
-        return self._start(asking.ask(text, name, options, self.settings), options)
+        return self._start(self._ask(text, name, options), options)
 
     def preview(self, text: str | None = None, *, name: str, **options: Unpack[Options]) -> Preview:
         """Render and split like `submit`, but write and send nothing."""
-        ask = asking.ask(text, name, options, self.settings)
+        ask = self._ask(text, name, options)
         plan = self._plan(ask, options, dry=True)
         rules = self.rules()
         cost = estimate.price(plan.batch.estimates, rules.book) if plan.batch.estimates else None
@@ -236,12 +255,12 @@ class Client:
             How many cells are collected.
         """
         check_name(name)
-        ask = asking.ask(text, name, options, self.settings)
+        ask = self._ask(text, name, options)
         if ask.model:
             self._lanes(ask).of(ask.model)  # the cell that errs is told
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
-            simulated=self.simulated, servers=self.settings.servers,
+            simulated=self.simulated, servers=self.servers,
         )  # fmt: skip
 
     def drop_draft(self, name: str) -> bool:
@@ -272,7 +291,7 @@ class Client:
 
     def _lanes(self, ask: submission.Ask) -> Lanes:
         """Return how the models of `ask` are asked; whoever submits may be asked for a key."""
-        return asking.lanes(ask, lambda name: self.adapter(name, ask=True), self.settings.servers)
+        return asking.lanes(ask, lambda name: self.adapter(name, ask=True), self.servers)
 
     def _plan(self, ask: submission.Ask, options: Options, *, dry: bool = False) -> submission.Plan:
         versions = self._versions(ask.name)
@@ -446,8 +465,8 @@ class Client:
         """
         check_name(name)
         provider, _, remote_id = remote.partition(":")
-        if not remote_id or provider not in providers.names(self.settings.servers):
-            known = ", ".join(f"{each}:ID" for each in providers.names(self.settings.servers))
+        if not remote_id or provider not in providers.names(self.servers):
+            known = ", ".join(f"{each}:ID" for each in providers.names(self.servers))
             raise UsageProblem(f"{remote!r} names no provider's batch: write one of {known}")
         adapter = self.adapter(provider, ask=True)
         adapter.check_key()
@@ -687,7 +706,7 @@ class Client:
             The user has just asked for this provider; see `Keys.find`.
         """
         environ = self.keys.variables(providers.key_variables(name), ask=ask)
-        servers = self.settings.servers
+        servers = self.servers
         own = providers.key_variables(name)[0].removesuffix("API_KEY")
         account = [(key, environ[key]) for key in environ if key.startswith((*_SDKS, own))]
         present = hash((tuple(account), servers.get(name)))

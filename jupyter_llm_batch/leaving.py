@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .lifecycle import ACCEPTED
+from .lifecycle import ACCEPTED, TERMINAL
+from .models import Mode
 from .store import Store
 
 
@@ -11,7 +12,10 @@ def words(store: Store, notebook: str) -> list[str]:
     running: list[str] = []
     unsent: list[str] = []
     for batch in store.batches(notebook=notebook, unfinished=True):
-        sent = all(job.state in ACCEPTED for job in store.jobs(batch.id))
+        sent = all(
+            job.state in ACCEPTED and (job.mode is Mode.BATCH or job.state in TERMINAL)
+            for job in store.jobs(batch.id)
+        )
         (running if sent else unsent).append(batch.title)
     lines = []
     if running:

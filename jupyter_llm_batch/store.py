@@ -214,6 +214,22 @@ class Store:
             journal.doubt(self.path).touch(0o600)
         return " ".join(said.split())[:200]
 
+    def servers(self) -> dict[str, str]:
+        """Return the base URLs that cells gave, by the name that stands for each."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'servers'")
+        return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
+
+    def add_server(self, name: str, url: str) -> None:
+        """Keep the base URL of a cell: its batch goes on after a restart."""
+        servers = self.servers()
+        if servers.get(name) == url:
+            return
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('servers', ?)",
+                [_encode({**servers, name: url})],
+            )
+
     def folder_of(self, batch_id: str) -> Path:
         """Return the folder of a batch's payloads."""
         return self.folder / "batches" / batch_id

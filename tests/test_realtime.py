@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from support import mark
 
-from jupyter_llm_batch import Outcome
+from jupyter_llm_batch import Outcome, providers
+from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import JobState, Mode
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
@@ -280,6 +281,41 @@ def test_a_server_without_batches_gets_the_hint(make_client, sim):
     handle = client.submit(name="x", over=["a"], model="openai:llama3", retry=0).wait(60)
     assert "takes no batches" in handle.snapshot().words
     assert "--realtime" in handle.snapshot().words
+
+
+def test_a_local_server_works_without_batches(make_client, sim):
+    """--base-url is enough, its key is found by its name, and it goes on after a restart."""
+    server = providers.server_name(sim.openai_url)
+    environ = {f"{server.upper()}_API_KEY": sim.environ()["OPENAI_API_KEY"]}
+    sim.fault(action="status", status=404, path="*/files*", times=None)
+    sim.behave(realtime_seconds=0.05)
+    client = make_client(environ=environ)
+    over = [f"p {i}" for i in range(40)]
+    ask = {"name": "x", "over": over, "model": "llama3:8b", "base_url": sim.openai_url}
+    handle = client.submit(realtime=True, **ask)
+    until(lambda: handle.snapshot().progress)
+    client.close()
+    handle = make_client(environ=environ).get("x").wait(60)
+    assert all(mark(p) in text for p, text in zip(over, handle.answers(), strict=True))
+    assert handle.record.models[0].endswith(":llama3:8b")
+    assert sim.summary()["max_per_body"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base_url": "localhost"}, "is no address"),
+        ({"base_url": "http://me:secret@localhost/v1"}, "keys go into variables"),
+        ({"base_url": "http://localhost/v1", "model": ""}, "needs --model"),
+        ({"base_url": "https://llm.example.org/v1"}, "LLM_EXAMPLE_ORG_API_KEY is not set"),
+    ],
+)
+def test_a_base_url_that_cannot_be_used_is_one_line(make_client, options, words):
+    """What is wrong with it, and for a server elsewhere the name of its key."""
+    client = make_client(environ={})
+    with pytest.raises(UsageProblem, match=words):
+        client.submit(**{"name": "x", "over": ["a"], "model": "llama3"} | options)
+    assert "secret" not in str(client.store.servers())
 
 
 def test_the_magic_knows_the_option(sim, tmp_path):

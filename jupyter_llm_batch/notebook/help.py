@@ -44,6 +44,8 @@ Any variable of the notebook is visible too; {{ row.x }} is always the row's fie
 Options
 -------
 -m, --model PROVIDER:MODEL  the model; %config LLMBatch.model sets a default
+--base-url URL              an OpenAI-compatible server that has the model, for instance a local
+                            one: --base-url http://localhost:11434/v1 -m llama3 --realtime
 --over EXPR                 rows: a variable or any Python expression
 --route EXPR                the model of each row: a column, a function of the row, or a list;
                             one batch spans models and providers

@@ -114,6 +114,7 @@ def add_submit_options(parser: Parser) -> None:
     """Add what a cell and ``%llm_batch run`` have in common."""
     add = parser.add_argument
     add("-m", "--model", default="", metavar="PROVIDER:MODEL", help="the model")
+    add("--base-url", metavar="URL", help="an OpenAI-compatible server that has the model")
     add("--over", metavar="EXPR", help="rows: a variable or any Python expression")
     add("--route", metavar="EXPR", help="the model of each row: a column, a function or a list")
     add("--image", action="append", default=[], metavar="COL", help="column of images")
@@ -291,6 +292,7 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "deadline_max_cost": args.deadline_max_cost,
         "namespace": namespace,
         "max_cost": args.max_cost,
+        "base_url": args.base_url,
     }
     if args.schema is not None:
         options["schema"] = evaluate(args.schema, namespace, "--schema")

@@ -10,11 +10,22 @@ import importlib
 import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from urllib.parse import urlsplit
 
 from ..errors import UsageProblem, conceal
 from .base import Adapter, Encoder, Limits
 
-__all__ = ["Adapter", "Encoder", "Limits", "key_variables", "make", "names", "qualify", "reader"]
+__all__ = [
+    "Adapter",
+    "Encoder",
+    "Limits",
+    "key_variables",
+    "make",
+    "names",
+    "qualify",
+    "reader",
+    "server_name",
+]
 
 GROUP = "jupyter_llm_batch.providers"
 
@@ -82,6 +93,23 @@ def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NO
         factory = found[0].load()
     adapter: Adapter = factory(environ)
     return adapter
+
+
+def server_name(url: str) -> str:
+    """Return the name that stands for a server of which only the base URL was given."""
+    parts = urlsplit(url.strip())
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise UsageProblem("--base-url is no address: write http://HOST:PORT/v1")
+    if "@" in parts.netloc or parts.query:
+        raise UsageProblem("--base-url holds more than an address: keys go into variables")
+    words = f"{host}_{port}" if port else host
+    name = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    # Its key is looked for in a variable of that name, and none begins with a digit.
+    return f"server_{name}" if name[:1].isdigit() else name
 
 
 def reader(name: str) -> Adapter:
