@@ -40,6 +40,7 @@ class PanelView:
         self._live: _Live | None = None
         self._sent_at = float("-inf")
         self._waiting: Snapshot | None = None
+        self._summary: dict[str, str] | None = None
 
     def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
         """Display the panel in the current cell.
@@ -89,10 +90,18 @@ class PanelView:
         # A page that was reloaded never sees the replacement: it keeps this last frame, for which
         # the widget has to stay open.
         self._live.update(snapshot)
-        # The display id finds the cell. Sent in the name of the original cell instead of the
-        # running one, nbclient and papermill would drop it.
-        update_display(static.bundle(snapshot), raw=True, display_id=self._display_id)
         self._live = None
+        self._summary = static.bundle(snapshot)
+        self.confirm()
+
+    def confirm(self) -> None:
+        """Say once more what remains, in the name of the running cell.
+
+        The display id finds the cell that is meant. nbclient and papermill drop what comes in
+        another name than the running cell's, as the background's own message may.
+        """
+        if self._summary is not None:
+            update_display(self._summary, raw=True, display_id=self._display_id)
 
 
 class TextView:

@@ -26,6 +26,7 @@ class Panels:
         self._on_action = on_action
         self._views: dict[str, list[PanelView | TextView]] = {}
         self._texts: list[TextView] = []
+        self._ended: list[PanelView] = []
         self._lock = threading.Lock()  # a cell that waits draws the end itself
         self.notices: dict[str, str] = {}
 
@@ -42,9 +43,14 @@ class Panels:
             self._views.setdefault(snapshot.batch_id, []).append(view)
 
     def speak(self) -> None:
-        """Print what is new in a terminal; called between two cells and while one waits."""
+        """Say what is new in the user's thread: between two cells, and while one waits."""
         for view in self._texts:
             view.speak()
+        with self._lock:
+            ended, self._ended = self._ended, []
+        for panel in ended:
+            with contextlib.suppress(Exception):  # a front end that went away
+                panel.confirm()
 
     def listen(self, snapshot: Snapshot) -> None:
         """Draw a new snapshot in every view of its batch."""
@@ -59,8 +65,14 @@ class Panels:
             with contextlib.suppress(Exception):
                 if snapshot.finished:
                     view.finish(snapshot)
+                    self._remember(view)
                 else:
                     self._draw(view.update(snapshot, time.monotonic()), view)
+
+    def _remember(self, view: PanelView | TextView) -> None:
+        if isinstance(view, PanelView):
+            with self._lock:
+                self._ended.append(view)
 
     def _draw(self, wait: float, view: PanelView | TextView) -> None:
         if wait > 0:
