@@ -5,6 +5,7 @@ processes of pytest-xdist, and their reports, with what was printed and logged, 
 """
 
 import mmap
+import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def in_text(text):
 
 def in_files(folder):
     """Yield ``(path, key)`` for every file below `folder` that holds a key."""
-    for path in folder.rglob("*"):
+    # Folders may vanish meanwhile, which `walk` takes in its stride.
+    for path in (Path(root, name) for root, _, names in os.walk(folder) for name in names):
         try:
             if path.is_symlink() or not path.is_file() or not path.stat().st_size:
                 continue
