@@ -484,13 +484,7 @@ class Driver:
             for number, line in enumerate(payloads.lines(path)):
                 if number % SLICE == SLICE - 1:
                     await self._breathe()
-                try:
-                    result = parse(line, job.endpoint)
-                except UnicodeDecodeError:
-                    broken += 1
-                    if job.fetches < FETCHES:
-                        break  # fetched again whole
-                    result = parse(line.decode(errors="replace").encode(), job.endpoint)
+                result = parse(line, job.endpoint)
                 broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
                 reconciler.take(result)
         if broken and job.fetches < FETCHES:
