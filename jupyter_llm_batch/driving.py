@@ -505,9 +505,12 @@ class Driver:
         paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
         for path in paths:
             payloads.check_whole(path)
-        keys, rows = adopting.find_rows(
-            requests, paths, lambda line: adapter.parse(line, job.endpoint)
-        )
+        try:
+            keys, rows = adopting.find_rows(
+                requests, paths, lambda line: adapter.parse(line, job.endpoint)
+            )
+        except UnicodeDecodeError as error:
+            raise Incomplete("the results arrived garbled") from error
         adopting.write_keys(keys, self._store.folder_of(batch.id))
         packs = adopting.packs(len(keys)) | {adopting.KEYS: msgspec.json.encode(keys)}
         return self._store.know_rows(held, job, rows, packs)

@@ -195,7 +195,7 @@ def is_json(data: bytes) -> bool:
 
     try:
         msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
 

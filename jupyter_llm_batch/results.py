@@ -150,7 +150,7 @@ def unread(store: Store, job: Job) -> int:
         for row in store.job_rows(job.id)
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }
-    parse = _reader(job.provider).parse
+    parse = schemas.legible(_reader(job.provider).parse)
     for path in result_files(store, job):
         for line in payloads.lines(path):
             wanted.discard(parse(line, job.endpoint).custom_id)

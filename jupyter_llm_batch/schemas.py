@@ -109,6 +109,23 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [*options, {"type": "null"}]}
 
 
+def legible(parse: Callable[[bytes, str], Result]) -> Callable[[bytes, str], Result]:
+    """Return `parse` that takes a line with bytes that are no text for one that is garbled."""
+
+    def parse_legible(line: bytes, endpoint: str) -> Result:
+        try:
+            return parse(line, endpoint)
+        except UnicodeDecodeError:
+            return msgspec.structs.replace(
+                parse(line.decode(errors="replace").encode(), endpoint),
+                outcome=Outcome.FAILED,
+                error="its answer arrived garbled",
+                billed=True,
+            )
+
+    return parse_legible
+
+
 def checked(
     parse: Callable[[bytes, str], Result], schema: dict[str, Any] | None
 ) -> Callable[[bytes, str], Result]:
@@ -117,6 +134,7 @@ def checked(
     An answer that does not follow it, or was cut off before its end, is *failed* with the code
     `INVALID`; it was billed, and keeps its text.
     """
+    parse = legible(parse)
     if schema is None:
         return parse
     validate = _validator(_key(schema))

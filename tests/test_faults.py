@@ -101,6 +101,15 @@ def test_a_garbled_download_is_fetched_again(client, sim):
     assert all(mark(p) in a for p, a in zip("abc", handle.answers(), strict=True))
 
 
+@pytest.mark.parametrize("keep", [0.05, 0.2])
+def test_bytes_that_are_no_text_are_fetched_again(client, sim, keep):
+    """A download garbled inside a name is no reason to stumble over the same file for ever."""
+    sim.fault(method="GET", path="*/content", times=2, action="corrupt", keep=keep)
+    sim.fault(method="GET", path="*:download", times=2, action="corrupt", keep=keep)
+    handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
+    assert all(mark(p) in a for p, a in zip("abc", handle.answers(), strict=True))
+
+
 def test_an_old_job_that_is_unknown_for_a_moment_is_not_gone(make_client, sim, model):
     """A few 404s, as gateways in trouble give them, are waited out at any age."""
     clock = Shifted()

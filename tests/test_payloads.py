@@ -90,3 +90,9 @@ def test_export_to_an_unknown_ending_is_one_line(tmp_path):
     """The message names the endings that work."""
     with pytest.raises(UsageProblem, match=r"\.csv, \.jsonl or \.parquet"):
         write(RECORDS, tmp_path / "a.xlsx")
+
+
+def test_bytes_that_are_no_text_are_no_json():
+    """A garbled download is told by it, wherever in a line the bytes fell."""
+    assert payloads.is_json(b'{"name": "caf\xc3\xa9"}')
+    assert not payloads.is_json(b'{"name": "caf\xff"}')

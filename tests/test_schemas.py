@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from support import mark
 from typing_extensions import TypedDict
 
-from jupyter_llm_batch import schemas
+from jupyter_llm_batch import providers, schemas
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Outcome, Result
 
@@ -184,3 +184,11 @@ def test_answers_still_carry_their_mark(client):
     handle = client.submit(name="x", over=["a", "b"], model=MODEL, schema=Name).wait(60)
     for prompt, result in zip(["a", "b"], handle.results(), strict=True):
         assert mark(prompt) in result.text
+
+
+def test_a_line_that_is_no_text_has_failed_and_may_have_been_paid():
+    """It raises nothing, so that who reads the file again can go on to the next line."""
+    adapter = providers.make("openai", {"OPENAI_API_KEY": "sk-none"})
+    line = b'{"custom_id": "abc-0", "response": {"status_code": 200, "body": {"caf\xff": 1}}}'
+    result = schemas.checked(adapter.parse, None)(line, "chat")
+    assert (result.custom_id, result.outcome, result.billed) == ("abc-0", Outcome.FAILED, True)
