@@ -142,9 +142,14 @@ def ask(
     name: str,
     options: Options,
     settings: Settings,
-    servers: Mapping[str, str],
+    servers: Mapping[str, str] | None = None,
 ) -> Ask:
     """Read and check the options of a batch.
+
+    Parameters
+    ----------
+    servers
+        OpenAI-compatible servers by name; those of the settings by default.
 
     Raises
     ------
@@ -152,6 +157,7 @@ def ask(
         One of them must be changed first.
     """
     check(options)
+    known = settings.servers if servers is None else servers
     model = options.get("model") or settings.model
     route = options.get("route")
     if not model and route is None:
@@ -200,7 +206,7 @@ def ask(
             cache=cache,
             prefix=prefix,
         ),
-        model=providers.qualify(model, servers) if model else "",
+        model=providers.qualify(model, known) if model else "",
         models=None if route is None or rows is None else routing.models(route, rows),
         retries=settings.retry if retry is None else retry,
         reasks=settings.reask if reask is None else reask,
