@@ -274,6 +274,11 @@ class Client:
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
+        sent = [each for each in self._versions(name) if each.finished_at is None]
+        if sent and not drafts.has(self.store, notebook=self.notebook, name=name):
+            handle = BatchHandle(self, sent[-1].id, attached=True)
+            handle.notice = "nothing is left to send: it is under way"
+            return handle
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
@@ -356,6 +361,8 @@ class Client:
             yield f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
         if plan.repeats:
             yield f"{plan.repeats:,} rows repeat the prompt of another and are not asked again"
+        if options.get("sample") and not batch.held:
+            yield "all rows that are new are asked in real time: no more than the sample"
         if note:
             yield note
         if older and not batch.reused and not options.get("resubmit"):
@@ -438,6 +445,8 @@ class Client:
         handle.notice = f"attached to the batch of {when}, no new cost; --resubmit pays again"
         if batch.finished_at is None:
             self.background.soon(self.poller().follow, batch.id)
+            if batch.held:
+                handle.notice += f"; `%llm_batch submit {batch.title}` sends what waits for you"
         elif handle.snapshot().retryable:
             handle.notice += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
         return handle

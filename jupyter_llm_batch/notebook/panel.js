@@ -13,14 +13,22 @@ const QUESTIONS = {
     yes: "Cancel batch",
     no: "Keep running",
   },
+  stop: {
+    text: () => "Send nothing more? The answers of the sample stay.",
+    yes: "Send nothing more",
+    no: "Decide later",
+  },
   finish: {
     text: () => "Cancel what is not back, collect it, and ask the rest now at full price?",
     yes: "Finish in real time",
     no: "Keep waiting",
   },
   retry: {
-    text: (s) => `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`,
-    yes: "Send again",
+    text: (s) =>
+      s.retryable > s.unsent
+        ? `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`
+        : `Send ${rows(s.retryable)} that were never sent?`,
+    yes: (s) => (s.retryable > s.unsent ? "Send again" : "Send"),
     no: "Not now",
   },
 };
@@ -146,7 +154,7 @@ function render({ model, el }) {
   const cancel = button("Cancel", "llmb-button", () => ask("cancel"));
   const choices = {
     send: button("Send the rest", "llmb-button", () => send("send")),
-    stop: button("Stop", "llmb-button", () => ask("cancel")),
+    stop: button("Stop", "llmb-button", () => ask("stop")),
     finish: button("Finish in real time", "llmb-button", () => ask("finish")),
     keep: button("Let it run", "llmb-button", () => send("keep")),
   };
@@ -213,9 +221,9 @@ function render({ model, el }) {
   function answer(confirmed) {
     const action = asked;
     asked = null;
-    if (confirmed) send(action);
+    if (confirmed) send(action === "stop" ? "cancel" : action);
     else draw();
-    const origin = { cancel, retry, finish: choices.finish }[action];
+    const origin = { cancel, retry, finish: choices.finish, stop: choices.stop }[action];
     (origin.hidden || origin.disabled ? more : origin).focus();
   }
 
@@ -269,6 +277,7 @@ function render({ model, el }) {
       ? [[done, `of ${number.format(s.rows)} ${s.finished ? "answered" : "done"}`, "ok"]]
       : [[s.rows, s.rows === 1 ? "row" : "rows", "rows"]];
     if (failed) parts.push([failed, `failed${reasons(s.outcomes)}`, "failed"]);
+    if (s.unsent) parts.push([s.unsent, "not sent", "unsent"]);
     if (s.outcomes.skipped) parts.push([s.outcomes.skipped, "skipped", "skipped"]);
     const text = parts.map(([n, noun]) => `${number.format(n)} ${noun}`).join(", ");
     if (counts.textContent === text) return;
@@ -290,16 +299,18 @@ function render({ model, el }) {
       element.disabled = pressed === (name === "stop" ? "cancel" : name);
     }
     retry.hidden = !(s.finished && s.retryable);
+    setText(retry, s.retryable > s.unsent ? "Retry failed" : "Send the rest");
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
-    if (asked === "cancel" && (!active || s.cancelling)) asked = null;
+    if (["cancel", "stop"].includes(asked) && (!active || s.cancelling)) asked = null;
     if (asked === "retry" && retry.hidden) asked = null;
     confirm.hidden = asked === null;
     buttons.hidden = asked !== null;
     if (asked !== null) {
       setText(question, QUESTIONS[asked].text(s));
-      setText(yes, QUESTIONS[asked].yes);
+      const label = QUESTIONS[asked].yes;
+      setText(yes, typeof label === "function" ? label(s) : label);
       setText(no, QUESTIONS[asked].no);
       confirm.setAttribute("aria-label", question.textContent);
     }
@@ -329,6 +340,7 @@ function render({ model, el }) {
       spent.push(`about ${money(s.expected)}`);
       if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
     }
+    else if (s.unpriced) spent.push("price not known");
     if (s.saved) spent.push(`saved ${money(s.saved)}`);
     if (s.cached !== null) spent.push(`${Math.round(100 * s.cached)} % of the input cached`);
     if (s.saved_cache > 0) spent.push(`caching saved ${money(s.saved_cache)}`);

@@ -13,7 +13,7 @@ from .. import ledger, results
 from ..client import Client, Preview
 from ..errors import UsageProblem
 from ..handle import BatchHandle
-from ..lifecycle import may_be_billed, rows_without_answer
+from ..lifecycle import may_be_billed, rows_unsent, rows_without_answer
 from ..models import Job, Result, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
@@ -174,10 +174,22 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         print(f"nothing to retry: every row of {handle.name} has its answer")
         return
     billed = sum(may_be_billed(outcomes[row]) for row in rows)
-    words = f"{handle.name}: {count(len(rows))} rows without an answer are sent again"
+    store = client.store
+    unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
+    parts = []
+    if again := len(rows) - unsent:
+        parts.append(f"{count(again)} {_rows(again, 'without an answer')} sent again")
+    if unsent:
+        parts.append(f"{count(unsent)} {_rows(unsent)} sent for the first time")
+    words = f"{handle.name}: {' and '.join(parts)}"
     if billed:
         words += f"; {count(billed)} of them may have been billed and are paid again"
     print(words)
+
+
+def _rows(number: int, which: str = "") -> str:
+    words = ("row", which, "is") if number == 1 else ("rows", which, "are")
+    return " ".join(filter(None, words))
 
 
 def preview(plan: Preview) -> None:
