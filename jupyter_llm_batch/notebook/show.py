@@ -192,6 +192,10 @@ def _rows(number: int, which: str = "") -> str:
     return " ".join(filter(None, words))
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 2_000 else f"{text[:2_000]}…"
+
+
 def preview(plan: Preview) -> None:
     """Print what ``--dry-run`` found: prompts, split, size. Nothing was sent."""
     if plan.same_as:
@@ -199,19 +203,25 @@ def preview(plan: Preview) -> None:
     if plan.note:
         print(f"mind: {plan.note}\n")
     if plan.system:
-        print(f"--- system prompt ---\n{plan.system[:2000]}\n")
+        print(f"--- system prompt ---\n{_cut(plan.system)}\n")
     for number, prompt in enumerate(plan.prompts):
-        print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{prompt[:2000]}\n")
+        print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{_cut(prompt)}\n")
     jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
     print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
     if plan.media:
         print(f"{plan.media:,} images and files ({plan.encoded * 3 / 4e6:,.1f} MB)")
     money_tables.estimate(plan)
-    if plan.reused:
+    if plan.version > 1 and not plan.same_as:
+        print(f"{plan.name} is there already: this would be its version {plan.name}#{plan.version}")
+    if plan.reused or plan.reusing:
         print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
     if plan.repeats:
         print(f"{plan.repeats:,} rows repeat the prompt of another row and are not asked again")
     if plan.skipped:
         print(f"{plan.skipped:,} rows are left out (--skip-null)")
-    print("nothing was sent; run the cell without --dry-run to submit")
+    if plan.refused:
+        print("nothing was sent, and nothing would be: see above")
+    else:
+        deed = "attach" if plan.same_as else "submit"
+        print(f"nothing was sent; run the cell without --dry-run to {deed}")
