@@ -25,13 +25,18 @@ const QUESTIONS = {
   },
   retry: {
     text: (s) =>
-      s.retryable > s.unsent
+      isAgain(s)
         ? `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`
         : `Send ${rows(s.retryable)} that were never sent?`,
-    yes: (s) => (s.retryable > s.unsent ? "Send again" : "Send"),
+    yes: (s) => (isAgain(s) ? "Send again" : "Send"),
     no: "Not now",
   },
 };
+
+/** Whether a retry sends anything that was sent before. */
+function isAgain(s) {
+  return s.retryable > (s.unsent ?? 0);
+}
 
 function h(tag, className, ...children) {
   const element = document.createElement(tag);
@@ -298,8 +303,8 @@ function render({ model, el }) {
       element.hidden = !active || !s.choices.includes(name);
       element.disabled = pressed === (name === "stop" ? "cancel" : name);
     }
+    setText(retry, isAgain(s) ? "Retry failed" : "Send the rest");
     retry.hidden = !(s.finished && s.retryable);
-    setText(retry, s.retryable > s.unsent ? "Retry failed" : "Send the rest");
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
