@@ -293,7 +293,7 @@ class Client:
         sent = [each for each in self._versions(name) if each.finished_at is None]
         if sent and not drafts.has(self.store, notebook=self.notebook, name=name):
             handle = BatchHandle(self, sent[-1].id, attached=True)
-            handle.notice = "nothing is left to send: it is under way"
+            handle.notice = "nothing is left to send: all of it was sent already"
             return handle
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
@@ -461,8 +461,6 @@ class Client:
         handle.notice = f"attached to the batch of {when}, no new cost; --resubmit pays again"
         if batch.finished_at is None:
             self.background.soon(self.poller().follow, batch.id)
-            if batch.held:
-                handle.notice += f"; `%llm_batch submit {batch.title}` sends what waits for you"
         elif handle.snapshot().retryable:
             handle.notice += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
         return handle

@@ -325,7 +325,8 @@ def _question(
     if held:
         sample = [job for job in jobs if job.mode is Mode.REALTIME]
         if any(job.state not in _TERMINAL for job in sample):
-            return "", [], False
+            rows = count(sum(job.rows for job in held))
+            return f"{rows} rows wait for your word (%llm_batch submit {batch.title})", [], False
         return _about_sample(batch, jobs, sample, book), ["send", "stop"], True
     realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME, book))
     name = batch.title

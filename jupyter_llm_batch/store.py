@@ -705,7 +705,7 @@ class Store:
         rows = db.execute(
             "SELECT batch.name, batch.version FROM reservation JOIN batch ON batch.id = batch_id"
             " WHERE usd > (SELECT coalesce(sum(usd), 0) FROM spend"
-            " WHERE spend.batch_id = reservation.batch_id) ORDER BY reservation.usd DESC"
+            " WHERE spend.batch_id = reservation.batch_id) ORDER BY usd DESC, created_at"
         ).fetchall()
         names = [name if version == 1 else f"{name}#{version}" for name, version in rows[:3]]
         more = ["…"] if len(rows) > 3 else []

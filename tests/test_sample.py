@@ -65,6 +65,7 @@ def test_the_first_panel_says_how_many_are_asked(client):
     """While the sample is asked, the words name its rows and all rows."""
     shot = start(client, 30, sample=5).snapshot()
     assert "asking a sample of 5 of 30 rows in real time" in shot.words
+    assert "25 rows wait for your word (%llm_batch submit x)" in shot.line
 
 
 def test_the_answers_of_a_sample_are_in_the_order_of_the_rows(client):
@@ -102,15 +103,17 @@ def test_what_was_stopped_is_sent_for_the_first_time(client, capsys):
 def test_the_same_cell_attaches_to_a_sample_that_waits(client, sim):
     """Without --sample the cell sends nothing more, and names the command that does."""
     looked_at(start(client, 30, sample=5))
-    assert "`%llm_batch submit x` sends what waits" in start(client, 30).notice
+    handle = start(client, 30)
+    assert "attached" in handle.notice
+    assert "%llm_batch submit x" in handle.snapshot().question
     assert len(sim.ledger()) == 5
 
 
 def test_the_rest_is_sent_once(client, sim):
-    """A second `submit` says that the batch is under way."""
+    """A second `submit` says that nothing is left to send."""
     looked_at(start(client, 30, sample=5))
     client.submit_draft("x")
-    assert "under way" in client.submit_draft("x").notice
+    assert "nothing is left to send" in client.submit_draft("x").notice
     client.get("x").wait(60)
     assert len(sim.ledger()) == 30
 

@@ -273,7 +273,8 @@ def test_a_budget_counts_what_is_under_way(client, sim):
     first = client.submit("{{ item }}", name="x", **ask)
     client.submit("{{ item }}", name="y", **ask)
     with pytest.raises(
-        UsageProblem, match=r"over the monthly budget: this may cost up to.*under way \(x, y\)"
+        UsageProblem,
+        match=r"over the monthly budget: this may cost up to.*under way \([xy], [xy]\)",
     ):
         client.submit("{{ item }}", name="z", **ask)
     sim.behave(seconds=0)
