@@ -274,7 +274,7 @@ def test_a_budget_counts_what_is_under_way(client, sim):
     client.submit("{{ item }}", name="y", **ask)
     with pytest.raises(
         UsageProblem,
-        match=r"over the monthly budget: this may cost up to.*under way \([xy], [xy]\)",
+        match=r"over the monthly budget: this may cost up to.*way \([xy], [xy]\)",
     ):
         client.submit("{{ item }}", name="z", **ask)
     sim.behave(seconds=0)
