@@ -65,6 +65,11 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: int = 0
     source: str = ""
 
+    @property
+    def name(self) -> str:
+        """The name in its own notebook, which a cell takes."""
+        return self.title.rpartition("::")[2].partition("#")[0]
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call in real time that the user's own code made; `where` names the cell."""
@@ -163,7 +168,7 @@ def _caching(habit: Habit, book: PriceBook) -> Iterable[Advice]:
             what=f"Cache the shared beginning of {habit.title}",
             why=f"{told}; it cost {_usd(habit.paid)}",
             saves=saves,
-            command=f"%%llm_batch {habit.title} --cache …",
+            command=f"%%llm_batch {habit.name} --cache …",
         )
     elif hit < _POOR:
         yield Advice(
@@ -171,7 +176,7 @@ def _caching(habit: Habit, book: PriceBook) -> Iterable[Advice]:
             what=f"Caching hardly helped {habit.title}",
             why=f"{told}: keep it for an hour, and put what all rows share first",
             saves=saves,
-            command=f"%%llm_batch {habit.title} --cache 1h …",
+            command=f"%%llm_batch {habit.name} --cache 1h …",
         )
 
 
@@ -196,7 +201,7 @@ def _smaller(habit: Habit, book: PriceBook, models: Sequence[tuple[str, str]]) -
     if not rivals:
         return
     _, _, model, price = max(rivals)
-    name = habit.title.partition("#")[0]
+    name = habit.name
     yield Advice(
         kind="model",
         what=f"Try {habit.title} on {model}",
@@ -204,7 +209,7 @@ def _smaller(habit: Habit, book: PriceBook, models: Sequence[tuple[str, str]]) -
         "whether the answers are as good, a sample shows",
         saves=own.batch - price,
         command=f"%%llm_batch {name}_small -m {habit.provider}:{model} --sample 50 …\n"
-        f"%llm_batch compare {habit.title} {name}_small",
+        f"%llm_batch compare {_word(habit.title)} {name}_small",
     )
 
 
@@ -219,7 +224,7 @@ def _reuse(habit: Habit) -> Iterable[Advice]:
             why=f"{count(habit.repeats)} of its {count(habit.rows)} rows repeat another row's "
             "prompt and were paid again",
             saves=each * habit.repeats,
-            command=f"%%llm_batch {habit.title} --dedupe …",
+            command=f"%%llm_batch {habit.name} --dedupe …",
         )
     if habit.elsewhere:
         yield Advice(
@@ -228,8 +233,13 @@ def _reuse(habit: Habit) -> Iterable[Advice]:
             why=f"{count(habit.elsewhere)} of its {count(habit.rows)} rows were answered by "
             f"{habit.source} before",
             saves=each * habit.elsewhere,
-            command=f"%%llm_batch {habit.title} --reuse {habit.source} …",
+            command=f"%%llm_batch {habit.name} --reuse {_word(habit.source)} …",
         )
+
+
+def _word(name: str) -> str:
+    """Return a name as one word of a magic's line; notebooks may have blanks in theirs."""
+    return f'"{name}"' if " " in name else name
 
 
 def _usd(amount: Decimal) -> str:

@@ -245,8 +245,9 @@ def _sample(options: Options) -> int:
     return sample
 
 
-def span(text: str | float) -> float:
-    """Return the seconds of ``90m``, ``6h``, ``1d`` or a number of seconds."""
+def span(text: str | float, option: str) -> float:
+    """Return the seconds of ``90m``, ``6h``, ``1d`` or a number of seconds, given as `option`."""
+    said = text
     if isinstance(text, str):
         number, unit = text[:-1], text[-1:]
         if unit not in _UNITS:
@@ -256,7 +257,7 @@ def span(text: str | float) -> float:
         except ValueError:
             text = 0.0
     if not 0 < text < 1e9:
-        raise UsageProblem("give a time such as 90m, 6h or 1d")
+        raise UsageProblem(f"{option} {said}: give a time such as 90m, 6h or 1d")
     return text
 
 
@@ -268,7 +269,7 @@ def _deadline(options: Options) -> float | None:
         return None
     if options.get("realtime"):
         raise UsageProblem("--deadline ends the waiting for a batch; --realtime waits for none")
-    return span(deadline)
+    return span(deadline, "--deadline")
 
 
 def _endpoint(options: Options) -> str:

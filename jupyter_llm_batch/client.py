@@ -32,6 +32,7 @@ from . import (
     payloads,
     planning,
     providers,
+    results,
     spending,
     submission,
     tokens,
@@ -56,6 +57,9 @@ from .store import Reserve, Store
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
+
+#: Rows whose prompts are looked at when two batches are compared.
+_COMPARED = 20
 
 #: Variables that choose account and server; when one changes, adapters are made anew.
 _SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
@@ -82,6 +86,12 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         Why it would not be sent: a cap or a budget.
     samples
         By model, some of its request lines; see `Client.count`.
+    deadline
+        What is not back in time is asked in real time.
+    reusing
+        Answers of other batches may be taken.
+    version
+        Which version of its name it would be.
     """
 
     name: str
@@ -103,6 +113,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     samples: Samples = msgspec.field(default_factory=dict)
     note: str = ""
     same_as: str = ""
+    deadline: bool = False
+    reusing: bool = False
+    version: int = 1
 
     @property
     def tokens(self) -> int:
@@ -242,6 +255,9 @@ class Client:
             samples=plan.samples,
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
             same_as=plan.same_as.title if plan.same_as else "",
+            deadline=ask.deadline is not None,
+            reusing=bool(asking.reused(options)),
+            version=plan.batch.version,
         )
 
     def add(
@@ -274,6 +290,11 @@ class Client:
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
+        sent = [each for each in self._versions(name) if each.finished_at is None]
+        if sent and not drafts.has(self.store, notebook=self.notebook, name=name):
+            handle = BatchHandle(self, sent[-1].id, attached=True)
+            handle.notice = "nothing is left to send: all of it was sent already"
+            return handle
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
@@ -356,6 +377,8 @@ class Client:
             yield f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
         if plan.repeats:
             yield f"{plan.repeats:,} rows repeat the prompt of another and are not asked again"
+        if options.get("sample") and not batch.held:
+            yield "all rows that are new are asked in real time: no more than the sample"
         if note:
             yield note
         if older and not batch.reused and not options.get("resubmit"):
@@ -609,14 +632,24 @@ class Client:
         """Compare two batches over the same rows: agreement, differences, and what each cost.
 
         A batch of fewer rows, such as one of a sample, is compared with the first rows of the
-        other.
+        other, and that is said; so are prompts that differ.
+
+        Parameters
+        ----------
+        left, right
+            ``name``, ``name#2`` or ``NOTEBOOK::name``.
 
         Raises
         ------
         NotFound, NotReady
             There is no such batch, or it is under way.
+        UsageProblem
+            They hold vectors of different models.
         """
-        one, other = self.get(left), self.get(right)
+        one, other = self._of_any_notebook(left), self._of_any_notebook(right)
+        kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
+        if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
+            raise UsageProblem("vectors of different models cannot be compared, only answers can")
         ours, theirs = one.results(), other.results()
         rows = min(len(ours), len(theirs))
         return comparing.compare(
@@ -625,7 +658,33 @@ class Client:
             ours[:rows],
             theirs[:rows],
             simulated=self.simulated,
+            notes=[*self._unlike(one.record, other.record)],
         )
+
+    def _of_any_notebook(self, name: str) -> BatchHandle:
+        if "::" not in name:
+            return self.get(name)
+        found = finding.by_name(self.store, name, self.notebook)
+        return BatchHandle(self, max(found, key=lambda batch: batch.used_at).id)
+
+    def _unlike(self, one: Batch, other: Batch) -> Iterator[str]:
+        """Yield how the inputs of two batches differ."""
+        if one.rows != other.rows:
+            yield (
+                f"{one.title} has {one.rows:,} rows and {other.title} {other.rows:,}: "
+                f"the first {min(one.rows, other.rows):,} are compared"
+            )
+        rows = range(min(one.rows, other.rows, _COMPARED))
+        unlike = [row for row in rows if self._prompt(one, row) != self._prompt(other, row)]
+        if unlike:
+            yield f"the prompts differ, those of row {unlike[0]} for instance"
+
+    def _prompt(self, batch: Batch, row: int) -> str | None:
+        try:
+            line, job = results.request_line(self.store, batch, row)
+        except (LLMBatchError, OSError):
+            return None
+        return results.prompt_text(job, line)
 
     def advise(self, calls: Iterable[advising.Call] | None = None) -> list[advising.Advice]:
         """Return what would have been cheaper, from this user's own figures.
@@ -647,7 +706,7 @@ class Client:
                 if call.known
             ]
         return advising.advise(
-            habits.read(self.store, self.store.batches()),
+            habits.read(self.store, self.store.batches(), self.notebook),
             self.rules().book,
             calls=calls,
             models=listed(),

@@ -60,6 +60,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         Rows that one of them alone answered.
     differences
         The rows that are not alike, in order.
+    notes
+        What makes the two less comparable: other prompts, or another number of rows.
     """
 
     left: Side
@@ -73,6 +75,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, int] = msgspec.field(default_factory=dict)
     nearness: float | None = None
     differences: list[Difference] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     @property
     def agreement(self) -> float | None:
@@ -122,6 +125,7 @@ def compare(
     theirs: Sequence[Result | None],
     *,
     simulated: bool = False,
+    notes: Sequence[str] = (),
 ) -> Comparison:
     """Compare two batches row by row; what marks an answer as simulated is no difference."""
     same = alike = both = only_left = only_right = 0
@@ -163,6 +167,7 @@ def compare(
         fields=fields,
         nearness=math.fsum(nearness) / len(nearness) if nearness else None,
         differences=differences,
+        notes=[*notes],
     )
 
 

@@ -150,6 +150,11 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
     )
 
 
+def has(store: Store, *, notebook: str, name: str) -> bool:
+    """Whether something was collected under `name`."""
+    return _find(store, notebook, name) is not None
+
+
 def drop(store: Store, *, notebook: str, name: str) -> bool:
     """Delete what was collected; False when there is nothing."""
     draft = _find(store, notebook, name)

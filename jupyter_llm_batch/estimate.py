@@ -377,10 +377,14 @@ def _sum(one: Money, other: Money) -> Money:
     return Money(
         **{name: both(name) for name in ("low", "expected", "ceiling", "realtime")},
         source=one.source if one.source == other.source else
-        ", ".join(filter(None, (one.source, other.source))),
+        ", ".join(dict.fromkeys([*_parts(one.source), *_parts(other.source)])),
         notes=[*one.notes, *(note for note in other.notes if note not in one.notes)],
         remedy=one.remedy or other.remedy,
     )  # fmt: skip
+
+
+def _parts(source: str) -> list[str]:
+    return source.split(", ") if source else []
 
 
 def share(money: Cost, part: int, whole: int) -> Cost:

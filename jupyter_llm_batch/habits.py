@@ -7,9 +7,12 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import islice
 
+import msgspec
+
 from . import payloads, providers, sources, tokens
 from .advising import Habit
 from .earlier import HASH
+from .finding import name_of
 from .lifecycle import SKIPPED
 from .models import Batch, Job, Spend, Usage
 from .store import Store
@@ -18,10 +21,11 @@ from .store import Store
 _LOOK = 20
 
 
-def read(store: Store, batches: Iterable[Batch]) -> Iterator[Habit]:
+def read(store: Store, batches: Iterable[Batch], notebook: str) -> Iterator[Habit]:
     """Yield what is known about ended batches of one model each, oldest first.
 
-    A batch that spans several models has too little in common for advice of this kind.
+    A batch that spans several models has too little in common for advice of this kind. Those of
+    other notebooks than `notebook` are named with theirs.
     """
     asked: dict[bytes, str] = {}
     for batch in batches:
@@ -29,9 +33,11 @@ def read(store: Store, batches: Iterable[Batch]) -> Iterator[Habit]:
             continue
         lines = [each for each in store.spends(batch_id=batch.id) if each.answered]
         jobs = store.jobs(batch.id)
-        repeats, elsewhere, source = _again(store, batch, asked)
+        title = name_of(batch, notebook)
+        repeats, elsewhere, source = _again(store, batch, title, asked)
         if lines and jobs:
-            yield _habit(store, batch, jobs, lines, repeats, elsewhere, source)
+            habit = _habit(store, batch, jobs, lines, repeats, elsewhere, source)
+            yield msgspec.structs.replace(habit, title=title)
 
 
 def _habit(
@@ -71,7 +77,7 @@ def _shared(store: Store, batch: Batch, job: Job) -> int:
     return round(tokens.of_text(shared + (batch.recipe.system or ""))[1])
 
 
-def _again(store: Store, batch: Batch, asked: dict[bytes, str]) -> tuple[int, int, str]:
+def _again(store: Store, batch: Batch, title: str, asked: dict[bytes, str]) -> tuple[int, int, str]:
     """Return how many paid rows repeat one of this batch, or of an earlier one, and which."""
     hashes = store.pack(batch.id, "hashes")
     outcomes = store.pack(batch.id, "outcomes")
@@ -87,5 +93,5 @@ def _again(store: Store, batch: Batch, asked: dict[bytes, str]) -> tuple[int, in
         elif digest in asked:
             elsewhere, source = elsewhere + 1, asked[digest]
         seen.add(digest)
-    asked.update(dict.fromkeys(seen - asked.keys(), batch.title))
+    asked.update(dict.fromkeys(seen - asked.keys(), title))
     return repeats, elsewhere, source

@@ -21,6 +21,8 @@ GROUPS = ("day", "month", "provider", "model", "batch", "notebook")
 
 _ZERO = Decimal(0)
 
+_UNKNOWN = "for an amount that is not known"
+
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
     """The sum of some lines in USD.
@@ -82,12 +84,21 @@ class Ledger:
         return _total("total", self.lines)
 
     def by(self, group: str = "day") -> list[Total]:
-        """Return sums by `group`, one of `GROUPS`: days in order, else the dearest first."""
+        """Return sums by `group`, one of `GROUPS`: days in order, else the dearest first.
+
+        Batches whose name several notebooks have are named with theirs, ``NOTEBOOK::name``.
+        """
         if group not in GROUPS:
             raise UsageProblem(f"costs cannot be grouped by {group!r}: use {', '.join(GROUPS)}")
+        books: dict[str, set[str]] = {}
+        for line in self.lines:
+            books.setdefault(line.title, set()).add(line.notebook)
         found: dict[str, list[Spend]] = {}
         for line in self.lines:
-            found.setdefault(_KEYS[group](line), []).append(line)
+            key = _KEYS[group](line)
+            if group == "batch" and len(books[key]) > 1:
+                key = f"{line.notebook}::{key}"
+            found.setdefault(key, []).append(line)
         totals = [_total(key, lines) for key, lines in found.items()]
         if group in ("day", "month"):
             return sorted(totals, key=lambda total: total.key)
@@ -136,8 +147,8 @@ def words(total: Total, *, simulated: bool = False) -> str:
         parts.append(f"{total.unpriced:,} requests without a known price are not in it")
     if total.doubtful:
         parts.append(
-            f"{total.doubtful:,} requests may have been billed besides, "
-            f"at most {money(float(total.doubt))}"
+            f"{total.doubtful:,} {'request' if total.doubtful == 1 else 'requests'} may have been "
+            f"billed besides, {f'at most {money(float(total.doubt))}' if total.doubt else _UNKNOWN}"
         )
     return ("simulated, no real money: " if simulated else "") + ", ".join(parts)
 

@@ -144,7 +144,8 @@ def waits_until(job: Job, jobs: Iterable[Job]) -> float:
 
 def is_held(batch: Batch, job: Job) -> bool:
     """Whether `job` waits until the user has looked at the sample."""
-    return batch.held and job.mode is Mode.BATCH and job.state is S.PLANNED
+    first = job.round == 0  # a later round is the user's word already
+    return batch.held and first and job.mode is Mode.BATCH and job.state is S.PLANNED
 
 
 def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
@@ -270,6 +271,29 @@ def rows_to_finish(codes: bytes) -> list[int]:
         if not code & _BILLED and (code & _TRANSIENT or (code & 0x0F) in kinds)
     }
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
+
+
+def never_sent(job: Job) -> bool:
+    """Whether `job` ended before anything of it was sent."""
+    return job.state in TERMINAL and job.submitted_at is None and job.remote_id is None
+
+
+def rows_unsent(codes: bytes, owners: bytes, jobs: Iterable[Job]) -> int:
+    """Return how many rows were cancelled before they were ever sent.
+
+    Parameters
+    ----------
+    owners
+        The pack of the number of the job that decided each row.
+    """
+    numbers = {job.number for job in jobs if never_sent(job)}
+    if not numbers:
+        return 0
+    cancelled = _KINDS[Outcome.CANCELLED]
+    return sum(
+        owner in numbers and code & 0x0F == cancelled
+        for code, owner in zip(codes, memoryview(owners).cast("I"), strict=True)
+    )
 
 
 def rows_without_answer(codes: bytes) -> list[int]:

@@ -643,7 +643,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     words
         The same in words a person uses, with what is being waited for.
     ok, failed, waiting
-        Rows; their sum is `rows`. `failed` is everything that ended without an answer.
+        Rows; with `unsent` their sum is `rows`. `failed` is what ended without an answer.
+    unsent
+        Rows that were never sent, since the user stopped the batch before.
     progress
         Rows that the provider says it has finished but that are not collected yet (part of
         `waiting`); None when the provider does not tell.
@@ -670,7 +672,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     saved_cache, saved_reuse
         What the prompt cache, and answers of earlier batches, saved besides.
     expected, ceiling
-        The estimate for the whole batch while it is under way; no ceiling where nothing bounds it.
+        The whole batch while it is under way: what is spent, and what the rest will cost by its own
+        answers, else as estimated; no ceiling where nothing bounds it.
+    unpriced
+        The price of a model is not known.
     line
         The whole snapshot as one line of text.
     """
@@ -684,6 +689,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ok: int = 0
     failed: int = 0
     waiting: int = 0
+    unsent: int = 0
     progress: int | None = None
     progress_failed: int = 0
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
@@ -702,6 +708,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     saved_reuse: float | None = None
     expected: float | None = None
     ceiling: float | None = None
+    unpriced: bool = False
     keep_until: float | None = None
     notice: str = ""
     jobs: list[JobLine] = msgspec.field(default_factory=list)

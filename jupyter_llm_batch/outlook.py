@@ -12,9 +12,9 @@ from statistics import median
 
 import msgspec
 
-from . import pricing
 from .lifecycle import TERMINAL
 from .models import Batch, Job, JobState, Mode, Outcome, Usage
+from .pricing import PriceBook
 
 #: A deadline that was seen this much too late passed while nobody watched (seconds).
 LATE = 60.0
@@ -50,25 +50,25 @@ def waiting(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
 
 
-def rest(batch: Batch, jobs: Sequence[Job], mode: Mode) -> Rest:
+def rest(batch: Batch, jobs: Sequence[Job], mode: Mode, book: PriceBook) -> Rest:
     """Return what is waiting, and its cost if it is answered in `mode`.
 
     What a provider has done of a job already counts as well: nobody knows which rows they are.
     """
     left = waiting(jobs)
-    per_row = _per_row(jobs)
+    per_row = measured_tokens(jobs)
     total, measured = Decimal(0), True
     for job in left:
         usage = per_row.get((job.provider, job.model))
         measured = measured and usage is not None
-        part = _price(job, usage or _ceiling(batch, job), mode)
+        part = row_price(job, usage or _ceiling(batch, job), mode, book)
         if part is None:
             return Rest(rows=sum(each.rows for each in left), cost=None, measured=measured)
         total += part * job.rows
     return Rest(rows=sum(job.rows for job in left), cost=total, measured=measured)
 
 
-def _per_row(jobs: Iterable[Job]) -> dict[tuple[str, str], tuple[Usage, int]]:
+def measured_tokens(jobs: Iterable[Job]) -> dict[tuple[str, str], tuple[Usage, int]]:
     """Return the tokens of a model's answers so far, and how many they were."""
     sums: dict[tuple[str, str], tuple[Usage, int]] = {}
     for job in jobs:
@@ -88,7 +88,9 @@ def _ceiling(batch: Batch, job: Job) -> tuple[Usage, int] | None:
     return Usage(input=job.bytes // _BYTES_PER_TOKEN, output=most * job.rows), job.rows
 
 
-def _price(job: Job, usage: tuple[Usage, int] | None, mode: Mode) -> Decimal | None:
+def row_price(
+    job: Job, usage: tuple[Usage, int] | None, mode: Mode, book: PriceBook
+) -> Decimal | None:
     """Return the price of one row; that of the dearest model where a job has several."""
     if usage is None:
         return None
@@ -97,9 +99,9 @@ def _price(job: Job, usage: tuple[Usage, int] | None, mode: Mode) -> Decimal | N
     prices: list[Decimal] = []
     for model in job.models or [job.model]:
         if mode is Mode.REALTIME:
-            price = pricing.realtime(job.provider, model, tokens, url=url)
+            price = book.realtime(job.provider, model, tokens, url=url)
         else:
-            cost = pricing.cost(job.provider, model, tokens, url=url)
+            cost = book.cost(job.provider, model, tokens, url=url)
             price = cost.batch if cost else None
         if price is None:
             return None
@@ -120,14 +122,14 @@ def is_due(batch: Batch, jobs: Iterable[Job], now: float) -> bool:
     )
 
 
-def doubt(batch: Batch, jobs: Sequence[Job], now: float) -> str:
+def doubt(batch: Batch, jobs: Sequence[Job], now: float, book: PriceBook) -> str:
     """Return why the user has to decide about a deadline that has passed; empty if not."""
     assert batch.deadline is not None
     if now - batch.deadline > LATE:
         return "it passed while no kernel ran"
     if batch.deadline_cost is None:
         return ""
-    cost = rest(batch, jobs, Mode.REALTIME).cost
+    cost = rest(batch, jobs, Mode.REALTIME, book).cost
     if cost is None:
         return "what it would cost is not known"
     if cost > Decimal(str(batch.deadline_cost)):

@@ -44,10 +44,12 @@ from .lifecycle import (
     Policy,
     is_cancelled,
     is_held,
+    never_sent,
     next_action,
     rows_to_finish,
     rows_to_reask,
     rows_to_repeat,
+    rows_unsent,
     rows_without_answer,
     tally,
     waits_for_user,
@@ -520,7 +522,9 @@ class Poller:
     def _deadline(self, batch: Batch, jobs: list[Job]) -> Batch:
         """Cut off what is not back by the deadline, unless the user has to be asked first."""
         now = self._clock()
-        if not outlook.is_due(batch, jobs, now) or outlook.doubt(batch, jobs, now):
+        if not outlook.is_due(batch, jobs, now) or outlook.doubt(
+            batch, jobs, now, self._rules().book
+        ):
             return batch
         self._store.decide(batch.id, cut=True)
         return msgspec.structs.replace(batch, cut=True)
@@ -689,27 +693,40 @@ class Poller:
         saved = [job.saved for job in jobs if job.saved is not None]
         known = costs and all(cost is not None for cost in costs)
         spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
-        expected = None if batch.finished_at else self._expected.get(batch.id)
+        planned = None if batch.finished_at else self._expected.get(batch.id)
+        book = self._rules().book
+        whole = spending.whole(batch, jobs, book) if planned else None
+        samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
         return progress.snapshot(
             batch,
             jobs,
             self._clock(),
             outcomes=tally(outcomes),
             retryable=len(rows_without_answer(outcomes)),
+            unsent=self._unsent(batch, jobs, outcomes),
             history=self._store.durations(jobs[0].provider) if jobs else (),
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
             saved_cache=sum(float(each.cache) for each in spends) or None,
             saved_reuse=sum(float(each.reused) for each in spends) or None,
-            expected=_usd(expected.expected) if expected else None,
-            ceiling=_usd(expected.ceiling) if expected else None,
+            expected=_usd(whole),
+            ceiling=_usd(planned.ceiling) if planned and not batch.round else None,
+            unpriced=not known if costs else planned is not None and planned.expected is None,
+            book=book,
             errors=self._errors(batch, jobs, outcomes),
-            samples=[sample for job in jobs for sample in job.samples][: 10 if batch.held else 5],
+            samples=samples[: 10 if batch.held else 5],
         )
+
+    def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
+        if not batch.cancel_requested:
+            return 0
+        return rows_unsent(outcomes, self._store.pack(batch.id, "owners"), jobs)
 
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
         """Return why rows have no answer now; what a later round mended is left out."""
+        if batch.cancel_requested:
+            jobs = [job for job in jobs if not never_sent(job)]
         if not batch.round:
             return [kind for job in jobs for kind in job.kinds]
         owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")

@@ -28,6 +28,7 @@ from .models import (
     Snapshot,
     Usage,
 )
+from .pricing import PriceBook
 
 _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 
@@ -52,6 +53,7 @@ def snapshot(
     *,
     outcomes: Mapping[str, int],
     retryable: int = 0,
+    unsent: int = 0,
     history: Sequence[float] = (),
     paused: str = "",
     cost: float | None = None,
@@ -60,6 +62,8 @@ def snapshot(
     saved_reuse: float | None = None,
     expected: float | None = None,
     ceiling: float | None = None,
+    unpriced: bool = False,
+    book: PriceBook | None = None,
     errors: Iterable[ErrorKind] = (),
     samples: Iterable[Sample] = (),
 ) -> Snapshot:
@@ -75,6 +79,8 @@ def snapshot(
         Rows by `Outcome` value, and perhaps ``"skipped"``; all others are waiting.
     retryable
         Rows that a retry would send again.
+    unsent
+        Cancelled rows that had never been sent.
     history
         Durations in seconds of earlier batches of this provider.
     paused
@@ -82,7 +88,11 @@ def snapshot(
     cost, saved, saved_cache, saved_reuse
         USD, when known.
     expected, ceiling
-        The estimate in USD, while the batch is under way.
+        USD in all, while the batch is under way: what is spent and what the rest will cost.
+    unpriced
+        The price of a model is not known.
+    book
+        The prices of what the user may decide about.
     errors, samples
         For the panel's details.
     """
@@ -90,13 +100,16 @@ def snapshot(
     ok = outcomes.get(Outcome.OK, 0)
     failed = sum(outcomes.get(outcome, 0) for outcome in Outcome if outcome is not Outcome.OK)
     waiting = rows - ok - failed
+    failed -= unsent
     progress, progress_failed = _at_provider(jobs, waiting)
     finished = batch.finished_at is not None
     state, words = _describe(batch, jobs, now, outcomes, paused)
+    if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
+        words = "stopped"
     question, urgent = "", False
     choices: list[str] = []
     if not (finished or paused or batch.draft or batch.cancel_requested):
-        question, choices, urgent = _question(batch, jobs, now, history)
+        question, choices, urgent = _question(batch, jobs, now, history, book or PriceBook())
     if urgent:
         state, words = "attention", "waits for your decision"
     end = now if batch.finished_at is None else batch.finished_at
@@ -116,7 +129,8 @@ def snapshot(
         waiting=waiting,
         progress=progress,
         progress_failed=progress_failed,
-        outcomes={name: n for name, n in outcomes.items() if n and name != "waiting"},
+        outcomes=_told(outcomes, unsent),
+        unsent=unsent,
         simulated=batch.simulated,
         safe_to_close=_safe_to_close(batch, jobs),
         finished=finished,
@@ -132,6 +146,7 @@ def snapshot(
         saved_reuse=saved_reuse,
         expected=expected,
         ceiling=ceiling,
+        unpriced=unpriced,
         keep_until=min(known, default=None),
         notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
         jobs=[_job_line(job) for job in jobs],
@@ -143,6 +158,12 @@ def snapshot(
         choices=choices,
     )
     return _with_line(shot)
+
+
+def _told(outcomes: Mapping[str, int], unsent: int) -> dict[str, int]:
+    """Return rows by outcome, without those that have none or were never sent."""
+    told = {**outcomes, Outcome.CANCELLED.value: outcomes.get(Outcome.CANCELLED, 0) - unsent}
+    return {str(name): n for name, n in told.items() if n > 0 and name != "waiting"}
 
 
 def expiring(jobs: Iterable[Job], now: float) -> str:
@@ -241,7 +262,7 @@ def _describe(
     undecided = [job.error for job in jobs if job.state is JobState.UNKNOWN and job.error]
     if undecided:
         return "attention", f"the outcome of a submission is unknown: {undecided[0]}"
-    state, words = _motion(jobs, now)
+    state, words = _motion(batch, jobs, now)
     if batch.cut and outlook.waiting(jobs):
         where = _where(outlook.waiting(jobs))
         return state, f"cutting off what is not back, waiting for {where}"
@@ -261,13 +282,13 @@ def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> t
     return "failed", f"failed: {reason}"
 
 
-def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
+def _motion(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
     """Return state and words of a batch that is under way."""
     if not jobs:
         return "preparing", "preparing"
     ours = [job for job in jobs if _is_ours(job)]
     if ours:
-        return _realtime(ours, now)
+        return _realtime(batch, ours, now)
     lost = [job for job in jobs if job.state is JobState.UNKNOWN]
     if lost:
         return "submitting", f"checking whether {_where(lost)} took the submission"
@@ -297,19 +318,20 @@ def _motion(jobs: Sequence[Job], now: float) -> tuple[str, str]:
 
 
 def _question(
-    batch: Batch, jobs: Sequence[Job], now: float, history: Sequence[float]
+    batch: Batch, jobs: Sequence[Job], now: float, history: Sequence[float], book: PriceBook
 ) -> tuple[str, list[str], bool]:
     """Return what the user may decide, the buttons for it, and whether everything waits for it."""
     held = [job for job in jobs if is_held(batch, job)]
     if held:
         sample = [job for job in jobs if job.mode is Mode.REALTIME]
         if any(job.state not in _TERMINAL for job in sample):
-            return "", [], False
-        return _about_sample(batch, jobs, sample), ["send", "stop"], True
-    realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME))
+            rows = count(sum(job.rows for job in held))
+            return f"{rows} rows wait for your word (%llm_batch submit {batch.title})", [], False
+        return _about_sample(batch, jobs, sample, book), ["send", "stop"], True
+    realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME, book))
     name = batch.title
     if outlook.is_due(batch, jobs, now):
-        doubt = outlook.doubt(batch, jobs, now)
+        doubt = outlook.doubt(batch, jobs, now, book)
         if doubt:
             words = (
                 f"the deadline is over and {doubt}: finish {realtime} in real time, or let it run "
@@ -330,12 +352,12 @@ def _question(
     return "", [], False
 
 
-def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job]) -> str:
+def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job], book: PriceBook) -> str:
     rows = sum(job.rows for job in sample)
     usage = sum((job.usage for job in sample), Usage())
     costs = [Decimal(job.cost) for job in sample if job.cost]
     paid = f", {money(float(sum(costs)))}" if costs else ""
-    rest = _about(outlook.rest(batch, jobs, Mode.BATCH))
+    rest = _about(outlook.rest(batch, jobs, Mode.BATCH, book))
     return (
         f"the sample of {count(rows)} took {count(usage.input)} tokens in and "
         f"{count(usage.output)} out{paid}: send {rest} as a batch? "
@@ -362,9 +384,12 @@ def _is_ours(job: Job) -> bool:
     return job.mode is Mode.REALTIME and job.state in (JobState.PLANNED, JobState.RUNNING)
 
 
-def _realtime(jobs: Sequence[Job], now: float) -> tuple[str, str]:
+def _realtime(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
     """Return state and words while rows are asked one by one, which needs a running kernel."""
     words = f"real time at {_where(jobs)}"
+    if batch.held:
+        sample, rows = sum(job.rows for job in jobs), batch.rows - batch.skipped
+        words = f"asking a sample of {count(sample)} of {count(rows)} rows in {words}"
     waiting = [job for job in jobs if job.not_before > now]
     if len(waiting) < len(jobs):
         return "running", f"{words}, keep this kernel running"
@@ -489,6 +514,8 @@ def spent(shot: Snapshot) -> list[str]:
     elif shot.expected is not None:
         most = "" if shot.ceiling is None else f", at most {money(shot.ceiling)}"
         parts.append(f"about {money(shot.expected)}{most}")
+    elif shot.unpriced:
+        parts.append("price not known")
     if shot.saved:
         parts.append(f"saved {money(shot.saved)}")
     if shot.saved_cache and shot.saved_cache > 0:
@@ -501,9 +528,16 @@ def spent(shot: Snapshot) -> list[str]:
 def tally(shot: Snapshot) -> str:
     """Return the rows of a snapshot in words: ``412 of 1,000 done, 3 failed``."""
     noun = "row" if shot.rows == 1 else "rows"
-    if not shot.finished and shot.progress is None and not shot.ok and not shot.failed:
+    if (
+        not shot.finished
+        and shot.progress is None
+        and not shot.ok
+        and not shot.failed
+        and not shot.unsent
+    ):
         return f"{count(shot.rows)} {noun}"
     done = shot.ok + (shot.progress or 0) - shot.progress_failed
     failed = shot.failed + shot.progress_failed
     words = f"{count(done)} of {count(shot.rows)} {'answered' if shot.finished else 'done'}"
-    return f"{words}, {count(failed)} failed" if failed else words
+    words = f"{words}, {count(failed)} failed" if failed else words
+    return f"{words}, {count(shot.unsent)} not sent" if shot.unsent else words

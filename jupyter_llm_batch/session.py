@@ -198,4 +198,6 @@ def compare(left: str, right: str) -> Comparison:
 
 def advise() -> list[Advice]:
     """Return what would have been cheaper; see `client.Client.advise`."""
+    if _tracker is not None:
+        _tracker.flush()
     return current().advise()

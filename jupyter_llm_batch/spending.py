@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
 
-from . import estimate
+from . import estimate, outlook
 from .collecting import Reconciler
 from .errors import UsageProblem
-from .models import Batch, Estimate, Job, Spend
+from .lifecycle import TERMINAL
+from .models import Batch, Estimate, Job, Mode, Spend
 from .pricing import PriceBook
 from .progress import money
 from .store import Reserve, Store
@@ -160,6 +161,50 @@ def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estim
         reasks=0,
         full=rows if in_full else 0,
     )
+
+
+# -- under way -------------------------------------------------------------------------------------
+
+
+def whole(batch: Batch, jobs: Sequence[Job], book: PriceBook) -> Decimal | None:
+    """Return what a batch under way will have cost; None where that is not known or not to come.
+
+    What is not back costs as much as the batch's own answers, and as was estimated before there
+    are any.
+    """
+    if batch.cancel_requested:
+        return None
+    measured = outlook.measured_tokens(jobs)
+    total = Decimal(0)
+    for job in jobs:
+        if job.cost is not None:
+            total += Decimal(job.cost)
+        elif job.usage.input or job.usage.output:
+            return None
+        elif job.state not in TERMINAL:
+            mode = Mode.REALTIME if batch.cut else job.mode
+            tokens = measured.get((job.provider, job.model))
+            row = (
+                outlook.row_price(job, tokens, mode, book)
+                if tokens
+                else _estimated_row(batch, job, mode, book)
+            )
+            if row is None:
+                return None
+            total += row * job.rows
+    return total
+
+
+def _estimated_row(batch: Batch, job: Job, mode: Mode, book: PriceBook) -> Decimal | None:
+    models = job.models or [job.model]
+    lanes = [
+        msgspec.structs.replace(each, full=each.rows if mode is Mode.REALTIME else 0)
+        for each in batch.estimates
+        if each.provider == job.provider and each.model in models
+    ]
+    rows = sum(each.rows for each in lanes)
+    cost = estimate.price(lanes, book).expected
+    return cost / rows if cost is not None and rows else None
 
 
 # -- after -----------------------------------------------------------------------------------------

@@ -689,7 +689,8 @@ class Store:
                 raise UsageProblem(
                     f"over the monthly budget: this may cost up to {money(reserve.usd)}, and of "
                     f"{money(reserve.budget)} {money(spent)} are spent and {money(promised)} are "
-                    "promised to batches under way; nothing was sent. Send fewer rows, lower "
+                    f"promised to batches under way{self._promised(db)}; nothing was sent. Send "
+                    "fewer rows, lower "
                     "--max-tokens, or raise %config LLMBatch.monthly_budget"
                 )
         # What an ended batch has paid before stays paid: a retry is promised on top of it.
@@ -698,6 +699,17 @@ class Store:
             " WHERE batch_id = ?1 AND at >= ?4), ?3) ON CONFLICT DO UPDATE SET usd = usd + ?2",
             [batch_id, reserve.usd, self.clock(), reserve.since],
         )
+
+    def _promised(self, db: sqlite3.Connection) -> str:
+        """Return the names of the batches that are promised most, in brackets."""
+        rows = db.execute(
+            "SELECT batch.name, batch.version FROM reservation JOIN batch ON batch.id = batch_id"
+            " WHERE usd > (SELECT coalesce(sum(usd), 0) FROM spend"
+            " WHERE spend.batch_id = reservation.batch_id) ORDER BY usd DESC, created_at"
+        ).fetchall()
+        names = [name if version == 1 else f"{name}#{version}" for name, version in rows[:3]]
+        more = ["…"] if len(rows) > 3 else []
+        return f" ({', '.join(names + more)})" if names else ""
 
     def _put_spends(self, db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
         db.executemany(

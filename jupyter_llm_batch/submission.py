@@ -162,6 +162,12 @@ def plan(
         same_as = before.same(versions, earlier, bytes(hashes))
         written = fingerprint.of(ask.model, ask.recipe, head)
         made_with = fingerprint.made_with(ask.recipe)
+        rows = len(outcomes) - outcomes.count(SKIPPED)
+        if same_as is None and ask.sample >= rows:
+            raise UsageProblem(
+                f"--sample {ask.sample} of {rows} {'row' if rows == 1 else 'rows'} leaves "
+                "nothing to wait: leave --sample out, or ask all of them with --realtime"
+            )
         if same_as is None and all(source == batch_id for source, _ in taken.values()):
             fingerprint.check(written, made_with, bytes(hashes), versions, earlier.hashes, HASH)
         if dry or same_as is not None:

@@ -203,11 +203,14 @@ class Tracker:
             return
         with contextlib.suppress(Exception):  # the cell that turned it on, where a kernel says it
             self._cell = str(shell.get_parent().get("metadata", {}).get("cellId") or "")
-        self._execution = int(shell.execution_count)
+        # While a cell runs IPython counts for the next one; what was entered is certain.
+        history = shell.history_manager
+        self._execution = max(0, len(history.input_hist_parsed) - 1)
 
         def begins(info: Any) -> None:
             self._cell = str(getattr(info, "cell_id", None) or "")
-            self._execution = int(shell.execution_count)
+            if getattr(info, "store_history", False):
+                self._execution = len(history.input_hist_parsed)  # it is not entered yet
 
         shell.events.register("pre_run_cell", begins)
         self._undo.append(functools.partial(shell.events.unregister, "pre_run_cell", begins))

@@ -6,7 +6,7 @@ import pytest
 
 from jupyter_llm_batch.advising import Call, Habit, advise
 from jupyter_llm_batch.comparing import Side, compare
-from jupyter_llm_batch.errors import NotFound
+from jupyter_llm_batch.errors import NotFound, UsageProblem
 from jupyter_llm_batch.models import Outcome, Result, Usage
 from jupyter_llm_batch.pricing import PriceBook, listed
 
@@ -62,10 +62,40 @@ def test_two_batches_side_by_side(client, sim):
     client.submit("{{ item }}", name="small", over=over[:5], model=SMALL).wait()
     found = client.compare("big", "small")
     assert (found.rows, found.agreement) == (5, 1.0)
+    assert found.notes == ["big has 20 rows and small 5: the first 5 are compared"]
     assert found.left.paid > found.right.paid > 0
     assert found.left.realtime == 2 * found.left.paid
     with pytest.raises(NotFound):
         client.compare("big", "nobody")
+
+
+def test_other_prompts_are_told(client):
+    """Rows that asked something else are compared, and it is said that they did."""
+    client.submit("{{ item }}", name="a", over=["x", "y"], model=BIG).wait()
+    client.submit("{{ item }}", name="b", over=["x", "z"], model=SMALL).wait()
+    assert client.compare("a", "b").notes == ["the prompts differ, those of row 1 for instance"]
+
+
+def test_a_batch_of_another_notebook_is_compared_and_advised_about(make_client):
+    """It is named NOTEBOOK::NAME, and the lines that act on it can be run."""
+    there = make_client(notebook="an other.ipynb")
+    there.submit("{{ item }}", name="a", over=["x"] * 40, model="openai:gpt-5.4-pro").wait()
+    there.close()
+    here = make_client()
+    here.submit("{{ item }}", name="b", over=["x"], model=SMALL).wait()
+    assert here.compare("an other.ipynb::a", "b").left.title == "a"
+    (found,) = [each for each in here.advise() if each.kind == "reuse"]
+    assert found.what == "Ask equal prompts of an other.ipynb::a once"
+    assert found.command == "%%llm_batch a --dedupe …"
+
+
+def test_vectors_of_different_models_are_not_compared(client):
+    """They lie in different spaces: one line says so."""
+    for name, size in (("a", "small"), ("b", "large")):
+        model = f"openai:text-embedding-3-{size}"
+        client.submit("{{ item }}", name=name, over=["x"], model=model, embed=True).wait()
+    with pytest.raises(UsageProblem, match="vectors of different models"):
+        client.compare("a", "b")
 
 
 # -- advice ----------------------------------------------------------------------------------------

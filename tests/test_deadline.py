@@ -11,6 +11,7 @@ from support import mark
 from jupyter_llm_batch import Outcome, outlook
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Batch, Job, JobState, Mode, Recipe, Shape
+from jupyter_llm_batch.pricing import PriceBook
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 
@@ -178,11 +179,14 @@ def test_the_rest_is_priced_by_what_was_measured():
         recipe=Recipe(max_tokens=1000), models=["openai:gpt-5-mini"], shape=Shape(kind="list"),
         plan_hash="",
     )  # fmt: skip
-    ceiling = outlook.rest(batch, [job()], Mode.BATCH)
+    ceiling = outlook.rest(batch, [job()], Mode.BATCH, PriceBook())
     from jupyter_llm_batch.models import Usage
 
     done = job(state=JobState.DONE, tally={"ok": 10}, usage=Usage(input=1000, output=500))
-    measured = outlook.rest(batch, [done, job()], Mode.BATCH)
+    measured = outlook.rest(batch, [done, job()], Mode.BATCH, PriceBook())
     assert (ceiling.rows, ceiling.measured, measured.measured) == (10, False, True)
     assert ceiling.cost == 2 * ceiling.cost / 2 > measured.cost > 0
-    assert outlook.rest(batch, [done, job()], Mode.REALTIME).cost == 2 * measured.cost
+    full = outlook.rest(batch, [done, job()], Mode.REALTIME, PriceBook())
+    assert full.cost == 2 * measured.cost
+    own = PriceBook(discounts={"openai": 0.5})
+    assert outlook.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.ledger import Ledger, from_jobs
+from jupyter_llm_batch.ledger import Ledger, from_jobs, words
 from jupyter_llm_batch.models import Batch, Job, JobState, Recipe, Shape, Spend, Usage
 from jupyter_llm_batch.notebook import chart
 
@@ -107,6 +107,22 @@ def test_jobs_of_before_the_ledger_are_in_it():
     (line,) = from_jobs(batch, [job], [])
     assert (line.paid, line.realtime, line.answered) == ("1", "2", 2)
     assert from_jobs(batch, [job], [line]) == []
+
+
+def test_batches_of_one_name_are_told_apart_by_their_notebooks():
+    """Only where a name repeats is the notebook named."""
+    lines = [spend(1, title="x"), spend(2, title="x", notebook="other"), spend(3, title="y")]
+    assert {total.key for total in Ledger(lines).by("batch")} == {"nb::x", "other::x", "y"}
+
+
+def test_what_may_have_been_billed_is_bounded_only_where_that_is_known():
+    """An unknown amount is not called $0.00."""
+    assert "1 request may have been billed besides, for an amount" in words(
+        Ledger([spend(1, doubtful=1)]).total
+    )
+    assert "2 requests may have been billed besides, at most $1.00" in words(
+        Ledger([spend(1, doubtful=2, doubt=1.0)]).total
+    )
 
 
 # -- the picture -----------------------------------------------------------------------------------

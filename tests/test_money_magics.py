@@ -4,6 +4,7 @@ import csv
 import time
 
 import pytest
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from jupyter_llm_batch import session
@@ -60,6 +61,41 @@ def test_a_dry_run_says_what_a_cap_would_say(run, capsys):
     """The same words as the submission's refusal, before it."""
     said = run("x --over rows --dry-run --max-cost 0.00001 --max-tokens 50", "{{ item }}")
     assert "would not be sent: over --max-cost" in said
+    assert "to submit" not in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_is_asked_in_real_time(run):
+    """All of it, a sample, or what is late: each is told, and nothing is saved by no batch."""
+    said = run("x --over rows --dry-run --realtime", "{{ item }}")
+    assert "cost in real time" in said
+    assert "batch" not in said
+    assert "--sample: 5 rows are asked first" in run(
+        "x --over rows --dry-run --sample 5", "{{ item }}"
+    )
+    assert "--deadline: what is not back" in run(
+        "x --over rows --dry-run --deadline 6h", "{{ item }}"
+    )
+
+
+def test_a_dry_run_beside_earlier_batches(run, client, capsys):
+    """A new prompt of an old name is a new version; --reuse that matches nothing says so."""
+    client.submit("{{ item }}", name="x", over=["a"], model=MODELS[0]).wait()
+    run("x --over rows --dry-run --reuse x", "new {{ item }}")
+    said = capsys.readouterr().out
+    assert "version x#2" in said
+    assert "0 rows would be taken from earlier runs" in said
+
+
+def test_a_long_system_prompt_is_cut_visibly(run, capsys):
+    """What is left out is marked."""
+    run("x --over rows --dry-run --system " + repr("rules " * 1000), "{{ item }}")
+    assert "ru…\n" in capsys.readouterr().out
+
+
+def test_a_wrong_deadline_names_its_option(run):
+    """The error says which option is meant."""
+    with pytest.raises(UsageError, match="--deadline soon: give a time"):
+        run("x --over rows --deadline soon", "{{ item }}")
 
 
 @pytest.mark.parametrize("model", MODELS)

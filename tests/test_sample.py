@@ -1,5 +1,6 @@
 """`--sample N`: a few rows at once and in real time, the rest when the user says so."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -8,6 +9,8 @@ from support import mark
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.errors import NotReady, UsageProblem
 from jupyter_llm_batch.models import Mode
+from jupyter_llm_batch.notebook import show
+from jupyter_llm_batch.progress import money
 
 MODEL = "openai:gpt-5-mini"
 
@@ -47,6 +50,31 @@ def test_the_panel_asks_with_figures(client):
     assert not shot.safe_to_close
 
 
+def test_the_panel_has_one_figure(client):
+    """What all will cost is what the sample cost and what the rest costs by its answers."""
+    handle = looked_at(start(client, 100, sample=10))
+    shot = handle.snapshot()
+    rest = re.search(r"send 90 rows \(about \$([0-9.]+)\)", shot.question)[1]
+    assert shot.expected == pytest.approx(shot.cost + float(rest), abs=6e-5)
+    assert f"of about {money(shot.expected)}" in shot.line
+    handle.send_rest().wait(60)
+    assert " of about " not in handle.snapshot().line
+
+
+def test_the_first_panel_says_how_many_are_asked(client):
+    """While the sample is asked, the words name its rows and all rows."""
+    shot = start(client, 30, sample=5).snapshot()
+    assert "asking a sample of 5 of 30 rows in real time" in shot.words
+    assert "25 rows wait for your word (%llm_batch submit x)" in shot.line
+
+
+def test_the_answers_of_a_sample_are_in_the_order_of_the_rows(client):
+    """They come back in any order, and are shown as the rows are."""
+    shown = [each.row for each in looked_at(start(client, 60, sample=10)).snapshot().samples]
+    assert shown == sorted(shown)
+    assert len(shown) == 10
+
+
 def test_stopping_sends_nothing_more(client, sim):
     """After a cancel the sample's answers are there, and the others were never sent or billed."""
     handle = looked_at(start(client, 30, sample=5))
@@ -54,6 +82,40 @@ def test_stopping_sends_nothing_more(client, sim):
     outcomes = Counter(result.outcome for result in handle.results())
     assert outcomes == {Outcome.OK: 5, Outcome.CANCELLED: 25}
     assert len(sim.ledger()) == 5
+    shot = handle.snapshot()
+    assert (shot.state, shot.words, shot.failed, shot.unsent) == ("cancelled", "stopped", 0, 25)
+    assert "5 of 30 answered, 25 not sent" in shot.line
+    assert shot.errors == []
+    assert shot.outcomes == {"ok": 5}
+    assert handle.retry() == 25
+    handle.wait(60)
+    assert Counter(entry["mode"] for entry in sim.ledger()) == {"realtime": 5, "batch": 25}
+    assert handle.snapshot().unsent == 0
+
+
+def test_what_was_stopped_is_sent_for_the_first_time(client, capsys):
+    """`retry` of rows that were never sent does not speak of sending them again."""
+    handle = looked_at(start(client, 30, sample=5)).cancel().wait(60)
+    show.before_retry(client, handle)
+    assert "x: 25 rows are sent for the first time" in capsys.readouterr().out
+
+
+def test_the_same_cell_attaches_to_a_sample_that_waits(client, sim):
+    """Without --sample the cell sends nothing more, and names the command that does."""
+    looked_at(start(client, 30, sample=5))
+    handle = start(client, 30)
+    assert "attached" in handle.notice
+    assert "%llm_batch submit x" in handle.snapshot().question
+    assert len(sim.ledger()) == 5
+
+
+def test_the_rest_is_sent_once(client, sim):
+    """A second `submit` says that nothing is left to send."""
+    looked_at(start(client, 30, sample=5))
+    client.submit_draft("x")
+    assert "nothing is left to send" in client.submit_draft("x").notice
+    client.get("x").wait(60)
+    assert len(sim.ledger()) == 30
 
 
 def test_a_random_sample_is_the_same_each_time(client):
@@ -82,10 +144,12 @@ def test_a_restart_keeps_waiting(make_client, sim):
     assert len(sim.ledger()) == 8
 
 
-def test_a_sample_of_everything_holds_nothing_back(client):
-    """With no more rows than the sample there is nothing to decide."""
-    handle = start(client, 3, sample=5).wait(60)
-    assert len(handle.answers()) == 3
+def test_a_sample_of_all_new_rows_holds_nothing_back(client):
+    """With no more new rows than the sample there is nothing to decide, and that is said."""
+    start(client, 3).wait(60)
+    handle = start(client, 5, sample=4)
+    assert "asked in real time" in handle.notice
+    assert len(handle.wait(60).answers()) == 5
     with pytest.raises(UsageProblem, match="waits to be sent"):
         handle.send_rest()
 
@@ -96,6 +160,7 @@ def test_a_sample_of_everything_holds_nothing_back(client):
         ({"random": True}, "--sample N"),
         ({"sample": 2, "realtime": True}, "all is asked at once"),
         ({"sample": -1}, "at least 1"),
+        ({"sample": 3}, "of 3 rows leaves nothing to wait"),
     ],
 )
 def test_what_makes_no_sense_is_refused(client, sim, options, words):

@@ -245,6 +245,26 @@ def test_prices_of_ones_own_are_used_at_once(client, sim):
     assert batch.snapshot().saved == pytest.approx(batch.snapshot().cost)
 
 
+def test_the_figure_follows_the_answers(client, sim):
+    """A retry is priced by its own rows, at the user's prices; a finished batch has no estimate."""
+    client.settings = Settings(discounts={"openai": 0.5})
+    over = [*(f"plain {i}" for i in range(98)), *(f"late {i} [[sim:expire x1]]" for i in range(2))]
+    batch = client.submit("{{ item }}", name="x", over=over, model=MODEL, retry=0).wait()
+    done = batch.snapshot()
+    assert done.expected is None
+    sim.behave(seconds=3600)
+    batch.retry()
+    shot = batch.refresh().snapshot()
+    assert shot.cost == done.cost
+    assert shot.expected == pytest.approx(done.cost * 100 / 98)
+
+
+def test_a_price_that_is_not_known_is_said(client):
+    """The panel does not leave out the cost without a word."""
+    batch = client.submit("{{ item }}", name="x", over=["a"], model="openai:my-own").wait()
+    assert "price not known" in batch.snapshot().line
+
+
 def test_a_budget_counts_what_is_under_way(client, sim):
     """Batches that have not ended count at their ceiling; afterwards at what they cost."""
     sim.behave(seconds=3600)
@@ -252,7 +272,10 @@ def test_a_budget_counts_what_is_under_way(client, sim):
     ask = {"over": ["a"] * 100, "model": MODEL, "max_tokens": 500}
     first = client.submit("{{ item }}", name="x", **ask)
     client.submit("{{ item }}", name="y", **ask)
-    with pytest.raises(UsageProblem, match="over the monthly budget: this may cost up to"):
+    with pytest.raises(
+        UsageProblem,
+        match=r"over the monthly budget: this may cost up to.*way \([xy], [xy]\)",
+    ):
         client.submit("{{ item }}", name="z", **ask)
     sim.behave(seconds=0)
     sim.advance(4000)

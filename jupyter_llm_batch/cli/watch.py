@@ -154,7 +154,7 @@ def verdict(found: Sequence[Seen]) -> int:
         return ATTENTION
     if left:
         return UNDER_WAY
-    return WITHOUT_ANSWER if any(each.shot.failed for each in found) else DONE
+    return WITHOUT_ANSWER if any(each.shot.failed + each.shot.unsent for each in found) else DONE
 
 
 def handle_of(client: Client, batch: Batch) -> BatchHandle:

@@ -236,7 +236,8 @@ class Commands:
 
     def _advise(self, found: list[str]) -> None:
         Parser("%llm_batch advise").parse(found)
-        money_tables.advice(self.book.client.advise())
+        _ = self.book.client  # the one that is asked
+        money_tables.advice(session.advise())
 
     def _preview(self, text: str | None, args: Namespace, options: Options) -> None:
         plan = self.book.client.preview(text, name=args.name, **options)
@@ -383,7 +384,7 @@ class Commands:
             handle.set_deadline(None)
             print(f"{handle.name}: no deadline; it runs as a batch")
         elif args.span:
-            handle.set_deadline(time.time() + span(args.span), args.max_cost)
+            handle.set_deadline(time.time() + span(args.span, "--in"), args.max_cost)
             print(f"{handle.name}: what is not back in {args.span} is finished in real time")
         else:
             print(repr(handle))

@@ -117,8 +117,9 @@ Look after batches.
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
                                       come as a dict by custom_id
-    %llm_batch cost [NAME]            what was spent and saved: table and chart (--by day, month,
-                                      provider, model, batch or notebook; --csv FILE)
+    %llm_batch cost [NAME]            what was spent and saved in all notebooks, or by one batch of
+                                      this one: table and chart (--by day, month, provider, model,
+                                      batch or notebook; --csv FILE)
     %llm_batch compare A B            two batches over the same rows: agreement, differences, cost
     %llm_batch advise                 what would have been cheaper, by your own figures
     %llm_batch history                past and present batches (--all: of this user)

@@ -16,6 +16,14 @@ from ..progress import count, money
 from . import chart
 from .grids import bundle, grid
 
+#: How to choose where there are no figures yet.
+CHOOSING = """\
+In general: nobody waits for the single answer: a batch, at half the price;
+some rows are needed today: --deadline; the prompt still changes: --sample N first;
+a person waits, or a call depends on the last answer: real time (--realtime for many at once);
+all prompts begin with the same long text: --cache;
+the task is simple: a smaller model, and compare; rows repeat or were asked: --dedupe, --reuse."""
+
 
 def estimate(plan: Preview) -> None:
     """Display what a batch would use and cost, as a batch and in real time."""
@@ -39,15 +47,31 @@ def estimate(plan: Preview) -> None:
     if cost.expected is not None and cost.realtime is not None:
         saved = cost.realtime - cost.expected
     ceiling = "no ceiling" if cost.expected is not None else "not known"
-    rows += [
+    full = sum(each.full for each in plan.estimates)
+    at_once = full == sum(each.rows for each in plan.estimates)
+    rows.append(
         [
-            "cost as a batch", _usd(cost.low), _usd(cost.expected, "not known"),
-            _usd(cost.ceiling, ceiling), cost.source,
-        ],
-        ["cost in real time", "", _usd(cost.realtime, "not known"), "", ""],
-        ["saved by the batch", "", _usd(saved, "not known"), "", ""],
-    ]  # fmt: skip
+            "cost in real time" if at_once else "cost as a batch",
+            _usd(cost.low), _usd(cost.expected, "not known"), _usd(cost.ceiling, ceiling),
+            cost.source,
+        ]
+    )  # fmt: skip
+    if not at_once:
+        rows += [
+            ["cost in real time", "", _usd(cost.realtime, "not known"), "", ""],
+            ["saved by the batch", "", _usd(saved, "not known"), "", ""],
+        ]
     notes = [*cost.notes]
+    if full and not at_once:
+        notes.append(
+            f"--sample: {count(full)} rows are asked first, in real time and at full price; the "
+            "rest waits for your word"
+        )
+    if plan.deadline:
+        notes.append(
+            "--deadline: what is not back by then is asked in real time, at full price; the "
+            "ceiling counts all of it so"
+        )
     if any(each.reasks for each in plan.estimates):
         notes.append("the ceiling counts every round of --reask")
     if plan.budget is not None:
@@ -71,7 +95,10 @@ def ledger(found: Ledger, group: str, *, title: str, budget: str = "") -> None:
     parts = [("caching", "cache"), ("reuse", "reuse")]
     used = [(name, key) for name, key in parts if any(getattr(each, key) for each in totals)]
     head = [group, "spent", "saved", "by batch", *(f"by {name}" for name, _ in used)]
-    head += ["in real time", "answers", "input tokens", "output tokens"]
+    cached = any(key == "cache" for _, key in used)
+    # What the cache gave is cheap in real time as well: savings by it come on top of this.
+    head.append("in real time, cached" if cached else "in real time")
+    head += ["answers", "input tokens", "output tokens"]
     rows = [_ledger_row(each, [key for _, key in used]) for each in totals]
     if len(rows) > 1:
         total = _ledger_row(found.total, [key for _, key in used])
@@ -128,12 +155,15 @@ def comparison(found: Comparison, *, differences: int = 10) -> None:
 
 def _agreement(found: Comparison) -> str:
     if not found.both:
-        return "no row has two answers to compare"
+        return "\n".join([*found.notes, "no row has two answers to compare"])
     words = (
         f"{found.alike / found.both:.1%} agree: {count(found.alike)} of {count(found.both)} rows"
     )
-    exact = f"{count(found.same)} of them to the letter, the others up to case and marks"
-    parts = [f"{words}, {exact}"]
+    if found.same == found.alike:
+        words += ", to the letter" if found.same else ""
+    else:
+        words += f", {count(found.same)} of them to the letter, the others up to case and marks"
+    parts = [words]
     if found.nearness is not None:
         parts = [f"mean cosine of {count(found.both)} pairs: {found.nearness:.4f}"]
     if found.fields:
@@ -144,7 +174,7 @@ def _agreement(found: Comparison) -> str:
             f"only {found.left.title} answered {count(found.only_left)} rows, "
             f"only {found.right.title} {count(found.only_right)}"
         )
-    return "\n".join(parts)
+    return "\n".join([*found.notes, *parts])
 
 
 def _per_thousand(side: Side) -> str:
@@ -162,13 +192,13 @@ def advice(found: Sequence[Advice]) -> None:
     if not found:
         print(
             "nothing to advise: no batch that has ended would have been cheaper by more than a "
-            "cent. How to choose between batch, real time, caching and models: docs/choosing.md"
+            f"cent\n{CHOOSING}"
         )
         return
     grid(
         ["would have saved", "advice", "why", "how"],
         [[_usd(each.saves), each.what, each.why, each.command] for each in found],
-        "Counted on what was done already; how to choose in general: docs/choosing.md",
+        f"Counted on what was done already.\n{CHOOSING}",
     )
 
 

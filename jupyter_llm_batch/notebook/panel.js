@@ -13,17 +13,30 @@ const QUESTIONS = {
     yes: "Cancel batch",
     no: "Keep running",
   },
+  stop: {
+    text: () => "Send nothing more? The answers of the sample stay.",
+    yes: "Send nothing more",
+    no: "Decide later",
+  },
   finish: {
     text: () => "Cancel what is not back, collect it, and ask the rest now at full price?",
     yes: "Finish in real time",
     no: "Keep waiting",
   },
   retry: {
-    text: (s) => `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`,
-    yes: "Send again",
+    text: (s) =>
+      isAgain(s)
+        ? `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`
+        : `Send ${rows(s.retryable)} that were never sent?`,
+    yes: (s) => (isAgain(s) ? "Send again" : "Send"),
     no: "Not now",
   },
 };
+
+/** Whether a retry sends anything that was sent before. */
+function isAgain(s) {
+  return s.retryable > (s.unsent ?? 0);
+}
 
 function h(tag, className, ...children) {
   const element = document.createElement(tag);
@@ -146,7 +159,7 @@ function render({ model, el }) {
   const cancel = button("Cancel", "llmb-button", () => ask("cancel"));
   const choices = {
     send: button("Send the rest", "llmb-button", () => send("send")),
-    stop: button("Stop", "llmb-button", () => ask("cancel")),
+    stop: button("Stop", "llmb-button", () => ask("stop")),
     finish: button("Finish in real time", "llmb-button", () => ask("finish")),
     keep: button("Let it run", "llmb-button", () => send("keep")),
   };
@@ -213,9 +226,9 @@ function render({ model, el }) {
   function answer(confirmed) {
     const action = asked;
     asked = null;
-    if (confirmed) send(action);
+    if (confirmed) send(action === "stop" ? "cancel" : action);
     else draw();
-    const origin = { cancel, retry, finish: choices.finish }[action];
+    const origin = { cancel, retry, finish: choices.finish, stop: choices.stop }[action];
     (origin.hidden || origin.disabled ? more : origin).focus();
   }
 
@@ -269,6 +282,7 @@ function render({ model, el }) {
       ? [[done, `of ${number.format(s.rows)} ${s.finished ? "answered" : "done"}`, "ok"]]
       : [[s.rows, s.rows === 1 ? "row" : "rows", "rows"]];
     if (failed) parts.push([failed, `failed${reasons(s.outcomes)}`, "failed"]);
+    if (s.unsent) parts.push([s.unsent, "not sent", "unsent"]);
     if (s.outcomes.skipped) parts.push([s.outcomes.skipped, "skipped", "skipped"]);
     const text = parts.map(([n, noun]) => `${number.format(n)} ${noun}`).join(", ");
     if (counts.textContent === text) return;
@@ -289,17 +303,19 @@ function render({ model, el }) {
       element.hidden = !active || !s.choices.includes(name);
       element.disabled = pressed === (name === "stop" ? "cancel" : name);
     }
+    setText(retry, isAgain(s) ? "Retry failed" : "Send the rest");
     retry.hidden = !(s.finished && s.retryable);
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
-    if (asked === "cancel" && (!active || s.cancelling)) asked = null;
+    if (["cancel", "stop"].includes(asked) && (!active || s.cancelling)) asked = null;
     if (asked === "retry" && retry.hidden) asked = null;
     confirm.hidden = asked === null;
     buttons.hidden = asked !== null;
     if (asked !== null) {
       setText(question, QUESTIONS[asked].text(s));
-      setText(yes, QUESTIONS[asked].yes);
+      const label = QUESTIONS[asked].yes;
+      setText(yes, typeof label === "function" ? label(s) : label);
       setText(no, QUESTIONS[asked].no);
       confirm.setAttribute("aria-label", question.textContent);
     }
@@ -329,6 +345,7 @@ function render({ model, el }) {
       spent.push(`about ${money(s.expected)}`);
       if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
     }
+    else if (s.unpriced) spent.push("price not known");
     if (s.saved) spent.push(`saved ${money(s.saved)}`);
     if (s.cached !== null) spent.push(`${Math.round(100 * s.cached)} % of the input cached`);
     if (s.saved_cache > 0) spent.push(`caching saved ${money(s.saved_cache)}`);

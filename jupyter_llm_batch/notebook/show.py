@@ -13,7 +13,7 @@ from .. import ledger, results
 from ..client import Client, Preview
 from ..errors import UsageProblem
 from ..handle import BatchHandle
-from ..lifecycle import may_be_billed, rows_without_answer
+from ..lifecycle import may_be_billed, rows_unsent, rows_without_answer
 from ..models import Job, Result, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
@@ -174,10 +174,26 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         print(f"nothing to retry: every row of {handle.name} has its answer")
         return
     billed = sum(may_be_billed(outcomes[row]) for row in rows)
-    words = f"{handle.name}: {count(len(rows))} rows without an answer are sent again"
+    store = client.store
+    unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
+    parts = []
+    if again := len(rows) - unsent:
+        parts.append(f"{count(again)} {_rows(again, 'without an answer')} sent again")
+    if unsent:
+        parts.append(f"{count(unsent)} {_rows(unsent)} sent for the first time")
+    words = f"{handle.name}: {' and '.join(parts)}"
     if billed:
         words += f"; {count(billed)} of them may have been billed and are paid again"
     print(words)
+
+
+def _rows(number: int, which: str = "") -> str:
+    words = ("row", which, "is") if number == 1 else ("rows", which, "are")
+    return " ".join(filter(None, words))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 2_000 else f"{text[:2_000]}…"
 
 
 def preview(plan: Preview) -> None:
@@ -187,19 +203,25 @@ def preview(plan: Preview) -> None:
     if plan.note:
         print(f"mind: {plan.note}\n")
     if plan.system:
-        print(f"--- system prompt ---\n{plan.system[:2000]}\n")
+        print(f"--- system prompt ---\n{_cut(plan.system)}\n")
     for number, prompt in enumerate(plan.prompts):
-        print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{prompt[:2000]}\n")
+        print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{_cut(prompt)}\n")
     jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
     print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
     if plan.media:
         print(f"{plan.media:,} images and files ({plan.encoded * 3 / 4e6:,.1f} MB)")
     money_tables.estimate(plan)
-    if plan.reused:
+    if plan.version > 1 and not plan.same_as:
+        print(f"{plan.name} is there already: this would be its version {plan.name}#{plan.version}")
+    if plan.reused or plan.reusing:
         print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
     if plan.repeats:
         print(f"{plan.repeats:,} rows repeat the prompt of another row and are not asked again")
     if plan.skipped:
         print(f"{plan.skipped:,} rows are left out (--skip-null)")
-    print("nothing was sent; run the cell without --dry-run to submit")
+    if plan.refused:
+        print("nothing was sent, and nothing would be: see above")
+    else:
+        deed = "attach" if plan.same_as else "submit"
+        print(f"nothing was sent; run the cell without --dry-run to {deed}")

@@ -126,7 +126,8 @@ def _advice(snapshot: Snapshot) -> str:
         lines.append(f"Why: {_command('errors', snapshot)}")
     if snapshot.finished and snapshot.retryable:
         rows = "1 row" if snapshot.retryable == 1 else f"{count(snapshot.retryable)} rows"
-        lines.append(f"{rows} can be sent again: {_command('retry', snapshot)}")
+        how = "can be sent again" if snapshot.retryable > snapshot.unsent else "can still be sent"
+        lines.append(f"{rows} {how}: {_command('retry', snapshot)}")
     return f'<div style="{_MUTED}">{" · ".join(lines)}</div>' if lines else ""
 
 
