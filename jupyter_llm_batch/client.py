@@ -153,6 +153,7 @@ class Client:
         self.notebook = notebook or this_notebook()
         self.simulated = simulated
         self.background = BACKGROUND
+        self.closed = False
         self._clock = clock
         base = folder or self.settings.folder()
         self.store = Store(base / "simulated" if simulated else base, clock, simulated=simulated)
@@ -507,8 +508,8 @@ class Client:
             hint = f"; there are {', '.join(known)}" if known else "; there is none yet"
             if any(batch.draft for batch in self.store.batches(notebook=self.notebook, name=base)):
                 hint = f"; it is only collected: `%llm_batch submit {base}` sends it"
-            if not self.simulated and (self.store.folder / "simulated").exists():
-                hint += "; simulated batches are found after `%llm_batch simulator`"
+            if simulated := self.simulated_batches():
+                hint += f"; {simulated}"
             raise NotFound(f"no batch {name!r} in this notebook{hint}")
         batch = max(found, key=lambda batch: batch.used_at)
         if batch.finished_at is None:
@@ -516,6 +517,12 @@ class Client:
             for provider in {job.provider for job in self.store.jobs(batch.id)}:
                 self.keys.variables(providers.key_variables(provider), ask=True)
         return BatchHandle(self, batch.id)
+
+    def simulated_batches(self) -> str:
+        """Say how simulated batches are found, where there are any that this client leaves out."""
+        if self.simulated or not (self.store.folder / "simulated").exists():
+            return ""
+        return "simulated batches are found after `%llm_batch simulator`"
 
     def batches(self, *, everywhere: bool = False) -> list[BatchHandle]:
         """Return the batches of this notebook (or of all notebooks), oldest first."""
@@ -749,9 +756,22 @@ class Client:
                     print(line, file=sys.stderr)  # noqa: T201 - the last word of a script
         self.close()
 
+    def again(self) -> Client:
+        """Return a client like this one, which was closed."""
+        return Client(
+            environ=self.environ if self.keys.closed else None,
+            folder=self.store.folder.parent if self.simulated else self.store.folder,
+            notebook=self.notebook,
+            settings=self.settings,
+            simulated=self.simulated,
+            policy=self._policy,
+            clock=self._clock,
+        )
+
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""
         atexit.unregister(self._leave)
+        self.closed = True
         if self.store.forked:
             return  # a child leaves to its parent what is its parent's
         poller, self._poller = self._poller, None
