@@ -436,7 +436,9 @@ class Client:
         day = time.strftime("%d %b ", time.localtime(batch.created_at))
         today = time.strftime("%d %b ", time.localtime(self._clock()))
         when = at if day == today else day + at
-        handle.notice = f"attached to the batch of {when}, no new cost; --resubmit pays again"
+        cancelling = batch.cancel_requested and batch.finished_at is None
+        what = "which is being cancelled" if cancelling else "no new cost"
+        handle.notice = f"attached to the batch of {when}, {what}; --resubmit pays again"
         if batch.finished_at is None:
             self.background.soon(self.poller().follow, batch.id)
         elif handle.snapshot().retryable:

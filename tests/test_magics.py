@@ -1,5 +1,6 @@
 """The magics in a real IPython shell, against the simulator."""
 
+import getpass
 import os
 import re
 import signal
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from support import mark
+from support import mark, until
 
-from jupyter_llm_batch.notebook import extension
+from jupyter_llm_batch import session
+from jupyter_llm_batch.notebook import extension, show
+from jupyter_llm_batch.notebook.book import SIMULATED_MODEL
 from jupyter_llm_batch.notebook.namespace import Placeholder
 
 
@@ -289,6 +292,54 @@ def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
     assert len(sim.ledger()) == 1
 
 
+def test_what_was_not_sent_is_not_said_to_be_at_the_provider(shell, sim, make_client, capsys):
+    """With the server unreachable, an ended wait and `errors` say that nothing was sent."""
+    environ = {**sim.environ(), "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    shell.book.use(make_client(environ=environ))
+    ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    handle = shell.book.client.get("x")
+    until(lambda: any(job.error for job in handle.snapshot().jobs))
+    assert "not (all) sent yet" in show.goes_on(handle)
+    capsys.readouterr()
+    ok(shell, "%llm_batch errors x")
+    said = capsys.readouterr().out
+    assert "a submission does not get through" in said
+    assert "cannot be reached" in said
+
+
+def test_errors_and_results_of_a_batch_under_way(shell, sim, capsys):
+    """`errors` says that nothing has come back; `results` names the magic's own option."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    capsys.readouterr()
+    ok(shell, "%llm_batch errors x")
+    assert "nothing has come back" in capsys.readouterr().out
+    said = line_of(shell, "%llm_batch results x", capsys)
+    assert "results x --partial" in said
+    assert "partial=True" not in said
+
+
+def test_under_the_simulator_no_key_counts(shell, monkeypatch, capsys):
+    """`login` and `logout` say so, instead of pointing at a key that nobody has given."""
+    monkeypatch.setattr(getpass, "getpass", lambda _prompt: "sk-of-nobody")
+    for command in ("login", "logout"):
+        ok(shell, f"%llm_batch {command} openai")
+        said = capsys.readouterr().out
+        assert "talks to simulated providers" in said
+        assert "goes first" not in said
+        assert "still found" not in said
+
+
+def test_simulated_batches_are_pointed_out_to_who_sees_none(shell, make_client, capsys):
+    """Back at the real providers, the list of batches says how the simulated ones are found."""
+    ok(shell, "%%llm_batch x --wait\nhello")
+    shell.book.use(make_client(simulated=False))
+    for line in ("%llm_batch", "%llm_batch --all", "%llm_batch history"):
+        capsys.readouterr()
+        ok(shell, line)
+        assert "found after `%llm_batch simulator`" in capsys.readouterr().out, line
+
+
 def test_help_is_complete(shell):
     """`%%llm_batch?` and `%llm_batch?` name every option and subcommand."""
     from jupyter_llm_batch.notebook.options import cell_parser
@@ -367,6 +418,36 @@ def test_loading_twice_and_unloading(shell):
     extension.unload(shell)
     assert shell.find_line_magic("llm_batch") is None
     assert len(shell.events.callbacks["pre_run_cell"]) == before - 1
+
+
+def test_a_simulation_outlives_loading_again(shell, sim):
+    """After %reload_ext the magics and the functions go on with the simulator, not a provider."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    first = shell.book.client
+    ok(shell, "%reload_ext jupyter_llm_batch")
+    book = extension._loaded[id(shell)][0].commands().book
+    assert book.client.simulated
+    assert book.client is not first
+    assert book.client.environ == sim.environ()
+    assert session.current() is book.client
+    sim.advance(2000)
+    ok(shell, "%llm_batch wait x")
+    assert mark("say a") in shell.user_ns["x"][0]
+
+
+def test_a_simulation_begun_in_python_is_the_magics_too(shell, make_client):
+    """`simulate` before or after %load_ext: the magics never turn to a provider by themselves."""
+    extension.unload(shell)
+    client = session.use(make_client())
+    extension.load(shell)
+    book = extension._loaded[id(shell)][0].commands().book
+    assert book.client is client
+    assert book.config.model == SIMULATED_MODEL
+    ok(shell, "%llm_batch simulator --off")
+    assert not book.client.simulated
+    later = session.use(make_client())
+    assert book.client is later
 
 
 def test_the_cell_run_last_owns_the_name(shell, sim):

@@ -19,7 +19,7 @@ from ..models import Batch
 from ..progress import count
 from ..settings import Settings
 from . import report, watch
-from .choose import choose, is_of
+from .choose import choose
 from .show import Bars, Lines, Show
 from .watch import USAGE, Interrupted, Signals, handle_of, verdict
 

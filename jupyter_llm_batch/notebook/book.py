@@ -118,13 +118,12 @@ class Book:
 
     def started(self, handle: BatchHandle) -> BatchHandle:
         """Show a batch that was submitted or attached to, and bind what is there."""
-        self.panels.notices[handle.id] = handle.notice
+        self.panels.notices.pop(handle.id, None)
         if handle.done:
             self.bind(handle)
-            self.panels.show(handle.snapshot())
         else:
             self._expect(handle)
-            self.panels.show(handle.snapshot())
+        self.panels.show(handle.snapshot(), notice=handle.notice)
         return handle
 
     def check_name(self, name: str, over: str = "") -> None:

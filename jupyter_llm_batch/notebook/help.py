@@ -112,11 +112,13 @@ Look after batches.
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
     %llm_batch deadline NAME          --in 6h (--max-cost USD): what is not back by then is
-                                      finished in real time; --finish now; --off never
+                                      finished in real time; --finish: do so at once; --off: no
+                                      deadline, it runs as a batch
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
-                                      come as a dict by custom_id
+                                      come as a dict by custom_id; PROVIDER:{id} takes the ID
+                                      from a variable
     %llm_batch cost [NAME]            what was spent and saved: table and chart (--by day, month,
                                       provider, model, batch or notebook; --csv FILE)
     %llm_batch compare A B            two batches over the same rows: agreement, differences, cost

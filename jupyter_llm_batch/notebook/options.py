@@ -6,6 +6,7 @@ import argparse
 import ast
 import difflib
 import json
+import re
 from typing import Any, NoReturn
 
 from .. import frames
@@ -249,6 +250,11 @@ def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
     except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
         said = " ".join(str(error).split())
         raise UsageProblem(f"{option} {expression}: {type(error).__name__}: {said}") from None
+
+
+def filled(word: str, namespace: dict[str, Any], option: str) -> str:
+    """Return a word with each ``{expression}`` in it replaced by its value."""
+    return re.sub(r"\{([^{}]+)\}", lambda found: str(evaluate(found[1], namespace, option)), word)
 
 
 def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None:

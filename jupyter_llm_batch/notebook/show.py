@@ -14,13 +14,16 @@ from ..client import Client, Preview
 from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
-from ..models import Job, Result, Usage
+from ..models import Job, JobState, Result, Snapshot, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
 from . import money_tables
 from .grids import grid
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+#: States of a job that no provider has taken.
+_NOT_SENT = {JobState.PLANNED, JobState.UPLOADED, JobState.SUBMITTING, JobState.UNKNOWN}
 
 
 def days(text: str) -> float:
@@ -129,7 +132,7 @@ def errors(handle: BatchHandle) -> None:
     """Display rows without an answer by reason, and what to do about each kind."""
     snapshot = handle.snapshot()
     if not snapshot.errors:
-        print(f"no errors: {snapshot.line}")
+        print(f"{_no_errors(snapshot)}: {snapshot.line}")
         return
     grid(
         ["reason", "rows", "for example", "what to do"],
@@ -139,6 +142,30 @@ def errors(handle: BatchHandle) -> None:
         ],
         f"{handle.name}: {count(snapshot.failed)} of {count(snapshot.rows)} rows have no answer.",
     )
+
+
+def _no_errors(snapshot: Snapshot) -> str:
+    """Say what it means that no row has failed."""
+    if snapshot.finished:
+        return "no errors"
+    stuck = [job.error for job in snapshot.jobs if job.error and job.state.split()[0] in _NOT_SENT]
+    if stuck:
+        return f"no row has failed, but a submission does not get through ({stuck[0]})"
+    if not snapshot.ok:
+        return "no errors yet, nothing has come back"
+    return "no errors so far"
+
+
+def goes_on(handle: BatchHandle) -> str:
+    """Say where a batch goes on that is no longer waited for."""
+    snapshot, name = handle.snapshot(), handle.name
+    if snapshot.safe_to_close:
+        where = f"{name} goes on at the provider"
+    elif snapshot.realtime:
+        where = f"{name} goes on in this kernel, which asks in real time"
+    else:
+        where = f"{name} is not (all) sent yet, which this kernel goes on with ({snapshot.words})"
+    return f"{where}, and only `%llm_batch cancel {name}` cancels it"
 
 
 def lost(handle: BatchHandle) -> None:
@@ -166,8 +193,7 @@ def lost(handle: BatchHandle) -> None:
 
 def before_retry(client: Client, handle: BatchHandle) -> None:
     """Say what a retry sends, and which of it may have been billed."""
-    if not handle.done:
-        raise UsageProblem(f"{handle.name} is still under way: wait, or cancel it first")
+    handle.check_ended()
     outcomes = client.store.pack(handle.id, "outcomes")
     rows = rows_without_answer(outcomes)
     if not rows:
