@@ -53,6 +53,7 @@ from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .spool import Lanes
 from .store import Reserve, Store
+from .wording import many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -354,9 +355,15 @@ class Client:
         batch = plan.batch
         if batch.reused:
             sent = batch.rows - batch.reused - batch.skipped - plan.repeats
-            yield f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
+            yield (
+                f"{many(batch.reused, 'row is', 'rows are')} taken from earlier runs at no cost, "
+                + many(sent, "is new", "are new")
+            )
         if plan.repeats:
-            yield f"{plan.repeats:,} rows repeat the prompt of another and are not asked again"
+            yield (
+                f"{many(plan.repeats, 'row repeats', 'rows repeat')} the prompt of another: not "
+                "asked again"
+            )
         if note:
             yield note
         if older and not batch.reused and not options.get("resubmit"):

@@ -186,7 +186,7 @@ def test_dry_run_sends_nothing(shell, sim, capsys):
     ok(shell, '%%llm_batch x --over ["a", "b"] --dry-run\nsay {{ item }}')
     said = capsys.readouterr().out
     assert "say a" in said
-    assert "2 requests, 1 job(s)" in said
+    assert "2 requests, 1 job:" in said
     assert "as a batch" in said
     assert sim.requests() == []
     assert "x" not in shell.user_ns
@@ -203,8 +203,8 @@ def test_the_line_magic_looks_after_batches(shell, capsys, tmp_path):
         "history": "openai:gpt-5-mini",
         "": "openai:gpt-5-mini",
         "--all": "nb.ipynb",
-        f"export x {tmp_path}/a.csv": "2 rows written",
-        "retry x": "1 rows without an answer are sent again",
+        f"export x {tmp_path}/a.csv": "2 rows, 1 of them with an answer, written",
+        "retry x": "1 row without an answer to be sent again",
         "wait x": "",
         "cancel x": "nothing to cancel",
         "doctor": "openai key",
@@ -256,6 +256,12 @@ def test_cancel_from_the_magic(shell, sim, capsys):
         ("%%llm_batch x --over reviews\n\\textbf{#1} {{ text }}", "raw"),
         ("%%llm_batch x --over reviews --split\n{{ text }}", "--split"),
         ("%%llm_batch x --system a --system-from b\nhi", "not both"),
+        ("%%llm_batch x --system You are nice --over reviews\n{{ text }}", "in quotes"),
+        ("%%llm_batch x --over reviews\n{{ my col }}", r"written {{ row\[.my col.\] }}"),
+        ("%%llm_batch x --over 5\nhi {{ item }}", "not an int"),
+        ("%%llm_batch x --over reviews --route [1]\n{{ text }}", "1 model for 2 rows"),
+        ("%%llm_batch x --over reviews --route (lambda\trow:row.text)\nhi", r'row\["text"\]'),
+        ("%%llm_batch x --over reviews --embed --schema dict\n{{ text }}", "--embed for vectors"),
         ("%llm_batch statsu x", "did you mean `%llm_batch status`"),
         ("%llm_batch status nope", "no batch 'nope'"),
         ("%llm_batch run x", "--over"),
@@ -338,6 +344,74 @@ def test_simulated_batches_are_pointed_out_to_who_sees_none(shell, make_client, 
         capsys.readouterr()
         ok(shell, line)
         assert "found after `%llm_batch simulator`" in capsys.readouterr().out, line
+
+
+def test_a_batch_being_cancelled_says_so_to_who_runs_its_cell_again(shell, sim, capsys):
+    """Attaching is not said to be free of consequence, and a retry says what to wait for."""
+    sim.behave(seconds=1000)
+    cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
+    accepted(shell, cell)
+    ok(shell, "%llm_batch cancel x")
+    capsys.readouterr()
+    ok(shell, cell)
+    said = capsys.readouterr().out
+    assert "being cancelled; --resubmit pays again" in said
+    assert "no new cost" not in said
+    assert "being cancelled: a retry" in line_of(shell, "%llm_batch retry x", capsys)
+
+
+def test_what_a_cell_is_told_stays_with_its_panel(shell, sim, capsys):
+    """Another panel of the same batch does not repeat that a cell has attached to it."""
+    sim.behave(seconds=1000)
+    cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
+    accepted(shell, cell)
+    capsys.readouterr()
+    ok(shell, cell)
+    assert "attached to the batch" in capsys.readouterr().out
+    ok(shell, "%llm_batch status x")
+    assert "attached to the batch" not in capsys.readouterr().out
+
+
+def test_export_says_what_it_wrote(shell, sim, tmp_path, capsys):
+    """Rows without an answer are counted, and a file that was there is said to be replaced."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a", "b"]\nsay {{ item }}')
+    capsys.readouterr()
+    ok(shell, f"%llm_batch export x {tmp_path / 'a.csv'}")
+    said = capsys.readouterr().out
+    assert "2 rows, 0 of them with an answer, written" in said
+    assert "replaced" not in said
+    ok(shell, f"%llm_batch export x {tmp_path / 'a.csv'}")
+    assert "(replaced)" in capsys.readouterr().out
+
+
+def test_adopting_by_a_variable(shell, capsys):
+    """`{name}` on the line is the variable's value; a name that is unknown is one line."""
+    ok(shell, "bid = 'batch_of_nobody'")
+    assert "cannot adopt openai:batch_of_nobody" in line_of(
+        shell, "%llm_batch adopt openai:{bid} x", capsys
+    )
+    said = line_of(shell, "%llm_batch adopt openai:{bit} x", capsys)
+    assert "did you mean 'bid'" in said
+
+
+def test_rows_are_shown_by_label_too(shell, capsys):
+    """A position counts first; a label of the index or a key of the dict is found as well."""
+    shell.user_ns["df"] = pd.DataFrame({"text": ["a", "b"]}, index=["p", "q"])
+    shell.user_ns["ten"] = pd.Series(["c", "d"], index=[10, 1])
+    for name, over, wanted, said in [
+        ("x", "df", "q", "say b"),
+        ("y", "ten", "10", "say c"),
+        ("y", "ten", "1", "say d"),
+        ("z", '{"k": "e"}', "k", "say e"),
+    ]:
+        field = "text" if name == "x" else "item"
+        ok(shell, f"%%llm_batch {name} --over {over} --wait\nsay {{{{ {field} }}}}")
+        capsys.readouterr()
+        ok(shell, f"%llm_batch show {name} {wanted}")
+        assert said in capsys.readouterr().out, wanted
+    said = line_of(shell, "%llm_batch show x r", capsys)
+    assert "has no row 'r': its rows are 0 to 1, or say a label" in said
 
 
 def test_help_is_complete(shell):

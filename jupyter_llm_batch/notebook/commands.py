@@ -20,6 +20,7 @@ from ..handle import BatchHandle
 from ..ledger import GROUPS
 from ..progress import count, money
 from ..spending import month_start
+from ..wording import many
 from . import doctor, money_tables, show
 from .book import Book
 from .help import LINE_HELP
@@ -200,7 +201,7 @@ class Commands:
 
     def _show(self, found: list[str]) -> None:
         parser = _named("show")
-        parser.add_argument("row", type=int)
+        parser.add_argument("row", metavar="ROW", help="position, index label or custom_id")
         args = parser.parse(found)
         show.row(self.book.client, self.book.client.get(args.name), args.row)
 
@@ -218,7 +219,7 @@ class Commands:
         if args.csv:
             path = Path(args.csv).expanduser()
             path.write_text(ledger.csv(), encoding="utf-8")
-            print(f"{count(len(ledger.lines))} lines written to {path}")
+            print(f"{many(len(ledger.lines), 'line')} written to {path}")
             return
         budget = ""
         if client.settings.monthly_budget is not None and not args.name:
@@ -371,7 +372,7 @@ class Commands:
         if args.as_created or args.as_absent:
             job = handle.resolve(args.as_created or "")
             goes = f"goes on as {args.as_created}" if args.as_created else "is sent again"
-            print(f"{handle.name}: the job of {count(job.rows)} rows {goes}")
+            print(f"{handle.name}: the job of {many(job.rows, 'row')} {goes}")
         else:
             show.lost(handle)
 
@@ -448,7 +449,7 @@ class Commands:
         replaced = Path(args.file).expanduser().exists()
         path = handle.export(args.file)
         snapshot = handle.snapshot()
-        rows = f"{count(handle.record.rows)} {'row' if handle.record.rows == 1 else 'rows'}"
+        rows = many(handle.record.rows, "row")
         if snapshot.ok < handle.record.rows:
             rows += f", {count(snapshot.ok)} of them with an answer,"
         print(f"{handle.name}: {rows} written to {path}{' (replaced)' if replaced else ''}")

@@ -107,7 +107,8 @@ Look after batches.
                                       after a --sample
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
-                                      the model thought, the tokens, the raw line
+                                      the model thought, the tokens, the raw line; ROW is its
+                                      position (or index label; of an adopted batch: custom_id)
     %llm_batch errors NAME            rows without an answer, why, and what to do
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected

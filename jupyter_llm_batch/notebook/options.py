@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from .. import frames
 from ..asking import Options
 from ..errors import LLMBatchError, UsageProblem
+from ..wording import a_type
 
 _OPEN, _CLOSE = "([{", ")]}"
 
@@ -81,6 +82,8 @@ class Parser(argparse.ArgumentParser):
             word = unknown.split()[0]
             near = difflib.get_close_matches(word, self.options(), n=1)
             hint = f": did you mean {near[0]}?" if near else ";"
+            if not (near or word.startswith("-")):
+                hint = ': text of several words goes in quotes, --system "Be brief";'
             raise UsageProblem(
                 f"{self.prog}: unknown {word!r}{hint} `{self.prog} --help` lists the options"
             )
@@ -265,9 +268,7 @@ def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None
         raise UsageProblem("give --system or --system-from, not both")
     value = evaluate(args.system_from, namespace, "--system-from")
     if not isinstance(value, str):
-        raise UsageProblem(
-            f"--system-from {args.system_from} is a {type(value).__name__}, not text"
-        )
+        raise UsageProblem(f"--system-from {args.system_from} is {a_type(value)}, not text")
     return value
 
 

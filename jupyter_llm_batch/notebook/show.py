@@ -11,12 +11,12 @@ import msgspec
 
 from .. import ledger, results
 from ..client import Client, Preview
-from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_without_answer
 from ..models import Job, JobState, Result, Snapshot, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
+from ..wording import many
 from . import money_tables
 from .grids import grid
 
@@ -59,12 +59,14 @@ def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
     grid(["notebook", *head] if everywhere else head, rows)
 
 
-def row(client: Client, handle: BatchHandle, number: int) -> None:
+def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     """Print the exact prompt of a row, its raw answer and its tokens."""
     batch = handle.record
+    number = results.find_row(client.store, batch, wanted)
     line, job = results.request_line(client.store, batch, number)
     result = results.read_row(client.store, batch, number)
-    print(f"row {number} of {handle.name}, {job.provider}:{job.model}")
+    label = "" if wanted == str(number) else f" ({wanted})"
+    print(f"row {number}{label} of {handle.name}, {job.provider}:{job.model}")
     print(f"\n--- prompt ---\n{results.prompt_text(job, line)}")
     if result is None:
         print("\n--- no answer yet ---")
@@ -140,7 +142,7 @@ def errors(handle: BatchHandle) -> None:
             [kind.kind, count(kind.rows), kind.example[:160], kind.remedy]
             for kind in snapshot.errors
         ],
-        f"{handle.name}: {count(snapshot.failed)} of {count(snapshot.rows)} rows have no answer.",
+        f"{handle.name}: {count(snapshot.failed)} of {many(snapshot.rows, 'row')} got no answer.",
     )
 
 
@@ -200,7 +202,7 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         print(f"nothing to retry: every row of {handle.name} has its answer")
         return
     billed = sum(may_be_billed(outcomes[row]) for row in rows)
-    words = f"{handle.name}: {count(len(rows))} rows without an answer are sent again"
+    words = f"{handle.name}: {many(len(rows), 'row')} without an answer to be sent again"
     if billed:
         words += f"; {count(billed)} of them may have been billed and are paid again"
     print(words)
@@ -216,16 +218,21 @@ def preview(plan: Preview) -> None:
         print(f"--- system prompt ---\n{plan.system[:2000]}\n")
     for number, prompt in enumerate(plan.prompts):
         print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{prompt[:2000]}\n")
-    jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
+    jobs = ", ".join(f"{many(rows, 'row')} ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
-    print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
+    print(
+        f"{plan.name}: {plan.model}, {many(sent, 'request')}, {many(len(plan.jobs), 'job')}: {jobs}"
+    )
     if plan.media:
-        print(f"{plan.media:,} images and files ({plan.encoded * 3 / 4e6:,.1f} MB)")
+        media = many(plan.media, "image or file", "images and files")
+        print(f"{media} ({plan.encoded * 3 / 4e6:,.1f} MB)")
     money_tables.estimate(plan)
     if plan.reused:
-        print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
+        print(f"{many(plan.reused, 'row')} would be taken from earlier runs at no cost")
     if plan.repeats:
-        print(f"{plan.repeats:,} rows repeat the prompt of another row and are not asked again")
+        print(
+            f"{many(plan.repeats, 'row repeats', 'rows repeat')} another's prompt: not asked again"
+        )
     if plan.skipped:
-        print(f"{plan.skipped:,} rows are left out (--skip-null)")
+        print(f"{many(plan.skipped, 'row is', 'rows are')} left out (--skip-null)")
     print("nothing was sent; run the cell without --dry-run to submit")

@@ -24,9 +24,7 @@ def no_key(variable: str, provider: str, page: str) -> str:
     login = f"`%llm_batch login {provider}` asks for it"
     if not page:
         return f"{variable} is not set: set it; {login}"
-    return (
-        f"{variable} is not set: get a key at {page}; {login}, `%llm_batch simulator` needs none"
-    )
+    return f"{variable} is not set: get a key at {page}; {login}, `%llm_batch simulator` needs none"
 
 
 def from_transport(exc: BaseException, who: str, base_url_variable: str) -> ProviderError:
