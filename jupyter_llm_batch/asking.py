@@ -14,6 +14,7 @@ from .providers.base import Adapter
 from .settings import Settings
 from .spool import CACHED_FROM, Lanes
 from .submission import Ask
+from .wording import many
 
 #: What ``--cache`` alone means: a batch takes longer than five minutes.
 CACHE = "1h"
@@ -180,11 +181,14 @@ def ask(
         prefix = ""
     elif len(system or "") + len(prefix) < CACHED_FROM:
         note = note or (
-            f"the prompts share about {(len(system or '') + len(prefix)) // 4:,} tokens, and "
+            f"the prompts share about {many((len(system or '') + len(prefix)) // 4, 'token')}, and "
             "providers cache from about 1,024 on: --cache will hardly help"
         )
     described, title = (None, "")
     if options.get("schema") is not None:
+        if endpoint == "embeddings":
+            option = "--embed" if options.get("embed") else "--endpoint embeddings"
+            raise UsageProblem(f"--schema is for answers, {option} for vectors: leave one out")
         described, title = schemas.read(options["schema"])
         _check_fields(described, shape)
     retry, reask = options.get("retry"), options.get("reask")

@@ -54,6 +54,7 @@ from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .spool import Lanes
 from .store import Reserve, Store
+from .wording import many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -166,6 +167,7 @@ class Client:
         self.notebook = notebook or this_notebook()
         self.simulated = simulated
         self.background = BACKGROUND
+        self.closed = False
         self._clock = clock
         base = folder or self.settings.folder()
         self.store = Store(base / "simulated" if simulated else base, clock, simulated=simulated)
@@ -374,9 +376,15 @@ class Client:
         batch = plan.batch
         if batch.reused:
             sent = batch.rows - batch.reused - batch.skipped - plan.repeats
-            yield f"{batch.reused:,} rows are taken from earlier runs at no cost, {sent:,} are new"
+            yield (
+                f"{many(batch.reused, 'row is', 'rows are')} taken from earlier runs at no cost, "
+                + many(sent, "is new", "are new")
+            )
         if plan.repeats:
-            yield f"{plan.repeats:,} rows repeat the prompt of another and are not asked again"
+            yield (
+                f"{many(plan.repeats, 'row repeats', 'rows repeat')} the prompt of another: not "
+                "asked again"
+            )
         if options.get("sample") and not batch.held:
             yield "all rows that are new are asked in real time: no more than the sample"
         if note:
@@ -458,7 +466,9 @@ class Client:
         day = time.strftime("%d %b ", time.localtime(batch.created_at))
         today = time.strftime("%d %b ", time.localtime(self._clock()))
         when = at if day == today else day + at
-        handle.notice = f"attached to the batch of {when}, no new cost; --resubmit pays again"
+        cancelling = batch.cancel_requested and batch.finished_at is None
+        what = "which is being cancelled" if cancelling else "no new cost"
+        handle.notice = f"attached to the batch of {when}, {what}; --resubmit pays again"
         if batch.finished_at is None:
             self.background.soon(self.poller().follow, batch.id)
         elif handle.snapshot().retryable:
@@ -530,8 +540,8 @@ class Client:
             hint = f"; there are {', '.join(known)}" if known else "; there is none yet"
             if any(batch.draft for batch in self.store.batches(notebook=self.notebook, name=base)):
                 hint = f"; it is only collected: `%llm_batch submit {base}` sends it"
-            if not self.simulated and (self.store.folder / "simulated").exists():
-                hint += "; simulated batches are found after `%llm_batch simulator`"
+            if simulated := self.simulated_batches():
+                hint += f"; {simulated}"
             raise NotFound(f"no batch {name!r} in this notebook{hint}")
         batch = max(found, key=lambda batch: batch.used_at)
         if batch.finished_at is None:
@@ -539,6 +549,12 @@ class Client:
             for provider in {job.provider for job in self.store.jobs(batch.id)}:
                 self.keys.variables(providers.key_variables(provider), ask=True)
         return BatchHandle(self, batch.id)
+
+    def simulated_batches(self) -> str:
+        """Say how simulated batches are found, where there are any that this client leaves out."""
+        if self.simulated or not (self.store.folder / "simulated").exists():
+            return ""
+        return "simulated batches are found after `%llm_batch simulator`"
 
     def batches(self, *, everywhere: bool = False) -> list[BatchHandle]:
         """Return the batches of this notebook (or of all notebooks), oldest first."""
@@ -808,9 +824,22 @@ class Client:
                     print(line, file=sys.stderr)  # noqa: T201 - the last word of a script
         self.close()
 
+    def again(self) -> Client:
+        """Return a client like this one, which was closed."""
+        return Client(
+            environ=self.environ if self.keys.closed else None,
+            folder=self.store.folder.parent if self.simulated else self.store.folder,
+            notebook=self.notebook,
+            settings=self.settings,
+            simulated=self.simulated,
+            policy=self._policy,
+            clock=self._clock,
+        )
+
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""
         atexit.unregister(self._leave)
+        self.closed = True
         if self.store.forked:
             return  # a child leaves to its parent what is its parent's
         poller, self._poller = self._poller, None

@@ -17,7 +17,8 @@ SAMPLES_IN_REAL_TIME = 10
 _REMEDIES = {
     "expired": "not billed; `%llm_batch retry` sends them again",
     "cancelled": "not billed; `%llm_batch retry` sends them again",
-    "failed": "not billed; mend what the message names, then `%llm_batch retry` sends them again",
+    "failed": "not billed; `%llm_batch retry` sends the same again; after mending the rows, "
+    "run the cell again: it sends only what changed",
     "missing": "the provider gave no line for them and may have billed them; `%llm_batch retry` "
     "asks again",
     "refused": "the model or a filter declined; reword the prompt",

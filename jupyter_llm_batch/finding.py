@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from . import earlier
 from .errors import NotFound
@@ -13,13 +14,22 @@ from .store import Store
 _SEARCHED = 200
 
 
+def is_of(notebook: str, wanted: str) -> bool:
+    """Whether a notebook is meant by its path or by the end of its path."""
+    if notebook == wanted:
+        return True
+    parts, end = PurePath(notebook).parts, PurePath(wanted).parts
+    return bool(end) and parts[-len(end) :] == end
+
+
 def by_name(store: Store, name: str, notebook: str) -> list[Batch]:
     """Return the batches called `name`, oldest first: of this notebook, else of any.
 
     Parameters
     ----------
     name
-        ``name``, ``name#2`` for one version, or ``NOTEBOOK::name``.
+        ``name``, ``name#2`` for one version, or ``NOTEBOOK::name``, where the end of the
+        notebook's path is enough.
 
     Raises
     ------
@@ -30,8 +40,10 @@ def by_name(store: Store, name: str, notebook: str) -> list[Batch]:
     base, _, version = rest.partition("#")
     found = [
         batch
-        for batch in store.batches(notebook=book if divided else None, name=base)
-        if not batch.draft and version in {"", str(batch.version)}
+        for batch in store.batches(name=base)
+        if not batch.draft
+        and version in {"", str(batch.version)}
+        and (not divided or is_of(batch.notebook, book))
     ]
     here = [batch for batch in found if batch.notebook == notebook]
     if not found:

@@ -21,6 +21,7 @@ from .cells import pack
 from .errors import UsageProblem
 from .models import Shape
 from .values import fields_of
+from .wording import a_type
 
 __all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
 
@@ -279,7 +280,7 @@ def _read_list(value: Any) -> Items:
     if getattr(value, "ndim", 1) != 1:
         raise UsageProblem(f"--over needs one dimension, and this array has {value.ndim}")
     if isinstance(value, bytes | bytearray) or not hasattr(kind, "__iter__"):
-        raise UsageProblem(f"--over needs rows (a frame, list or dict), not a {kind.__name__}")
+        raise UsageProblem(f"--over needs rows (a frame, list or dict), not {a_type(value)}")
     if not hasattr(kind, "__len__"):
         return Stream(iter(value))
     values = value.to_pylist() if hasattr(kind, "to_pylist") else value  # pyarrow's arrays

@@ -220,9 +220,20 @@ class BatchHandle:
         UsageProblem
             The batch is still under way, or driven by another process.
         """
-        if not self.done:
-            raise UsageProblem(f"{self.name} is still under way: wait, or cancel it first")
+        self.check_ended()
         return self._client.background.call(self._client.poller().retry(self.id)).result()
+
+    def check_ended(self) -> None:
+        """Raise `UsageProblem` unless rows of it may be sent again."""
+        batch = self.record
+        if batch.finished_at is not None:
+            return
+        if batch.cancel_requested:
+            raise UsageProblem(
+                f"{batch.title} is being cancelled: a retry is possible when that is over; "
+                "running its cell with --resubmit pays again at once"
+            )
+        raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
 
     def send_rest(self) -> BatchHandle:
         """Send what waited for a look at the sample.

@@ -21,6 +21,7 @@ import msgspec
 from .errors import UsageProblem
 from .models import Content, Rows
 from .values import SIMPLE, NoText, NullFound, Unknown, fields_of, plain, to_text
+from .wording import a_type
 
 #: Names that a row has beside its fields; a field of that name wins.
 RESERVED = ("item", "key", "row")
@@ -397,4 +398,4 @@ def _body(value: Any) -> Content:
 
 
 def _kind(value: Any) -> str:
-    return "an empty list" if value in ([], ()) else f"a {type(value).__name__}"
+    return "an empty list" if value in ([], ()) else a_type(value)

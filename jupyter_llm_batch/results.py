@@ -256,6 +256,42 @@ def _error(result: Result | None) -> str | None:
     return f"{result.outcome}: {words}" if words else str(result.outcome)
 
 
+def find_row(store: Store, batch: Batch, wanted: str) -> int:
+    """Return the position of the row that a user names.
+
+    Parameters
+    ----------
+    wanted
+        The custom_id in an adopted batch; the position; or else the first such label of the
+        input's index, or key of its dict.
+
+    Raises
+    ------
+    NotFound
+        There is no such row.
+    """
+    if batch.adopted and wanted in (ids := custom_ids(store, batch)):
+        return ids.index(wanted)
+    if wanted.isdecimal() and int(wanted) < batch.rows:
+        return int(wanted)
+    labels = _labels(store, batch)
+    if wanted in labels:
+        return labels.index(wanted)
+    other = "a custom_id" if batch.adopted else "a label of the input's index"
+    raise NotFound(
+        f"{batch.title} has no row {wanted!r}: its rows are 0 to {batch.rows - 1}"
+        + (f", or say {other}" if batch.adopted or labels else "")
+    )
+
+
+def _labels(store: Store, batch: Batch) -> list[str]:
+    """Return the index of a pandas input, or the keys of a dict, as a user types them."""
+    if batch.adopted or (batch.shape.kind != "dict" and batch.shape.library != "pandas"):
+        return []
+    bound = value(store, batch, [None] * batch.rows)
+    return [str(label) for label in (bound if batch.shape.kind == "dict" else bound.index)]
+
+
 def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
     """Return the exact request of a row, as it was sent last, and its job.
 

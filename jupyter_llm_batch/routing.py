@@ -12,6 +12,7 @@ from . import frames
 from .errors import UsageProblem
 from .models import Rows
 from .values import fields_of, plain
+from .wording import a_type, many
 
 
 def models(route: Any, rows: Rows) -> Iterator[Any]:
@@ -71,7 +72,11 @@ def _called(route: Callable[[Any], Any]) -> Callable[[Any], Any]:
             value = route(item)
         except Exception as exc:
             said = " ".join(str(exc).split())
-            raise UsageProblem(f"--route failed ({type(exc).__name__}: {said})") from exc
+            hint = ""
+            if isinstance(exc, AttributeError) and isinstance(item, dict):
+                field = exc.name if exc.name in item else next(iter(item), "field")
+                hint = f'; it gets a dict: row["{field}"]'
+            raise UsageProblem(f"--route failed ({type(exc).__name__}: {said}){hint}") from exc
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()
@@ -92,12 +97,14 @@ def _listed(route: Any, rows: Rows) -> Iterator[Any]:
     if not isinstance(route, list | tuple):
         raise UsageProblem(
             "--route takes a column's name, a function of the row, or a list of models, not "
-            f"a {type(route).__name__}"
+            f"{a_type(route)}"
         )
     if isinstance(rows, frames.Stream):
         raise UsageProblem("--route with a list needs rows of known length: use a list for --over")
     if len(route) != len(rows):
-        raise UsageProblem(f"--route names {len(route):,} models for {len(rows):,} rows")
+        raise UsageProblem(
+            f"--route names {many(len(route), 'model')} for {many(len(rows), 'row')}"
+        )
     return iter(route)
 
 

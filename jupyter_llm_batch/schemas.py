@@ -11,6 +11,7 @@ import msgspec
 
 from .errors import UsageProblem
 from .models import Outcome, Result
+from .wording import a_type
 
 #: The code of answers that do not follow their schema. They were billed.
 INVALID = "schema"
@@ -45,7 +46,7 @@ def read(value: Any) -> tuple[dict[str, Any], str]:
     else:
         raise UsageProblem(
             "--schema takes a pydantic model, a dataclass, a TypedDict or a JSON schema (a dict), "
-            f"not a {type(value).__name__}"
+            f"not {a_type(value)}"
         )
     if schema.get("type") != "object" and "$ref" not in schema:
         raise UsageProblem("--schema must describe an object: put the value into a field of one")

@@ -28,11 +28,16 @@ _tracker: Tracker | None = None
 def current() -> Client:
     """Return the client in use, made on first need."""
     global _current  # noqa: PLW0603 - one per process, like the kernel it lives in
-    if _current is None:
-        _current = Client()
+    if _current is None or _current.closed:
+        _current = Client() if _current is None else _current.again()
         if _current.store.loss is not None:
             warnings.warn(_current.store.loss.words, stacklevel=2)
     return _current
+
+
+def simulation() -> Client | None:
+    """Return the client in use if it is a simulated one; it stays until it is switched off."""
+    return current() if _current is not None and _current.simulated else None
 
 
 def use(client: Client) -> Client:
@@ -63,8 +68,9 @@ def simulate(
     running = simulator.ensure_running(folder / "simulator", seconds=seconds)
     running.behave(seconds=seconds)  # one that ran already has its own pace
     keys = environ(running.url)
-    if _current is not None and _current.simulated and _current.environ == keys:
-        return _current  # asked for twice: the same simulator, perhaps at another pace
+    known = simulation()
+    if known is not None and known.environ == keys:
+        return known  # asked for twice: the same simulator, perhaps at another pace
     return use(
         Client(
             environ=keys,

@@ -5,6 +5,7 @@ Imported when the first template is compiled; loading the extension does not nee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -16,6 +17,8 @@ from .errors import UsageProblem
 from .values import SIMPLE, NullFound, Unknown, is_null, to_text
 
 _PRESENT = "(present)"  # a filter of ours; no template can spell it
+
+_KEYWORDS = {"if", "else", "and", "or", "not", "in", "is"}
 
 #: Where a null is the template's own affair, by node and the child that may be null.
 _LENIENT = {
@@ -84,9 +87,12 @@ class Parsed:
             self.lead = _lead(tree)
             self._template = env.from_string(_guarded(tree))
         except TemplateSyntaxError as exc:
+            hint = _with_blanks(text, exc.lineno) or (
+                "text with literal braces, like LaTeX or JSON, goes between {% raw %} and "
+                "{% endraw %}"
+            )
             raise UsageProblem(
-                f"line {exc.lineno} of the prompt is no valid template ({exc.message}); text with "
-                "literal braces, like LaTeX or JSON, goes between {% raw %} and {% endraw %}"
+                f"line {exc.lineno} of the prompt is no valid template ({exc.message}); {hint}"
             ) from exc
 
     def renderer(self) -> tuple[dict[str, Any], Callable[[], str]]:
@@ -103,6 +109,14 @@ class Parsed:
             return "".join(root(context))
 
         return values, render
+
+
+def _with_blanks(text: str, number: int) -> str:
+    """Return how a name of several words is spelled, where line `number` has one in braces."""
+    found = re.search(r"\{\{\s*(?:row\.)?(\w+(?: +\w+)+)\s*\}\}", text.splitlines()[number - 1])
+    if not found or _KEYWORDS & {*found[1].split()}:
+        return ""
+    return f'a name with blanks is written {{{{ row["{found[1]}"] }}}}'
 
 
 @cache

@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
+from .wording import a_type
+
 #: Types whose values are never null, and whose text is what ``str`` says.
 SIMPLE = frozenset((str, int, bool))
 
@@ -74,7 +76,7 @@ def to_text(value: Any, name: str = "") -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         raise NoText("a value is bytes, not text: decode it, {{ name.decode() }}")
     if callable(value) or isinstance(value, ModuleType):
-        raise NoText(f"a value is a {type(value).__name__}, not text: call it, or name a field")
+        raise NoText(f"a value is {a_type(value)}, not text: call it, or name a field")
     if hasattr(value, "columns") and hasattr(value, "shape"):
         raise NoText("a value is a whole frame, not text: name one of the row's fields instead")
     return str(value)

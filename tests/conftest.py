@@ -8,6 +8,7 @@ import leaks
 import pytest
 from support import FAST
 
+from jupyter_llm_batch import session
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.simulator import Simulator
 
@@ -16,6 +17,12 @@ def pytest_configure(config):
     """Have the run searched for keys at its end; among xdist's processes by the first."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(leaks.Search(config), "search-for-keys")
+
+
+@pytest.fixture(autouse=True)
+def _no_client_of_another_test(monkeypatch):
+    """Begin every test like a new process: no client is in use."""
+    monkeypatch.setattr(session, "_current", None)
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "jupyter_llm_batch")
 shell.run_line_magic("llm_batch", "adopt openai:{remote_id} found --wait")
 assert list(shell.user_ns["found"]) == {SORTED!r}, shell.user_ns["found"]
+shell.run_line_magic("llm_batch", "show found " + {SORTED[1]!r})
 """
     env = {
         **dict(__import__("os").environ), **sim.environ(), "JUPYTER_DATA_DIR": str(tmp_path),

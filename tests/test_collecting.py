@@ -134,6 +134,7 @@ def test_kinds_are_told_apart_by_reason_and_bill_most_frequent_first():
         ("refused", 1, "row 5"),
     ]
     assert kinds[0].remedy.startswith("not billed")
+    assert "run the cell again" in kinds[0].remedy  # a retry sends what was snapshotted
     assert kinds[1].remedy.startswith("billed")
     assert "reword" in kinds[2].remedy
     assert [kind.code for kind in kinds] == [found.codes[row] for row in (4, 0, 5)]

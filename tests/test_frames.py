@@ -111,7 +111,7 @@ def test_an_iterator_is_read_once():
         ("text", r"put it in a list, \[text\]"),
         (b"text", "not a bytes"),
         (None, "not a NoneType"),
-        (3, "not a int"),
+        (3, "not an int"),
         (object(), "not a object"),
         ({1, 2}, "sorted"),
         ([], "no rows"),

@@ -119,7 +119,7 @@ def test_given_variables_are_all_there_is(make_client, colab):
 
 def test_a_denied_secret_is_like_none(real_client, colab):
     """Colab's refusal leads to the message about the missing variable, and is asked again later."""
-    with pytest.raises(UsageProblem, match="OPENAI_API_KEY is not set"):
+    with pytest.raises(UsageProblem, match=r"OPENAI_API_KEY is not set.*login openai.*simulator"):
         real_client.submit(name="x", over=["a"], model=MODEL)
     now = [0.0]
     mine = Keys(clock=lambda: now[0])

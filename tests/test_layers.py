@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
     ["errors"],
-    ["models", "pictures"],
+    ["models", "pictures", "wording"],
     ["settings", "schemas", "planning", "pacing", "lifecycle"],
     ["sources", "cells", "values", "media_types", "media_tokens"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],

@@ -1,5 +1,6 @@
 """The magics in a real IPython shell, against the simulator."""
 
+import getpass
 import os
 import re
 import signal
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from support import mark
+from support import mark, until
 
-from jupyter_llm_batch.notebook import extension
+from jupyter_llm_batch import session
+from jupyter_llm_batch.notebook import extension, show
+from jupyter_llm_batch.notebook.book import SIMULATED_MODEL
 from jupyter_llm_batch.notebook.namespace import Placeholder
 
 
@@ -183,7 +186,7 @@ def test_dry_run_sends_nothing(shell, sim, capsys):
     ok(shell, '%%llm_batch x --over ["a", "b"] --dry-run\nsay {{ item }}')
     said = capsys.readouterr().out
     assert "say a" in said
-    assert "2 requests, 1 job(s)" in said
+    assert "2 requests, 1 job:" in said
     assert "as a batch" in said
     assert sim.requests() == []
     assert "x" not in shell.user_ns
@@ -200,8 +203,8 @@ def test_the_line_magic_looks_after_batches(shell, capsys, tmp_path):
         "history": "openai:gpt-5-mini",
         "": "openai:gpt-5-mini",
         "--all": "nb.ipynb",
-        f"export x {tmp_path}/a.csv": "2 rows written",
-        "retry x": "1 rows without an answer are sent again",
+        f"export x {tmp_path}/a.csv": "2 rows, 1 of them with an answer, written",
+        "retry x": "1 row without an answer to be sent again",
         "wait x": "",
         "cancel x": "nothing to cancel",
         "doctor": "openai key",
@@ -253,6 +256,12 @@ def test_cancel_from_the_magic(shell, sim, capsys):
         ("%%llm_batch x --over reviews\n\\textbf{#1} {{ text }}", "raw"),
         ("%%llm_batch x --over reviews --split\n{{ text }}", "--split"),
         ("%%llm_batch x --system a --system-from b\nhi", "not both"),
+        ("%%llm_batch x --system You are nice --over reviews\n{{ text }}", "in quotes"),
+        ("%%llm_batch x --over reviews\n{{ my col }}", r"written {{ row\[.my col.\] }}"),
+        ("%%llm_batch x --over 5\nhi {{ item }}", "not an int"),
+        ("%%llm_batch x --over reviews --route [1]\n{{ text }}", "1 model for 2 rows"),
+        ("%%llm_batch x --over reviews --route (lambda\trow:row.text)\nhi", r'row\["text"\]'),
+        ("%%llm_batch x --over reviews --embed --schema dict\n{{ text }}", "--embed for vectors"),
         ("%llm_batch statsu x", "did you mean `%llm_batch status`"),
         ("%llm_batch status nope", "no batch 'nope'"),
         ("%llm_batch run x", "--over"),
@@ -287,6 +296,122 @@ def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
     sim.advance(2000)
     shell.book.client.get("x").refresh().wait(60)
     assert len(sim.ledger()) == 1
+
+
+def test_what_was_not_sent_is_not_said_to_be_at_the_provider(shell, sim, make_client, capsys):
+    """With the server unreachable, an ended wait and `errors` say that nothing was sent."""
+    environ = {**sim.environ(), "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    shell.book.use(make_client(environ=environ))
+    ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    handle = shell.book.client.get("x")
+    until(lambda: any(job.error for job in handle.snapshot().jobs))
+    assert "not (all) sent yet" in show.goes_on(handle)
+    capsys.readouterr()
+    ok(shell, "%llm_batch errors x")
+    said = capsys.readouterr().out
+    assert "a submission does not get through" in said
+    assert "cannot be reached" in said
+
+
+def test_errors_and_results_of_a_batch_under_way(shell, sim, capsys):
+    """`errors` says that nothing has come back; `results` names the magic's own option."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    capsys.readouterr()
+    ok(shell, "%llm_batch errors x")
+    assert "nothing has come back" in capsys.readouterr().out
+    said = line_of(shell, "%llm_batch results x", capsys)
+    assert "results x --partial" in said
+    assert "partial=True" not in said
+
+
+def test_under_the_simulator_no_key_counts(shell, monkeypatch, capsys):
+    """`login` and `logout` say so, instead of pointing at a key that nobody has given."""
+    monkeypatch.setattr(getpass, "getpass", lambda _prompt: "sk-of-nobody")
+    for command in ("login", "logout"):
+        ok(shell, f"%llm_batch {command} openai")
+        said = capsys.readouterr().out
+        assert "talks to simulated providers" in said
+        assert "goes first" not in said
+        assert "still found" not in said
+
+
+def test_simulated_batches_are_pointed_out_to_who_sees_none(shell, make_client, capsys):
+    """Back at the real providers, the list of batches says how the simulated ones are found."""
+    ok(shell, "%%llm_batch x --wait\nhello")
+    shell.book.use(make_client(simulated=False))
+    for line in ("%llm_batch", "%llm_batch --all", "%llm_batch history"):
+        capsys.readouterr()
+        ok(shell, line)
+        assert "found after `%llm_batch simulator`" in capsys.readouterr().out, line
+
+
+def test_a_batch_being_cancelled_says_so_to_who_runs_its_cell_again(shell, sim, capsys):
+    """Attaching is not said to be free of consequence, and a retry says what to wait for."""
+    sim.behave(seconds=1000)
+    cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
+    accepted(shell, cell)
+    ok(shell, "%llm_batch cancel x")
+    capsys.readouterr()
+    ok(shell, cell)
+    said = capsys.readouterr().out
+    assert "being cancelled; --resubmit pays again" in said
+    assert "no new cost" not in said
+    assert "being cancelled: a retry" in line_of(shell, "%llm_batch retry x", capsys)
+
+
+def test_what_a_cell_is_told_stays_with_its_panel(shell, sim, capsys):
+    """Another panel of the same batch does not repeat that a cell has attached to it."""
+    sim.behave(seconds=1000)
+    cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
+    accepted(shell, cell)
+    capsys.readouterr()
+    ok(shell, cell)
+    assert "attached to the batch" in capsys.readouterr().out
+    ok(shell, "%llm_batch status x")
+    assert "attached to the batch" not in capsys.readouterr().out
+
+
+def test_export_says_what_it_wrote(shell, sim, tmp_path, capsys):
+    """Rows without an answer are counted, and a file that was there is said to be replaced."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a", "b"]\nsay {{ item }}')
+    capsys.readouterr()
+    ok(shell, f"%llm_batch export x {tmp_path / 'a.csv'}")
+    said = capsys.readouterr().out
+    assert "2 rows, 0 of them with an answer, written" in said
+    assert "replaced" not in said
+    ok(shell, f"%llm_batch export x {tmp_path / 'a.csv'}")
+    assert "(replaced)" in capsys.readouterr().out
+
+
+def test_adopting_by_a_variable(shell, capsys):
+    """`{name}` on the line is the variable's value; a name that is unknown is one line."""
+    ok(shell, "bid = 'batch_of_nobody'")
+    assert "cannot adopt openai:batch_of_nobody" in line_of(
+        shell, "%llm_batch adopt openai:{bid} x", capsys
+    )
+    said = line_of(shell, "%llm_batch adopt openai:{bit} x", capsys)
+    assert "did you mean 'bid'" in said
+
+
+def test_rows_are_shown_by_label_too(shell, capsys):
+    """A position counts first; a label of the index or a key of the dict is found as well."""
+    shell.user_ns["df"] = pd.DataFrame({"text": ["a", "b"]}, index=["p", "q"])
+    shell.user_ns["ten"] = pd.Series(["c", "d"], index=[10, 1])
+    for name, over, wanted, said in [
+        ("x", "df", "q", "say b"),
+        ("y", "ten", "10", "say c"),
+        ("y", "ten", "1", "say d"),
+        ("z", '{"k": "e"}', "k", "say e"),
+    ]:
+        field = "text" if name == "x" else "item"
+        ok(shell, f"%%llm_batch {name} --over {over} --wait\nsay {{{{ {field} }}}}")
+        capsys.readouterr()
+        ok(shell, f"%llm_batch show {name} {wanted}")
+        assert said in capsys.readouterr().out, wanted
+    said = line_of(shell, "%llm_batch show x r", capsys)
+    assert "has no row 'r': its rows are 0 to 1, or say a label" in said
 
 
 def test_help_is_complete(shell):
@@ -367,6 +492,36 @@ def test_loading_twice_and_unloading(shell):
     extension.unload(shell)
     assert shell.find_line_magic("llm_batch") is None
     assert len(shell.events.callbacks["pre_run_cell"]) == before - 1
+
+
+def test_a_simulation_outlives_loading_again(shell, sim):
+    """After %reload_ext the magics and the functions go on with the simulator, not a provider."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
+    first = shell.book.client
+    ok(shell, "%reload_ext jupyter_llm_batch")
+    book = extension._loaded[id(shell)][0].commands().book
+    assert book.client.simulated
+    assert book.client is not first
+    assert book.client.environ == sim.environ()
+    assert session.current() is book.client
+    sim.advance(2000)
+    ok(shell, "%llm_batch wait x")
+    assert mark("say a") in shell.user_ns["x"][0]
+
+
+def test_a_simulation_begun_in_python_is_the_magics_too(shell, make_client):
+    """`simulate` before or after %load_ext: the magics never turn to a provider by themselves."""
+    extension.unload(shell)
+    client = session.use(make_client())
+    extension.load(shell)
+    book = extension._loaded[id(shell)][0].commands().book
+    assert book.client is client
+    assert book.config.model == SIMULATED_MODEL
+    ok(shell, "%llm_batch simulator --off")
+    assert not book.client.simulated
+    later = session.use(make_client())
+    assert book.client is later
 
 
 def test_the_cell_run_last_owns_the_name(shell, sim):

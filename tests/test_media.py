@@ -786,7 +786,7 @@ def test_show_and_dry_run_print_no_base64(shell, capsys):  # noqa: F811
     ok(shell, "%%llm_batch x --over photos --image item --dry-run\nWhat?")
     printed = capsys.readouterr().out
     assert "[image/png, 1 MB]" in printed
-    assert "1 images and files (1.0 MB)" in printed
+    assert "1 image or file (1.0 MB)" in printed
     assert len(printed) < 10_000  # the picture alone is a megabyte
     ok(shell, "%%llm_batch x --over photos --image item --wait\nWhat?")
     capsys.readouterr()

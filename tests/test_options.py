@@ -192,7 +192,7 @@ def test_the_system_prompt_has_one_source():
     assert system("b --system-from rules") == "Be kind"
     with pytest.raises(UsageProblem, match="not both"):
         system("b --system x --system-from rules")
-    with pytest.raises(UsageProblem, match="--system-from n is a int, not text"):
+    with pytest.raises(UsageProblem, match="--system-from n is an int, not text"):
         system("b --system-from n")
 
 

@@ -443,7 +443,7 @@ def test_raw_bodies_are_dicts_or_json():
 @pytest.mark.parametrize(
     ("item", "raw", "words"),
     [
-        (3, False, "is a int: a text or a list of messages is wanted"),
+        (3, False, "is an int: a text or a list of messages is wanted"),
         (b"x", False, "is a bytes"),
         ([], False, "is an empty list"),
         ({"role": "user", "content": "x"}, False, "is a dict: a list of messages"),

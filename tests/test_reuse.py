@@ -85,7 +85,7 @@ def test_reuse_takes_them(client, sim):
     """Nothing is sent for rows that another batch has answered."""
     ask(client, ["a", "b"]).wait(60)
     handle = ask(client, ["b", "c", "a"], name="y", reuse="x")
-    assert "2 rows are taken from earlier runs at no cost, 1 are new" in handle.notice
+    assert "2 rows are taken from earlier runs at no cost, 1 is new" in handle.notice
     answers = handle.wait(60).answers()
     assert all(mark(f"Q {item}") in text for item, text in zip("bca", answers, strict=True))
     assert len(sim.ledger()) == 3
@@ -101,6 +101,15 @@ def test_answers_of_another_notebook_are_taken_by_its_name(make_client, sim):
     assert "--reuse other.ipynb::x takes them" in plan.note
     ask(client, ["a", "b"], name="y", reuse=["other.ipynb::x"]).wait(60)
     assert len(sim.ledger()) == 2
+
+
+def test_the_end_of_a_notebooks_path_is_enough(make_client, sim):
+    """NOTEBOOK::NAME takes the last parts of a path, as the terminal does, and whole ones only."""
+    ask(make_client(notebook="/home/me/work/other.ipynb"), ["a"], name="y").wait(60)
+    client = make_client()
+    with pytest.raises(NotFound):
+        ask(client, ["a"], name="w", reuse="her.ipynb::y")
+    assert ask(client, ["a"], name="z", reuse="work/other.ipynb::y").record.reused == 1
 
 
 def test_reusing_what_is_not_there_is_one_line(client):

@@ -114,8 +114,8 @@ def test_a_generator_is_read_once(client):
         (lambda row: None, "row 0: --route gave no model"),
         (lambda row: row["nope"], "row 0: --route failed (KeyError"),
         (lambda row: "opnai:x", "row 0: unknown provider 'opnai' (did you mean 'openai'?)"),
-        ([OPENAI], "names 1 models for 3 rows"),
-        (7, "not a int"),
+        ([OPENAI], "names 1 model for 3 rows"),
+        (7, "not an int"),
     ],
 )
 def test_a_route_that_cannot_be_taken_is_one_clear_line(client, sim, route, words):

@@ -97,7 +97,7 @@ def test_what_was_stopped_is_sent_for_the_first_time(client, capsys):
     """`retry` of rows that were never sent does not speak of sending them again."""
     handle = looked_at(start(client, 30, sample=5)).cancel().wait(60)
     show.before_retry(client, handle)
-    assert "x: 25 rows are sent for the first time" in capsys.readouterr().out
+    assert "x: 25 rows to be sent for the first time" in capsys.readouterr().out
 
 
 def test_the_same_cell_attaches_to_a_sample_that_waits(client, sim):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from ..errors import NotFound, UsageProblem
+from ..finding import is_of
 from ..models import Batch
 
 #: Shortest beginning of an id that is looked at.
@@ -62,11 +62,3 @@ def _only(found: Sequence[Batch], wanted: str) -> Batch:
         f"{wanted!r} is the name of several batches: say NOTEBOOK::NAME, an id, or --notebook; "
         f"there are {choices}"
     )
-
-
-def is_of(notebook: str, wanted: str) -> bool:
-    """Whether a notebook is meant by its path or by the end of its path."""
-    if notebook == wanted:
-        return True
-    parts, end = PurePath(notebook).parts, PurePath(wanted).parts
-    return bool(end) and parts[-len(end) :] == end

@@ -15,11 +15,13 @@ from rich.text import Text
 from .. import session
 from ..client import Client
 from ..errors import LLMBatchError, NotFound
+from ..finding import is_of
 from ..models import Batch
 from ..progress import count
 from ..settings import Settings
+from ..wording import many
 from . import report, watch
-from .choose import choose, is_of
+from .choose import choose
 from .show import Bars, Lines, Show
 from .watch import USAGE, Interrupted, Signals, handle_of, verdict
 
@@ -263,7 +265,7 @@ class Terminal:
         self._say(found)
         if self.args.to:
             path = handle_of(self.client, batch).export(self.args.to)
-            _complain(f"{count(found[0].shot.rows)} rows written to {path}")
+            _complain(f"{many(found[0].shot.rows, 'row')} written to {path}")
         self._advise(found)
         return verdict(found)
 

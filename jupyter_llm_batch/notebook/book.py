@@ -48,8 +48,11 @@ class Book:
 
     @property
     def client(self) -> Client:
-        """The client in use, made on first need."""
-        if self._client is None:
+        """The client in use, made on first need; a simulation that was begun elsewhere is kept."""
+        simulation = session.simulation()
+        if simulation is not None and simulation is not self._client:
+            self._simulated(simulation)
+        elif self._client is None:
             self.use(Client(notebook=self.notebook, settings=self.config.settings()))
         assert self._client is not None
         # %config takes effect with the next cell.
@@ -81,17 +84,20 @@ class Book:
 
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""
-        if not self.config.model:
-            self.config.model = SIMULATED_MODEL
         client = session.simulate(
             settings=self.config.settings(), notebook=self.notebook, seconds=seconds
         )
-        self.use(client)
+        self._simulated(client)
         return client
+
+    def _simulated(self, client: Client) -> None:
+        if not self.config.model:
+            self.config.model = SIMULATED_MODEL
+        self.use(client)
 
     def end_simulation(self) -> None:
         """Go back to the real providers; simulated batches are kept for the next time."""
-        if self._client is not None and self._client.simulated:
+        if self.client.simulated:
             if self.config.model == SIMULATED_MODEL:
                 self.config.model = ""
             self.use(Client(notebook=self.notebook, settings=self.config.settings()))
@@ -112,13 +118,12 @@ class Book:
 
     def started(self, handle: BatchHandle) -> BatchHandle:
         """Show a batch that was submitted or attached to, and bind what is there."""
-        self.panels.notices[handle.id] = handle.notice
+        self.panels.notices.pop(handle.id, None)
         if handle.done:
             self.bind(handle)
-            self.panels.show(handle.snapshot())
         else:
             self._expect(handle)
-            self.panels.show(handle.snapshot())
+        self.panels.show(handle.snapshot(), notice=handle.notice)
         return handle
 
     def check_name(self, name: str, over: str = "") -> None:

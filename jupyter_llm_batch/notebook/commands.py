@@ -20,6 +20,7 @@ from ..handle import BatchHandle
 from ..ledger import GROUPS
 from ..progress import count, money
 from ..spending import month_start
+from ..wording import many
 from . import doctor, money_tables, show
 from .book import Book
 from .help import LINE_HELP
@@ -28,6 +29,7 @@ from .options import (
     Parser,
     add_submit_options,
     cell_parser,
+    filled,
     seconds,
     submit_options,
     usd,
@@ -170,7 +172,7 @@ class Commands:
         handles = self.book.client.batches(everywhere=everywhere)
         if not handles:
             where = "yet" if everywhere else "in this notebook yet"
-            print(f"no batches {where}; `%%llm_batch?` shows how to make one")
+            print(f"no batches {where}; `%%llm_batch?` shows how to make one{self._simulated()}")
             return
         finished = [handle for handle in handles if handle.done]
         if finished:
@@ -187,7 +189,11 @@ class Commands:
         if handles:
             show.table(handles, everywhere=everywhere)
         else:
-            print("no batches yet; `%%llm_batch?` shows how to make one")
+            print(f"no batches yet; `%%llm_batch?` shows how to make one{self._simulated()}")
+
+    def _simulated(self) -> str:
+        """Return where simulated batches are, if there are any and they are not looked at."""
+        return f"; {found}" if (found := self.book.client.simulated_batches()) else ""
 
     def _status(self, found: list[str]) -> None:
         handle = self._get("status", found)
@@ -195,7 +201,7 @@ class Commands:
 
     def _show(self, found: list[str]) -> None:
         parser = _named("show")
-        parser.add_argument("row", type=int)
+        parser.add_argument("row", metavar="ROW", help="position, index label or custom_id")
         args = parser.parse(found)
         show.row(self.book.client, self.book.client.get(args.name), args.row)
 
@@ -213,7 +219,7 @@ class Commands:
         if args.csv:
             path = Path(args.csv).expanduser()
             path.write_text(ledger.csv(), encoding="utf-8")
-            print(f"{count(len(ledger.lines))} lines written to {path}")
+            print(f"{many(len(ledger.lines), 'line')} written to {path}")
             return
         budget = ""
         if client.settings.monthly_budget is not None and not args.name:
@@ -264,6 +270,8 @@ class Commands:
             print(f"{variable} is saved in the keyring of this computer")
         else:
             print(f"{variable} is kept for this kernel only: there is no keyring here")
+        if self._says_simulated():
+            return
         if self.book.client.keys.origin([variable]) not in {place, ""}:
             print(f"but what the environment has as {variable} goes first")
 
@@ -275,8 +283,21 @@ class Commands:
             print(f"{variable} is forgotten ({', '.join(places)})")
         else:
             print(f"{variable} was not kept by a login")
+        if self._says_simulated():
+            return
         if origin := self.book.client.keys.origin([variable]):
             print(f"it is still found in: {origin}")
+
+    def _says_simulated(self) -> bool:
+        """Say that no key counts while providers are simulated, if they are."""
+        client = self.book.client
+        simulated = client.simulated and client.keys.closed
+        if simulated:
+            print(
+                "This kernel talks to simulated providers, which need no key: "
+                "`%llm_batch simulator --off` goes back to the real ones."
+            )
+        return simulated
 
     def _provider(self, command: str, found: list[str]) -> str:
         _ = self.book.client  # the one whose servers are meant
@@ -300,16 +321,18 @@ class Commands:
         try:
             self.book.wait(handle)
         except KeyboardInterrupt:
-            raise NotReady(
-                f"stopped waiting; {handle.name} goes on at the provider, and only "
-                f"`%llm_batch cancel {handle.name}` cancels it"
-            ) from None
+            raise NotReady(f"stopped waiting; {show.goes_on(handle)}") from None
 
     def _results(self, found: list[str]) -> None:
         parser = _named("results")
         parser.add_argument("--partial", action="store_true")
         args = parser.parse(found)
         handle = self.book.client.get(args.name)
+        if not (args.partial or handle.done):
+            raise NotReady(
+                f"{handle!r}; `%llm_batch wait {handle.name}` waits, "
+                f"`%llm_batch results {handle.name} --partial` binds what is there"
+            )
         self.book.bind(handle, partial=args.partial)
         snapshot = handle.snapshot()
         if snapshot.finished:
@@ -350,7 +373,7 @@ class Commands:
         if args.as_created or args.as_absent:
             job = handle.resolve(args.as_created or "")
             goes = f"goes on as {args.as_created}" if args.as_created else "is sent again"
-            print(f"{handle.name}: the job of {count(job.rows)} rows {goes}")
+            print(f"{handle.name}: the job of {many(job.rows, 'row')} {goes}")
         else:
             show.lost(handle)
 
@@ -361,7 +384,8 @@ class Commands:
         parser.add_argument("--wait", action="store_true")
         args = parser.parse(found)
         self.book.check_name(args.name)
-        handle = self.book.started(self.book.client.adopt(args.remote, args.name))
+        remote = filled(args.remote, self.book.shell.user_ns, "adopt")
+        handle = self.book.started(self.book.client.adopt(remote, args.name))
         if args.wait:
             self._waiting(handle)
 
@@ -423,8 +447,13 @@ class Commands:
         parser.add_argument("file")
         args = parser.parse(found)
         handle = self.book.client.get(args.name)
+        replaced = Path(args.file).expanduser().exists()
         path = handle.export(args.file)
-        print(f"{handle.name}: {handle.record.rows:,} rows written to {path}")
+        snapshot = handle.snapshot()
+        rows = many(handle.record.rows, "row")
+        if snapshot.ok < handle.record.rows:
+            rows += f", {count(snapshot.ok)} of them with an answer,"
+        print(f"{handle.name}: {rows} written to {path}{' (replaced)' if replaced else ''}")
 
     def _simulator(self, found: list[str]) -> None:
         parser = Parser("%llm_batch simulator")

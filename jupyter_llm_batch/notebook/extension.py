@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -37,7 +38,10 @@ def load(shell: InteractiveShell) -> None:
     try:
         # Whoever never sent a batch from this machine has nothing to go on with.
         folder = config.settings().folder()
-        if (folder / "journal.sqlite").exists() or (folder / "batches").exists():
+        known = any((folder / name).exists() for name in ("journal.sqlite", "batches"))
+        # Where nothing was simulated the module may not be there, and is not imported for this.
+        session: Any = sys.modules.get("jupyter_llm_batch.session")
+        if known or (session is not None and session.simulation() is not None):
             magics.commands().book.resume()
     except (LLMBatchError, OSError) as error:
         print(f"llm_batch: {error}")

@@ -107,16 +107,19 @@ Look after batches.
                                       after a --sample
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
-                                      the model thought, the tokens, the raw line
+                                      the model thought, the tokens, the raw line; ROW is its
+                                      position (or index label; of an adopted batch: custom_id)
     %llm_batch errors NAME            rows without an answer, why, and what to do
     %llm_batch retry NAME             send rows without an answer again
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
     %llm_batch deadline NAME          --in 6h (--max-cost USD): what is not back by then is
-                                      finished in real time; --finish now; --off never
+                                      finished in real time; --finish: do so at once; --off: no
+                                      deadline, it runs as a batch
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
-                                      come as a dict by custom_id
+                                      come as a dict by custom_id; PROVIDER:{id} takes the ID
+                                      from a variable
     %llm_batch cost [NAME]            what was spent and saved in all notebooks, or by one batch of
                                       this one: table and chart (--by day, month, provider, model,
                                       batch or notebook; --csv FILE)

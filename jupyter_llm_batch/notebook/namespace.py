@@ -118,6 +118,9 @@ class Binder:
 
     def is_ours(self, name: str) -> bool:
         """Whether the variable is what we put there, unchanged as far as can be told cheaply."""
+        found = self._namespace.get(name)
+        if isinstance(found, Placeholder) and found._llm_batch_name == name:
+            return True  # perhaps from before the extension was loaded again
         if name not in self._namespace or name not in self._ours:
             return False
         value, outline = self._ours[name]

@@ -6,11 +6,13 @@ import argparse
 import ast
 import difflib
 import json
+import re
 from typing import Any, NoReturn
 
 from .. import frames
 from ..asking import Options
 from ..errors import LLMBatchError, UsageProblem
+from ..wording import a_type
 
 _OPEN, _CLOSE = "([{", ")]}"
 
@@ -80,6 +82,8 @@ class Parser(argparse.ArgumentParser):
             word = unknown.split()[0]
             near = difflib.get_close_matches(word, self.options(), n=1)
             hint = f": did you mean {near[0]}?" if near else ";"
+            if not (near or word.startswith("-")):
+                hint = ': text of several words goes in quotes, --system "Be brief";'
             raise UsageProblem(
                 f"{self.prog}: unknown {word!r}{hint} `{self.prog} --help` lists the options"
             )
@@ -251,6 +255,11 @@ def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
         raise UsageProblem(f"{option} {expression}: {type(error).__name__}: {said}") from None
 
 
+def filled(word: str, namespace: dict[str, Any], option: str) -> str:
+    """Return a word with each ``{expression}`` in it replaced by its value."""
+    return re.sub(r"\{([^{}]+)\}", lambda found: str(evaluate(found[1], namespace, option)), word)
+
+
 def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None:
     """Return the system prompt that the options name."""
     if args.system_from is None:
@@ -259,9 +268,7 @@ def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None
         raise UsageProblem("give --system or --system-from, not both")
     value = evaluate(args.system_from, namespace, "--system-from")
     if not isinstance(value, str):
-        raise UsageProblem(
-            f"--system-from {args.system_from} is a {type(value).__name__}, not text"
-        )
+        raise UsageProblem(f"--system-from {args.system_from} is {a_type(value)}, not text")
     return value
 
 

@@ -24,23 +24,31 @@ class Panels:
     def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
         self._shell = shell
         self._on_action = on_action
-        self._views: dict[str, list[PanelView | TextView]] = {}
+        self._views: dict[str, list[tuple[PanelView | TextView, str]]] = {}
         self._texts: list[TextView] = []
         self._ended: list[PanelView] = []
         self._lock = threading.Lock()  # a cell that waits draws the end itself
         self.notices: dict[str, str] = {}
 
-    def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
-        """Display a batch in the current cell, live until it is over."""
+    def show(self, snapshot: Snapshot, *, buttons: bool = False, notice: str = "") -> None:
+        """Display a batch in the current cell, live until it is over.
+
+        Parameters
+        ----------
+        buttons
+            Keep the panel live although the batch is over.
+        notice
+            What only this panel says; `notices` are said by all panels of a batch.
+        """
         view: PanelView | TextView
         if getattr(self._shell, "kernel", None) is None:
             view = TextView()
             self._texts.append(view)
         else:
             view = PanelView(self._on_action)
-        view.show(self._noted(snapshot), buttons=buttons)
+        view.show(_noted(self._told(snapshot), notice), buttons=buttons)
         if not snapshot.finished or buttons:
-            self._views.setdefault(snapshot.batch_id, []).append(view)
+            self._views.setdefault(snapshot.batch_id, []).append((view, notice))
 
     def speak(self) -> None:
         """Say what is new in the user's thread: between two cells, and while one waits."""
@@ -54,20 +62,21 @@ class Panels:
 
     def listen(self, snapshot: Snapshot) -> None:
         """Draw a new snapshot in every view of its batch."""
-        snapshot = self._noted(snapshot)
+        told = self._told(snapshot)
         with self._lock:
             if snapshot.finished:
                 views = self._views.pop(snapshot.batch_id, [])
             else:
                 views = [*self._views.get(snapshot.batch_id, [])]
-        for view in views:
+        for view, notice in views:
+            drawn = _noted(told, notice)
             # A front end that went away must not stop the batches.
             with contextlib.suppress(Exception):
                 if snapshot.finished:
-                    view.finish(snapshot)
+                    view.finish(drawn)
                     self._remember(view)
                 else:
-                    self._draw(view.update(snapshot, time.monotonic()), view)
+                    self._draw(view.update(drawn, time.monotonic()), view)
 
     def _remember(self, view: PanelView | TextView) -> None:
         if isinstance(view, PanelView):
@@ -82,9 +91,12 @@ class Panels:
         with contextlib.suppress(Exception):
             self._draw(view.flush(time.monotonic()), view)
 
-    def _noted(self, snapshot: Snapshot) -> Snapshot:
-        notice = self.notices.get(snapshot.batch_id, "")
-        if not notice:
-            return snapshot
-        both = " · ".join(filter(None, (snapshot.notice, notice)))
-        return msgspec.structs.replace(snapshot, notice=both, line=f"{snapshot.line} · {notice}")
+    def _told(self, snapshot: Snapshot) -> Snapshot:
+        return _noted(snapshot, self.notices.get(snapshot.batch_id, ""))
+
+
+def _noted(snapshot: Snapshot, notice: str) -> Snapshot:
+    if not notice:
+        return snapshot
+    both = " · ".join(filter(None, (snapshot.notice, notice)))
+    return msgspec.structs.replace(snapshot, notice=both, line=f"{snapshot.line} · {notice}")

@@ -11,16 +11,19 @@ import msgspec
 
 from .. import ledger, results
 from ..client import Client, Preview
-from ..errors import UsageProblem
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_unsent, rows_without_answer
-from ..models import Job, Result, Usage
+from ..models import Job, JobState, Result, Snapshot, Usage
 from ..progress import count, duration, money
 from ..providers.parts import shortened
+from ..wording import many
 from . import money_tables
 from .grids import grid
 
 _UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+
+#: States of a job that no provider has taken.
+_NOT_SENT = {JobState.PLANNED, JobState.UPLOADED, JobState.SUBMITTING, JobState.UNKNOWN}
 
 
 def days(text: str) -> float:
@@ -56,12 +59,14 @@ def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
     grid(["notebook", *head] if everywhere else head, rows)
 
 
-def row(client: Client, handle: BatchHandle, number: int) -> None:
+def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     """Print the exact prompt of a row, its raw answer and its tokens."""
     batch = handle.record
+    number = results.find_row(client.store, batch, wanted)
     line, job = results.request_line(client.store, batch, number)
     result = results.read_row(client.store, batch, number)
-    print(f"row {number} of {handle.name}, {job.provider}:{job.model}")
+    label = "" if wanted == str(number) else f" ({wanted})"
+    print(f"row {number}{label} of {handle.name}, {job.provider}:{job.model}")
     print(f"\n--- prompt ---\n{results.prompt_text(job, line)}")
     if result is None:
         print("\n--- no answer yet ---")
@@ -129,7 +134,7 @@ def errors(handle: BatchHandle) -> None:
     """Display rows without an answer by reason, and what to do about each kind."""
     snapshot = handle.snapshot()
     if not snapshot.errors:
-        print(f"no errors: {snapshot.line}")
+        print(f"{_no_errors(snapshot)}: {snapshot.line}")
         return
     grid(
         ["reason", "rows", "for example", "what to do"],
@@ -137,8 +142,32 @@ def errors(handle: BatchHandle) -> None:
             [kind.kind, count(kind.rows), kind.example[:160], kind.remedy]
             for kind in snapshot.errors
         ],
-        f"{handle.name}: {count(snapshot.failed)} of {count(snapshot.rows)} rows have no answer.",
+        f"{handle.name}: {count(snapshot.failed)} of {many(snapshot.rows, 'row')} got no answer.",
     )
+
+
+def _no_errors(snapshot: Snapshot) -> str:
+    """Say what it means that no row has failed."""
+    if snapshot.finished:
+        return "no errors"
+    stuck = [job.error for job in snapshot.jobs if job.error and job.state.split()[0] in _NOT_SENT]
+    if stuck:
+        return f"no row has failed, but a submission does not get through ({stuck[0]})"
+    if not snapshot.ok:
+        return "no errors yet, nothing has come back"
+    return "no errors so far"
+
+
+def goes_on(handle: BatchHandle) -> str:
+    """Say where a batch goes on that is no longer waited for."""
+    snapshot, name = handle.snapshot(), handle.name
+    if snapshot.safe_to_close:
+        where = f"{name} goes on at the provider"
+    elif snapshot.realtime:
+        where = f"{name} goes on in this kernel, which asks in real time"
+    else:
+        where = f"{name} is not (all) sent yet, which this kernel goes on with ({snapshot.words})"
+    return f"{where}, and only `%llm_batch cancel {name}` cancels it"
 
 
 def lost(handle: BatchHandle) -> None:
@@ -166,8 +195,7 @@ def lost(handle: BatchHandle) -> None:
 
 def before_retry(client: Client, handle: BatchHandle) -> None:
     """Say what a retry sends, and which of it may have been billed."""
-    if not handle.done:
-        raise UsageProblem(f"{handle.name} is still under way: wait, or cancel it first")
+    handle.check_ended()
     outcomes = client.store.pack(handle.id, "outcomes")
     rows = rows_without_answer(outcomes)
     if not rows:
@@ -178,18 +206,13 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
     unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
     parts = []
     if again := len(rows) - unsent:
-        parts.append(f"{count(again)} {_rows(again, 'without an answer')} sent again")
+        parts.append(f"{many(again, 'row')} without an answer to be sent again")
     if unsent:
-        parts.append(f"{count(unsent)} {_rows(unsent)} sent for the first time")
+        parts.append(f"{many(unsent, 'row')} to be sent for the first time")
     words = f"{handle.name}: {' and '.join(parts)}"
     if billed:
         words += f"; {count(billed)} of them may have been billed and are paid again"
     print(words)
-
-
-def _rows(number: int, which: str = "") -> str:
-    words = ("row", which, "is") if number == 1 else ("rows", which, "are")
-    return " ".join(filter(None, words))
 
 
 def _cut(text: str) -> str:
@@ -206,20 +229,25 @@ def preview(plan: Preview) -> None:
         print(f"--- system prompt ---\n{_cut(plan.system)}\n")
     for number, prompt in enumerate(plan.prompts):
         print(f"--- prompt {number + 1} of {plan.rows:,} ---\n{_cut(prompt)}\n")
-    jobs = ", ".join(f"{rows:,} rows ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
+    jobs = ", ".join(f"{many(rows, 'row')} ({size / 1e6:,.1f} MB)" for rows, size in plan.jobs)
     sent = sum(rows for rows, _ in plan.jobs)
-    print(f"{plan.name}: {plan.model}, {sent:,} requests, {len(plan.jobs)} job(s): {jobs}")
+    print(
+        f"{plan.name}: {plan.model}, {many(sent, 'request')}, {many(len(plan.jobs), 'job')}: {jobs}"
+    )
     if plan.media:
-        print(f"{plan.media:,} images and files ({plan.encoded * 3 / 4e6:,.1f} MB)")
+        media = many(plan.media, "image or file", "images and files")
+        print(f"{media} ({plan.encoded * 3 / 4e6:,.1f} MB)")
     money_tables.estimate(plan)
     if plan.version > 1 and not plan.same_as:
         print(f"{plan.name} is there already: this would be its version {plan.name}#{plan.version}")
     if plan.reused or plan.reusing:
-        print(f"{plan.reused:,} rows would be taken from earlier runs at no cost")
+        print(f"{many(plan.reused, 'row')} would be taken from earlier runs at no cost")
     if plan.repeats:
-        print(f"{plan.repeats:,} rows repeat the prompt of another row and are not asked again")
+        print(
+            f"{many(plan.repeats, 'row repeats', 'rows repeat')} another's prompt: not asked again"
+        )
     if plan.skipped:
-        print(f"{plan.skipped:,} rows are left out (--skip-null)")
+        print(f"{many(plan.skipped, 'row is', 'rows are')} left out (--skip-null)")
     if plan.refused:
         print("nothing was sent, and nothing would be: see above")
     else:

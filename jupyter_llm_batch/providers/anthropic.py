@@ -46,7 +46,7 @@ from .anthropic_client import (
     translate,
 )
 from .base import Encoder, Limits
-from .translation import refusal, retry_after
+from .translation import no_key, refusal, retry_after
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -136,7 +136,7 @@ class Anthropic:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         secret, variable = (self._token, TOKEN) if self._token else (self._key, KEY)
         if not secret:
-            raise UsageProblem(f"{KEY} is not set: get a key at {KEYS_PAGE}")
+            raise UsageProblem(no_key(KEY, self.name, KEYS_PAGE))
         if not (secret.isascii() and secret.isprintable()):
             raise UsageProblem(f"{variable} holds characters that no key has: copy it again")
 

@@ -40,7 +40,7 @@ from . import google_wire as wire
 from .addresses import normalised
 from .base import Encoder, Limits
 from .google_errors import BASE_URL, translate
-from .translation import refusal
+from .translation import no_key, refusal
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -124,7 +124,7 @@ class Google:
     def check_key(self) -> None:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         if not self._key:
-            raise UsageProblem(f"{KEY} is not set: get a key at {_KEYS_PAGE}")
+            raise UsageProblem(no_key(KEY, self.name, _KEYS_PAGE))
         if not (self._key.isascii() and self._key.isprintable()):
             raise UsageProblem(f"{self._variable} holds characters that no key has: copy it again")
 

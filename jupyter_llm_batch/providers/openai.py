@@ -34,7 +34,15 @@ from . import openai_results as results
 from . import openai_wire as wire
 from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
-from .translation import from_status, from_transport, hushed, one_line, refusal, retry_after
+from .translation import (
+    from_status,
+    from_transport,
+    hushed,
+    no_key,
+    one_line,
+    refusal,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     from httpx2 import Timeout
@@ -133,8 +141,7 @@ class OpenAI:
     def check_key(self) -> None:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         if not self._key:
-            where = f"get a key at {self.keys_page}" if self.keys_page else "set it"
-            raise UsageProblem(f"{self.key_variable} is not set: {where}")
+            raise UsageProblem(no_key(self.key_variable, self.name, self.keys_page))
         if not (self._key.isascii() and self._key.isprintable()):
             raise UsageProblem(
                 f"{self.key_variable} holds characters that no key has: copy it again"

@@ -19,6 +19,14 @@ _LONGEST_WAIT = 86400.0
 _MESSAGE_LENGTH = 400
 
 
+def no_key(variable: str, provider: str, page: str) -> str:
+    """Say that a key is missing and the ways to one; nobody simulates a server of the user's."""
+    login = f"`%llm_batch login {provider}` asks for it"
+    if not page:
+        return f"{variable} is not set: set it; {login}"
+    return f"{variable} is not set: get a key at {page}; {login}, `%llm_batch simulator` needs none"
+
+
 def from_transport(exc: BaseException, who: str, base_url_variable: str) -> ProviderError:
     """Return our error for a request that got no answer, from httpx2's exception or ssl's."""
     import httpx2
