@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from support import mark
+from test_spending import bill
 
 from jupyter_llm_batch import Outcome, outlook
 from jupyter_llm_batch.errors import UsageProblem
@@ -73,6 +74,7 @@ def test_what_is_not_back_is_finished_in_real_time(make_client, sim, clock, mode
     assert {result.outcome for result in handle.results()} == {Outcome.OK}
     assert all(mark(f"prompt {i}") in answer for i, answer in enumerate(handle.answers()))
     assert sim.summary()["max_per_body"] == 1
+    assert client.cost().total.paid == bill(sim)
     last = client.store.jobs(handle.id)[-1]
     assert (last.round, last.mode) == (1, Mode.REALTIME)
 

@@ -71,7 +71,8 @@ class JupyterServer:
         settings.mkdir(parents=True)
         # The question about news would lie over what is to be seen.
         (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-        command = [
+        self._home = home
+        self._command = [
             *(sys.executable, "-m", "jupyter", "lab", "--allow-root", "--no-browser"),
             *("--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0"),
             f"--ServerApp.root_dir={self.notebooks}",
@@ -81,14 +82,23 @@ class JupyterServer:
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--LabApp.extension_manager=readonly",
         ]
-        with self._log.open("wb") as log:
+        self._start()
+
+    def _start(self) -> None:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | _environment(home),
+                env=os.environ | _environment(self._home),
                 cwd=self.notebooks,
             )
+
+    def restart(self) -> None:
+        """Stop the server with its kernels, and start it again at the same address."""
+        self.stop()
+        self._start()
+        self.wait()
 
     @property
     def url(self) -> str:

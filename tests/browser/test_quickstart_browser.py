@@ -145,6 +145,31 @@ def test_a_killed_kernel_loses_nothing(lab, simulated):
     assert (summary["rows"], summary["max_per_body"]) == (300, 1)
 
 
+def test_a_batch_outlives_kernel_and_server(lab, simulated):
+    """Kernel killed by the system, server stopped and started: panel and answers are there."""
+    place(lab, "stopped.ipynb", ["import os; print('pid', os.getpid())"])
+    lab.open("stopped.ipynb")
+    lab.run(LOAD)
+    lab.run(ROWS)
+    lab.run(BATCH)
+    expect(lab.panel(BATCH)).to_contain_text("safe to close", timeout=20_000)
+    lab.run(SLEEP)
+    pid = int(re.search(r"pid (\d+)", lab.output(SLEEP).inner_text()).group(1))
+    lab.save()
+    os.kill(pid, signal.SIGKILL)
+    lab.page.goto("about:blank")
+    lab.server.restart()
+    lab.open("stopped.ipynb")
+    lab.run(LOAD)
+    expect(lab.panel(LOAD)).to_contain_text("sentiment")
+    lab.run(WAIT, seconds=90)
+    expect(lab.output(WAIT)).to_contain_text("300 of 300", timeout=30_000)
+    lab.run(HEAD)
+    expect(lab.output(HEAD)).to_contain_text("simulated")
+    summary = ledger(simulated)
+    assert (summary["rows"], summary["max_per_body"]) == (300, 1)
+
+
 def test_three_providers_answer_side_by_side(lab, simulated):
     """The example with three batches and a routed one runs from top to bottom in JupyterLab."""
     notebook = nbformat.read(EXAMPLES / "three_providers.ipynb", as_version=4)
