@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,13 +188,16 @@ class BatchHandle:
         """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path.
 
         Of a frame: the input's columns and the answers, the index as columns where it has a
-        meaning. Of other input: row, outcome, answer, error, model and tokens.
+        meaning. Of other input, or when the input's copy is damaged: row, outcome, answer, error,
+        model and tokens.
         """
         batch, path = self.record, Path(path).expanduser()
         export.check(path)
         found = self._read(partial=True)
         if batch.shape.kind == "frame":
-            return export.write_frame(results.value(self._client.store, batch, found), path)
+            # Without the copy of the input the answers themselves are still to be had.
+            with contextlib.suppress(Damaged):
+                return export.write_frame(results.value(self._client.store, batch, found), path)
         return export.write(results.as_records(batch, found), path)
 
     # -- acting ------------------------------------------------------------------------------------
