@@ -220,7 +220,9 @@ def test_what_it_costs_is_shown_before_while_and_after(lab, simulated):
     chart = lab.output(number("cost --by"))
     expect(chart).to_contain_text("simulated, no real money")
     expect(lab.output(number("compare"))).to_contain_text("agree")
-    expect(lab.output(number("%llm_batch advise"))).to_contain_text("how to choose")
+    expect(lab.output(number("%llm_batch advise"))).to_contain_text(
+        "Counted on what was done already"
+    )
     for theme in ("light", "dark"):
         lab.theme(theme)
         for name, words in (
