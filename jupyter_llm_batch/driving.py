@@ -438,7 +438,7 @@ class Driver:
         if short and gone is None and job.fetches < FETCHES:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
-        reconciler.close(None if short else job.rest, str(gone or ""))
+        reconciler.close(None if short else job.rest, str(gone or job.error or ""))
         event = Event.COLLECTED if gone is None else Event.VANISHED
         sums = dict(job.sums)
         for name in job.parts:
@@ -461,7 +461,12 @@ class Driver:
     def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
         """Take up what the provider says now about a job that is being collected."""
         return self._store.note(
-            held, job, parts=remote.parts, rest=remote.rest, counts=remote.counts or job.counts
+            held,
+            job,
+            parts=remote.parts,
+            rest=remote.rest,
+            counts=remote.counts or job.counts,
+            error=remote.error,
         )
 
     async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:

@@ -243,7 +243,10 @@ def test_a_name_of_two_notebooks_is_asked_about(desk):
     assert first in err
     assert "/n/b.ipynb::x" in err
     desk.run("cancel", "b.ipynb::x")
-    desk.run("watch", second[:6], code=1)
+    watching = desk.cli("watch", second[:6])
+    until(lambda: any(each["path"].endswith("/cancel") for each in desk.sim.requests()))
+    desk.sim.advance(700)
+    assert watching.wait(120) == 1
     client = desk.client()
     assert client.store.batch(second).finished_at
     assert not client.store.batch(first).cancel_requested

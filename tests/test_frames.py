@@ -112,7 +112,7 @@ def test_an_iterator_is_read_once():
         (b"text", "not a bytes"),
         (None, "not a NoneType"),
         (3, "not an int"),
-        (object(), "not a object"),
+        (object(), "not an object"),
         ({1, 2}, "sorted"),
         ([], "no rows"),
         ({}, "no rows"),

@@ -114,7 +114,7 @@ def test_a_create_that_was_lost_is_found_by_its_label(make_client, azure, sim):
 
 
 def test_counts_that_are_null_and_empty_file_ids_are_read():
-    """What Azure documents of a batch that failed, or has just begun, is no error."""
+    """What Azure documents of a batch that failed as a whole: its error file may be empty."""
     body = {
         "id": "batch_1", "status": "failed", "created_at": 1, "error_file_id": "file-1",
         "output_file_id": "", "metadata": None, "endpoint": None,
@@ -122,9 +122,12 @@ def test_counts_that_are_null_and_empty_file_ids_are_read():
         "request_counts": {"total": 10, "completed": None, "failed": None},
     }  # fmt: skip
     remote = openai_objects.read_remote(json.dumps(body).encode())
-    assert (remote.phase, remote.counts.total, remote.counts.done) == (Phase.FAILED, 10, 0)
+    assert (remote.phase, remote.counts.total, remote.counts.done) == (Phase.ENDED, 10, 0)
+    assert remote.rest is Outcome.FAILED
     assert remote.error == "No such deployment."
     assert remote.parts == {"errors": "file-1"}
+    body["errors"]["data"][0]["code"] = "token_limit_exceeded"
+    assert openai_objects.read_remote(json.dumps(body).encode()).phase is Phase.LATER
 
 
 def test_prices_of_azure_are_azures(sim):

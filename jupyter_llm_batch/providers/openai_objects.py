@@ -125,15 +125,19 @@ def _phase(batch: _BatchObject) -> Phase:
         return Phase.ENDED
     if batch.status != "failed":
         return Phase.ACTIVE
-    if batch.output_file_id or batch.error_file_id:
-        return Phase.ENDED  # whatever failed, these answers were paid for, or say why
+    if batch.output_file_id:
+        return Phase.ENDED  # whatever failed, these answers were paid for
     rows = (batch.errors and batch.errors.data) or []
     if any(row.code == "token_limit_exceeded" for row in rows):
         return Phase.LATER
-    return Phase.FAILED
+    # The error file may say why, row by row; Azure's is always there and may be empty.
+    return Phase.ENDED if batch.error_file_id else Phase.FAILED
 
 
 def _rest(batch: _BatchObject) -> Outcome | None:
+    # A batch that was refused as a whole has run no row, whatever its error file lists.
+    if batch.status == "failed" and not batch.output_file_id:
+        return Outcome.FAILED
     # Rows that were not reached are listed in the error file; only without one (a batch cancelled
     # while it was validated has no files at all) does the state speak for them.
     if batch.error_file_id:

@@ -305,8 +305,9 @@ def jupyter_server(tmp_path_factory):
         server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    # Not for the session: while Playwright runs, no other test in this process has a loop.
     with sync_playwright() as playwright:
         chromium: Browser = playwright.chromium.launch(executable_path=_chromium(), args=FLAGS)
         yield chromium
