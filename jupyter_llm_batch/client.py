@@ -6,7 +6,6 @@ import atexit
 import builtins
 import concurrent.futures
 import contextlib
-import copy
 import hashlib
 import keyword
 import sys
@@ -20,24 +19,18 @@ import msgspec
 
 from . import (
     adopting,
-    advising,
     asking,
-    comparing,
     drafts,
-    estimate,
     finding,
-    habits,
     leaving,
-    ledger,
     payloads,
     planning,
+    previewing,
     providers,
-    results,
-    spending,
     submission,
-    tokens,
-    tracking,
 )
+from .accounts import Accounts
+from .advising import Advice, Call
 from .asking import Options
 from .background import Background
 from .comparing import Comparison
@@ -47,81 +40,20 @@ from .handle import BatchHandle
 from .keys import Chain
 from .ledger import Ledger
 from .lifecycle import Policy
-from .models import Batch, Estimate, Snapshot, Spend
+from .models import Batch, Snapshot
 from .poller import Poller
-from .pricing import PriceBook, listed
+from .previewing import Preview
 from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .spool import Lanes
-from .store import Reserve, Store
+from .store import Store
 from .wording import many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
 
-#: Rows whose prompts are looked at when two batches are compared.
-_COMPARED = 20
-
 #: Variables that choose account and server; when one changes, adapters are made anew.
 _SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
-
-
-#: Request lines by model.
-Samples = dict[str, list[bytes]]
-
-
-class Preview(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--dry-run`` shows: prompts, split and cost. Nothing was written or sent.
-
-    Attributes
-    ----------
-    media, encoded
-        Images and files, and their characters of base64.
-    estimates
-        The tokens that it would use, one estimate per model.
-    cost
-        What that costs; None where nothing would be sent.
-    budget
-        USD of the month's budget that are spent and promised, and the budget; None without one.
-    refused
-        Why it would not be sent: a cap or a budget.
-    samples
-        By model, some of its request lines; see `Client.count`.
-    deadline
-        What is not back in time is asked in real time.
-    reusing
-        Answers of other batches may be taken.
-    version
-        Which version of its name it would be.
-    """
-
-    name: str
-    model: str
-    rows: int
-    reused: int
-    repeats: int
-    skipped: int
-    jobs: list[tuple[int, int]]
-    bytes: int
-    prompts: list[str]
-    system: str | None = None
-    media: int = 0
-    encoded: int = 0
-    estimates: list[Estimate] = msgspec.field(default_factory=list)
-    cost: estimate.Money | None = None
-    budget: tuple[float, float, float] | None = None
-    refused: str = ""
-    samples: Samples = msgspec.field(default_factory=dict)
-    note: str = ""
-    same_as: str = ""
-    deadline: bool = False
-    reusing: bool = False
-    version: int = 1
-
-    @property
-    def tokens(self) -> int:
-        """Input tokens, as expected."""
-        return sum(each.input for each in self.estimates)
 
 
 def check_name(name: str) -> None:
@@ -175,11 +107,14 @@ class Client:
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._adapters: dict[str, tuple[int, Adapter]] = {}
         self._servers: dict[str, str] | None = None
+        self._named: dict[str, str] = {}  # servers of this session's cells, not journaled yet
         self._kinds: dict[tuple[str, str], Any] = {}
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
-        self._rules: tuple[object, spending.Rules] | None = None
+        self.accounts = Accounts(
+            self.store, lambda: self.settings, self.notebook, simulated=simulated
+        )
         atexit.register(self._leave)
 
     # -- submitting --------------------------------------------------------------------------------
@@ -189,13 +124,12 @@ class Client:
         """OpenAI-compatible servers by name: of the settings, and those that cells named."""
         if self._servers is None:
             self._servers = self.store.servers()
-        return {**self._servers, **self.settings.servers}
+        return {**self._servers, **self._named, **self.settings.servers}
 
     def _ask(self, text: str | None, name: str, options: Options) -> submission.Ask:
         if url := options.get("base_url"):
             server = providers.server_name(url)
-            self.store.add_server(server, url)
-            self._servers = self.store.servers()
+            self._named[server] = url
             model = options.get("model") or ""
             if not model:
                 raise UsageProblem("--base-url needs --model: the server's name of the model")
@@ -231,35 +165,13 @@ class Client:
         """Render and split like `submit`, but write and send nothing."""
         ask = self._ask(text, name, options)
         plan = self._plan(ask, options, dry=True)
-        rules = self.rules()
-        cost = estimate.price(plan.batch.estimates, rules.book) if plan.batch.estimates else None
-        budget = None
-        if rules.monthly_budget is not None:
-            since = spending.month_start(self._clock())
-            budget = (*self.store.committed(since), rules.monthly_budget)
-        return Preview(
-            name=name,
-            model=" + ".join(plan.batch.models),
-            rows=plan.batch.rows,
-            reused=plan.batch.reused,
-            repeats=plan.repeats,
-            skipped=plan.batch.skipped,
-            jobs=[(job.rows, job.bytes) for job, _ in plan.jobs],
-            bytes=sum(job.bytes for job, _ in plan.jobs),
-            prompts=plan.first,
-            system=ask.recipe.system,
-            media=plan.media,
-            encoded=sum(plan.encoded.values()),
-            estimates=plan.batch.estimates,
-            cost=cost,
-            budget=budget,
-            refused=self._refusal(cost, ask.max_cost, budget) if cost else "",
-            samples=plan.samples,
+        return previewing.of(
+            plan,
+            ask,
+            self.store,
+            self.accounts.rules(),
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
-            same_as=plan.same_as.title if plan.same_as else "",
-            deadline=ask.deadline is not None,
             reusing=bool(asking.reused(options)),
-            version=plan.batch.version,
         )
 
     def add(
@@ -276,6 +188,7 @@ class Client:
         ask = self._ask(text, name, options)
         if ask.model:
             self._lanes(ask).of(ask.model)  # the cell that errs is told
+            self._keep_servers([ask.model])
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated, servers=self.servers,
@@ -340,26 +253,18 @@ class Client:
     def _start(self, ask: submission.Ask, options: Options) -> BatchHandle:
         if ask.kind is not None:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
+        versions = self._versions(ask.name)
+        if not versions and not options.get("resubmit"):
+            self._check_losses(ask.name)
         plan = self._plan(ask, options)
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
-        older = [each for each in self._versions(ask.name) if each.finished_at is None]
-        loss = self.store.losses()
-        if (
-            loss is not None
-            and loss.folders
-            and not options.get("resubmit")
-            and not self._versions(ask.name)
-        ):
-            payloads.remove(self.store.folder_of(plan.batch.id))
-            raise UsageProblem(
-                f"the journal {loss.reason} and no longer knows {ask.name}, which may have been "
-                "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
-            )
+        older = [each for each in versions if each.finished_at is None]
+        self._keep_servers(plan.batch.models)
         try:
             batch = self.store.add_batch(
                 plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1,
-                reserve=self._promise(plan.batch),
+                reserve=self.accounts.promise(plan.batch),
             )  # fmt: skip
         except BaseException:
             payloads.remove(self.store.folder_of(plan.batch.id))
@@ -368,6 +273,20 @@ class Client:
         handle = BatchHandle(self, batch.id)
         handle.notice = "; ".join(self._notices(plan, ask.note, older, options))
         return handle
+
+    def _keep_servers(self, models: Iterable[str]) -> None:
+        """Journal the servers that cells named, so that their batches go on after a restart."""
+        for server in {model.partition(":")[0] for model in models} & self._named.keys():
+            self.store.add_server(server, self._named[server])
+
+    def _check_losses(self, name: str) -> None:
+        """Raise `UsageProblem` when the journal may have lost a batch of this name."""
+        loss = self.store.losses()
+        if loss is not None and loss.folders:
+            raise UsageProblem(
+                f"the journal {loss.reason} and no longer knows {name}, which may have been "
+                "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
+            )
 
     def _notices(
         self, plan: submission.Plan, note: str, older: list[Batch], options: Options
@@ -404,54 +323,6 @@ class Client:
         if not names:
             return ""
         return f"{names[0]} holds paid answers to such prompts: --reuse {names[0]} takes them"
-
-    def rules(self) -> spending.Rules:
-        """Return the prices and the budget that the settings name now.
-
-        Raises
-        ------
-        UsageProblem
-            A price cannot be read.
-        """
-        settings = self.settings
-        named = (settings.prices, settings.discounts, settings.monthly_budget)
-        if self._rules is None or self._rules[0] != named:
-            book = PriceBook(settings.prices, settings.discounts)
-            rules = spending.Rules(book=book, monthly_budget=settings.monthly_budget)
-            self._rules = (copy.deepcopy(named), rules)
-        return self._rules[1]
-
-    def _rules_in_use(self) -> spending.Rules:
-        """Return the rules for the background, which a wrong price must not stop."""
-        try:
-            return self.rules()
-        except UsageProblem:
-            return self._rules[1] if self._rules else spending.Rules(book=PriceBook())
-
-    def _promise(self, batch: Batch) -> Reserve | None:
-        """Hold a planned batch to its cap and the budget; without either nothing is looked up."""
-        rules = self.rules()
-        if not batch.estimates or (batch.max_cost is None and rules.monthly_budget is None):
-            return None
-        cost = estimate.price(batch.estimates, rules.book)
-        spending.check_cap(cost, batch.max_cost)
-        return spending.reserve(cost, rules, self._clock())
-
-    def _refusal(
-        self,
-        cost: estimate.Money,
-        max_cost: float | None,
-        budget: tuple[float, float, float] | None,
-    ) -> str:
-        """Return why a batch of this cost would not be sent, empty when it would."""
-        try:
-            spending.check_cap(cost, max_cost)
-            promise = spending.reserve(cost, self.rules(), self._clock())
-        except UsageProblem as problem:
-            return str(problem)
-        if budget and promise and budget[0] + budget[1] + promise.usd > budget[2]:
-            return "over the monthly budget"
-        return ""
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""
@@ -612,7 +483,7 @@ class Client:
             raise UsageProblem(
                 f"{', '.join(users)} use answers of {batch.title}: forget them first"
             )
-        self.store.book(self._unbooked([batch]))  # what it cost stays known
+        self.store.book(self.accounts.unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
         payloads.remove(self.store.folder_of(batch.id))
 
@@ -632,17 +503,10 @@ class Client:
         NotFound
             The ledger has no batch of that name.
         """
-        lines = [*self._unbooked(self.store.batches()), *self.store.spends()]
-        if name:
-            lines = [
-                line
-                for line in lines
-                if line.notebook == self.notebook
-                and name in (line.title, line.title.partition("#")[0])
-            ]
-            if not lines:
-                self.get(name)  # says so when there is none
-        return Ledger(sorted(lines, key=lambda line: line.at), simulated=self.simulated)
+        lines = self.accounts.lines(name)
+        if name and not lines:
+            self.get(name)  # says so when there is none
+        return Ledger(lines, simulated=self.simulated)
 
     def compare(self, left: str, right: str) -> Comparison:
         """Compare two batches over the same rows: agreement, differences, and what each cost.
@@ -662,20 +526,7 @@ class Client:
         UsageProblem
             They hold vectors of different models.
         """
-        one, other = self._of_any_notebook(left), self._of_any_notebook(right)
-        kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
-        if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
-            raise UsageProblem("vectors of different models cannot be compared, only answers can")
-        ours, theirs = one.results(), other.results()
-        rows = min(len(ours), len(theirs))
-        return comparing.compare(
-            comparing.side(one.record, ours[:rows], one.costs()[:rows]),
-            comparing.side(other.record, theirs[:rows], other.costs()[:rows]),
-            ours[:rows],
-            theirs[:rows],
-            simulated=self.simulated,
-            notes=[*self._unlike(one.record, other.record)],
-        )
+        return self.accounts.compare(self._of_any_notebook(left), self._of_any_notebook(right))
 
     def _of_any_notebook(self, name: str) -> BatchHandle:
         if "::" not in name:
@@ -683,26 +534,7 @@ class Client:
         found = finding.by_name(self.store, name, self.notebook)
         return BatchHandle(self, max(found, key=lambda batch: batch.used_at).id)
 
-    def _unlike(self, one: Batch, other: Batch) -> Iterator[str]:
-        """Yield how the inputs of two batches differ."""
-        if one.rows != other.rows:
-            yield (
-                f"{one.title} has {one.rows:,} rows and {other.title} {other.rows:,}: "
-                f"the first {min(one.rows, other.rows):,} are compared"
-            )
-        rows = range(min(one.rows, other.rows, _COMPARED))
-        unlike = [row for row in rows if self._prompt(one, row) != self._prompt(other, row)]
-        if unlike:
-            yield f"the prompts differ, those of row {unlike[0]} for instance"
-
-    def _prompt(self, batch: Batch, row: int) -> str | None:
-        try:
-            line, job = results.request_line(self.store, batch, row)
-        except (LLMBatchError, OSError):
-            return None
-        return results.prompt_text(job, line)
-
-    def advise(self, calls: Iterable[advising.Call] | None = None) -> list[advising.Advice]:
+    def advise(self, calls: Iterable[Call] | None = None) -> list[Advice]:
         """Return what would have been cheaper, from this user's own figures.
 
         Parameters
@@ -710,57 +542,7 @@ class Client:
         calls
             Calls in real time; those that `track` has seen by default.
         """
-        if calls is None:
-            calls = [
-                advising.Call(
-                    provider=call.provider,
-                    model=call.model,
-                    usage=call.usage,
-                    where=f"cell [{call.execution}] of {call.notebook}",
-                )
-                for call in tracking.calls(self.store)
-                if call.known
-            ]
-        return advising.advise(
-            habits.read(self.store, self.store.batches(), self.notebook),
-            self.rules().book,
-            calls=calls,
-            models=listed(),
-        )
-
-    def count(self, plan: Preview, rows: int) -> dict[str, tuple[int, int, int]]:
-        """Count the tokens of some requests of `plan` at their providers, which costs nothing.
-
-        Returns
-        -------
-        dict
-            By model: requests counted, their tokens, and what was estimated for these requests.
-
-        Raises
-        ------
-        ProviderError
-            A provider did not count.
-        """
-        found = {}
-        for name, lines in plan.samples.items():
-            provider, _, model = name.partition(":")
-            counter = getattr(self.adapter(provider), "count", None)
-            if counter is None:
-                raise UsageProblem(f"{provider} has no counter of tokens: leave out --count")
-            chosen = lines[:: max(1, len(lines) // rows)][:rows]
-            work = [self.background.call(counter(line, model)) for line in chosen]
-            exact = sum(each.result() for each in work)
-            guessed = sum(tokens.measure(line, provider, model).expected for line in chosen)
-            found[name] = len(chosen), exact, guessed
-        return found
-
-    def _unbooked(self, batches: list[Batch]) -> list[Spend]:
-        """Return lines for jobs of a time before there was a ledger."""
-        found: list[Spend] = []
-        for batch in batches:
-            booked = self.store.spends(batch_id=batch.id)
-            found += ledger.from_jobs(batch, self.store.jobs(batch.id), booked)
-        return found
+        return self.accounts.advise(calls)
 
     # -- the background ----------------------------------------------------------------------------
 
@@ -806,7 +588,7 @@ class Client:
                     notebook=self.notebook,
                     listen=self._tell,
                     breathe=self.background.breathe,
-                    rules=self._rules_in_use,
+                    rules=self.accounts.rules_in_use,
                 )
                 self._running = self.background.call(self._poller.run())
             return self._poller

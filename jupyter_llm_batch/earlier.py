@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from . import sources
-from .lifecycle import SKIPPED, WAITING, may_be_billed, outcome_of
+from .lifecycle import SKIPPED, WAITING, inherited, may_be_billed, outcome_of
 from .models import Batch, Outcome
 from .store import Store
 
@@ -42,7 +42,7 @@ class Earlier:
             owners = memoryview(store.pack(batch.id, "owners")).cast("I")
             inherited = sources.read(store.pack(batch.id, "sources"), batch.sources)
             for row, code in enumerate(outcomes):
-                if not _is_kept(code):
+                if not _is_kept(code, finished=batch.finished_at is not None):
                     continue
                 place = (batch.id, row) if owners[row] else inherited.get(row, (batch.id, row))
                 if place not in seen:
@@ -56,11 +56,13 @@ class Earlier:
         return places.popleft() if places else None
 
 
-def _is_kept(code: int) -> bool:
+def _is_kept(code: int, *, finished: bool) -> bool:
     """Whether a row must not be asked again by itself: answered, under way, or maybe billed."""
     if code == SKIPPED:
         return False
-    return code == WAITING or outcome_of(code) is Outcome.OK or may_be_billed(code)
+    if inherited(code, finished=finished) == WAITING:
+        return True  # it may yet be sent again where it is
+    return outcome_of(code) is Outcome.OK or may_be_billed(code)
 
 
 def same(versions: Sequence[Batch], earlier: Earlier, hashes: bytes) -> Batch | None:
@@ -73,11 +75,14 @@ def same(versions: Sequence[Batch], earlier: Earlier, hashes: bytes) -> Batch | 
 
 def known(store: Store, outcomes: bytearray, taken: Mapping[int, tuple[str, int]]) -> bytes:
     """Fill in the outcomes that inherited rows have already."""
-    packs: dict[str, bytes] = {}
+    packs: dict[str, tuple[bytes, bool]] = {}
     for row, (source, there) in taken.items():
         if source not in packs:
-            packs[source] = store.pack(source, "outcomes")
-        outcomes[row] = packs[source][there] if packs[source] else WAITING
+            batch = store.batch(source)
+            finished = batch is not None and batch.finished_at is not None
+            packs[source] = store.pack(source, "outcomes"), finished
+        theirs, finished = packs[source]
+        outcomes[row] = inherited(theirs[there], finished=finished) if theirs else WAITING
     return bytes(outcomes)
 
 

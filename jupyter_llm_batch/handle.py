@@ -176,7 +176,7 @@ class BatchHandle:
         Rows that were taken from earlier batches have what they cost there.
         """
         batch = self.record
-        book = self._client.rules().book
+        book = self._client.accounts.rules().book
         jobs = results.job_of_rows(self._client.store, batch)
         found = results.read(self._client.store, batch)
         return [

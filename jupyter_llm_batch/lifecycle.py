@@ -239,6 +239,15 @@ def may_be_billed(code: int) -> bool:
     return bool(code & _BILLED)
 
 
+def inherited(code: int, *, finished: bool) -> int:
+    """Return the outcome that a row takes from a row of another batch.
+
+    Until that batch is over only an answer is final: what it may still send again by itself must
+    not be sent by both.
+    """
+    return code if finished or outcome_of(code) is Outcome.OK else WAITING
+
+
 def tally(codes: bytes) -> dict[str, int]:
     """Count rows by outcome; ``waiting`` and ``skipped`` included, zeros left out."""
     counts: dict[str, int] = {}

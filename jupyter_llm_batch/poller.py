@@ -10,22 +10,17 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from decimal import Decimal
 
 import msgspec
 
 from . import (
-    estimate,
     lease,
     mending,
     notify,
     outlook,
-    progress,
     results,
     rounds,
-    sources,
     spending,
 )
 from .driving import Driver, no_pause
@@ -44,22 +39,20 @@ from .lifecycle import (
     Policy,
     is_cancelled,
     is_held,
-    never_sent,
     next_action,
     rows_to_finish,
     rows_to_reask,
     rows_to_repeat,
-    rows_unsent,
     rows_without_answer,
-    tally,
     waits_for_user,
     waits_until,
 )
-from .models import Account, Batch, ErrorKind, Job, JobState, Limits, Mode, Remote, Snapshot, Spend
+from .models import Batch, Job, JobState, Limits, Mode, Remote
 from .pricing import PriceBook
 from .providers.base import Adapter
 from .realtime import RealTime
-from .store import Lease, Reserve, Store, is_over
+from .store import Lease, Store, is_over
+from .viewing import Listener, Views
 
 #: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
 LONGEST_SLEEP = 5.0
@@ -74,8 +67,6 @@ LISTING_FROM = 2
 REMEMBER = 86400.0
 
 _log = logging.getLogger(__name__)
-
-Listener = Callable[[Snapshot], None]
 
 
 class Poller:
@@ -108,15 +99,16 @@ class Poller:
         self.policy = policy
         self._clock = clock
         self._notebook = notebook
-        self._listen = listen
         self._rules = rules
-        self._expected: dict[str, estimate.Money] = {}
-        self._realtime = RealTime(store, policy, clock, self._publish_id)
+        self._leases: dict[str, Lease] = {}
+        self._views = Views(store, adapters, clock, rules, self._leases, listen)
+        #: What a panel may know about a batch now.
+        self.snapshot = self._views.snapshot
+        self._realtime = RealTime(store, policy, clock, self._views.publish_id)
         self._driver = Driver(store, policy, clock, breathe, self._realtime, rules)
         self._salt = store.salt()
         #: One kernel may hold two clients of a journal; they are as separate as two kernels.
         self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
-        self._leases: dict[str, Lease] = {}
         self._beats: dict[str, float] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
         #: Jobs whose next moment could not be written (no room): until when they rest.
@@ -159,7 +151,7 @@ class Poller:
                 if job.state is JobState.RUNNING and job.id not in self._steps:
                     self._store.note(held, job, not_before=0.0)
         self.follow(batch_id)
-        self._publish_id(batch_id)
+        self._views.publish_id(batch_id)
 
     async def retry(self, batch_id: str) -> int:
         """Send the rows of an ended batch that have no answer again; return how many."""
@@ -249,7 +241,7 @@ class Poller:
             todo = next_action(job, cancel=is_cancelled(batch, job))
             held_back = waits_until(job, jobs) > now or is_held(batch, job)
             held_back = held_back and not is_cancelled(batch, job)
-            if todo is not None and todo[1] <= now and not held_back and not self._pause(job):
+            if todo is not None and todo[1] <= now and not held_back and not self._views.pause(job):
                 return True
         return False
 
@@ -299,13 +291,13 @@ class Poller:
             if not (free and self._stuck(self._store.jobs(batch.id))):
                 held = self._hold(batch)
             if held is None:
-                self._publish(batch)  # somebody else drives it, or may have its key: watch
+                self._views.publish(batch)  # somebody else drives it, or may have its key: watch
                 continue
             try:
                 jobs = self._store.jobs(batch.id)
                 if self._stuck(jobs):
                     self._give_back(batch.id)
-                    self._publish(batch)
+                    self._views.publish(batch)
                     continue
                 self._release(held, batch, jobs)
                 batch = self._deadline(batch, jobs)  # noqa: PLW2901 - as it stands from here on
@@ -337,7 +329,7 @@ class Poller:
                 self._followed.discard(batch_id)
                 self._wake_waiters(batch_id)
                 if batch_or_none is not None and batch_id not in self._leases:
-                    self._publish(batch_or_none)
+                    self._views.publish(batch_or_none)
             elif batch_id not in seen and not batch_or_none.draft:
                 yield batch_or_none
 
@@ -349,7 +341,7 @@ class Poller:
             if held is not None:
                 self._leases[batch.id] = held
                 self._beats[batch.id] = now
-                self._publish(batch)
+                self._views.publish(batch)
             return held
         if now - self._beats[batch.id] >= lease.BEAT:
             try:
@@ -363,7 +355,7 @@ class Poller:
     def _stuck(self, jobs: Sequence[Job]) -> bool:
         """Whether every job that is not at its end has to wait for another key."""
         left = [job for job in jobs if next_action(job, cancel=False)]
-        return bool(left) and not self._busy(left) and all(self._pause(job) for job in left)
+        return bool(left) and not self._busy(left) and all(self._views.pause(job) for job in left)
 
     def _give_back(self, batch_id: str) -> None:
         held = self._leases.pop(batch_id, None)
@@ -399,7 +391,7 @@ class Poller:
             return self._clock()
         # Jobs that are due soon are asked about together with those that are due now.
         early = self.policy.poll / 2 if action is Action.POLL else 0.0
-        if due - early > self._clock() or self._pause(job):
+        if due - early > self._clock() or self._views.pause(job):
             return due if due > self._clock() else far
         if action is Action.POLL:
             polls.setdefault(job.provider, []).append((held, batch, job))
@@ -413,7 +405,12 @@ class Poller:
         """Start deleting what the provider stores for jobs that are over."""
         for job in jobs:
             stored = job.cache is not None and job.upload_id is not None and not job.released
-            if stored and is_over([job]) and job.id not in self._steps and not self._pause(job):
+            if (
+                stored
+                and is_over([job])
+                and job.id not in self._steps
+                and not self._views.pause(job)
+            ):
                 adapter = self._adapters(job.provider)
                 step = self._driver.release(held, job, adapter)
                 self._launch(job.id, batch.id, self._guarded(batch, step))
@@ -445,7 +442,7 @@ class Poller:
         if self._stopping:
             return  # nobody looks any more, and the journal is about to close
         for batch_id in batch_ids:
-            self._publish_id(batch_id)
+            self._views.publish_id(batch_id)
         self.wake()
 
     async def _step(self, action: Action, held: Lease, batch: Batch, job: Job) -> None:
@@ -508,7 +505,7 @@ class Poller:
             for held, batch, job in left.values():
                 try:
                     self._driver.again(held, job, busy)
-                    self._publish(batch)
+                    self._views.publish(batch)
                 except LeaseLost:
                     pass
                 except StoreProblem as problem:
@@ -532,9 +529,9 @@ class Poller:
     def _close_round(self, held: Lease, batch: Batch, jobs: list[Job]) -> None:
         outcomes = self._store.pack(batch.id, "outcomes")
         if batch.sources and WAITING in outcomes:
-            outcomes = self._inherit(held, batch, outcomes)
+            outcomes = rounds.inherit(self._store, held, batch, outcomes)
             if WAITING in outcomes:
-                self._publish(batch)
+                self._views.publish(batch)
                 return  # earlier batches of this name still work on these rows
         if not batch.cancel_requested:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
@@ -547,12 +544,12 @@ class Poller:
                 return
         if batch.delete_uploads and self._tidy(held, batch):
             return
-        self._store.finish(held, self._reused(batch))
+        self._store.finish(held, rounds.reused(self._store, batch, self._clock()))
         self._store.release(held)
         self._leases.pop(batch.id, None)
         self._followed.discard(batch.id)
         self._notify(batch.id)
-        self._publish_id(batch.id)
+        self._views.publish_id(batch.id)
         self._wake_waiters(batch.id)
 
     def _tidy(self, held: Lease, batch: Batch) -> bool:
@@ -560,7 +557,7 @@ class Poller:
         jobs = [
             job
             for job in self._store.jobs(batch.id)
-            if not job.tidied and (job.upload_id or job.remote_id) and not self._pause(job)
+            if not job.tidied and (job.upload_id or job.remote_id) and not self._views.pause(job)
         ]
         for job in jobs:
             adapter = self._adapters(job.provider)
@@ -581,7 +578,7 @@ class Poller:
         if batch is None or not batch.notify or batch.finished_at is None:
             return
         if self._store.claim_notice(batch_id):
-            told = notify.facts(self.snapshot(batch))
+            told = notify.facts(self._views.snapshot(batch))
             task = asyncio.get_running_loop().create_task(self._tell(batch, told))
             self._notices.add(task)
             task.add_done_callback(self._notices.discard)
@@ -600,18 +597,16 @@ class Poller:
         if waiter := self._waiters.pop(batch_id, None):
             waiter.set()
 
-    def _inherit(self, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
-        """Copy the outcomes that earlier batches have reached meanwhile."""
-        known = {source: self._store.pack(source, "outcomes") for source in batch.sources}
-        known[batch.id] = outcomes
-        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
-        changed = bytearray(outcomes)
-        for row, (source, there) in taken.items():
-            if changed[row] == WAITING and known[source]:
-                changed[row] = known[source][there]
-        if bytes(changed) != outcomes:
-            self._store.put_packs(held, {"outcomes": bytes(changed)})
-        return bytes(changed)
+    def _start_round(
+        self, held: Lease, batch: Batch, rows: list[int], *, by_user: bool = False
+    ) -> int:
+        """Send `rows` again; a round that the user asked for is money beyond what was promised."""
+
+        def limits_of(job: Job) -> Limits:
+            return self._adapters(job.provider).limits(job.endpoint)
+
+        rules = self._rules() if by_user else None
+        return rounds.again(self._store, held, batch, rows, limits_of, self._clock(), rules)
 
     def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
         try:
@@ -621,139 +616,4 @@ class Poller:
 
     async def mend(self, wrong: Sequence[results.Harm]) -> list[str]:
         """Fetch damaged result files again; return what could not be mended, in words."""
-        return await mending.refetch(self._store, self._adapters, self._pause, wrong)
-
-    def _start_round(
-        self, held: Lease, batch: Batch, rows: list[int], *, by_user: bool = False
-    ) -> int:
-        """Send `rows` again; rows that share the answer of another row follow it.
-
-        A round that the user asked for is money beyond what was promised.
-        """
-        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
-        follow = {row: there for row, (source, there) in taken.items() if source == batch.id}
-        asked = {follow.get(row, row) for row in rows}
-        followers = [row for row, there in follow.items() if there in asked]
-
-        def limits_of(job: Job) -> Limits:
-            return self._adapters(job.provider).limits(job.endpoint)
-
-        def reserve(count: int, size: int) -> Reserve | None:
-            if not by_user:
-                return None
-            return spending.before_retry(self._store, batch, count, size, self._rules())
-
-        now = self._clock()
-        mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
-        return rounds.start(
-            self._store, held, batch, asked, limits_of, now, followers, mode, reserve=reserve
-        )
-
-    def _reused(self, batch: Batch) -> list[Spend]:
-        """Return what answers of earlier batches, and of equal prompts, saved this one."""
-        if not batch.sources:
-            return []
-        taken = sources.read(self._store.pack(batch.id, "sources"), batch.sources)
-        owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
-        kept = {row: place for row, place in taken.items() if not owners[row]}
-        return spending.of_reuse(self._store, batch, kept, self._clock())
-
-    # -- what others see ---------------------------------------------------------------------------
-
-    def _pause(self, job: Job) -> str:
-        """Return why a job must not be touched now: no key, or another account's."""
-        try:
-            adapter = self._adapters(job.provider)
-            adapter.check_key()
-            who: Account = adapter.account(self._salt)
-        except UsageProblem as problem:
-            return str(problem)
-        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED}
-        if sent and job.account is not None and job.account != who:
-            return (
-                f"sent with another {job.provider} account or base URL "
-                f"({job.account.base_url}): set that key again to go on"
-            )
-        return ""
-
-    def snapshot(self, batch: Batch) -> Snapshot:
-        """Return what a panel may know about `batch` now."""
-        jobs = self._store.jobs(batch.id)
-        outcomes = self._store.pack(batch.id, "outcomes")
-        # What another process drives does not wait for a key of ours.
-        pauses = [
-            reason
-            for job in jobs
-            if next_action(job, cancel=False)
-            and not is_held(batch, job)
-            and (reason := self._pause(job))
-            and (batch.id in self._leases or self._store.driver(batch.id) is None)
-        ]
-        costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
-        saved = [job.saved for job in jobs if job.saved is not None]
-        known = costs and all(cost is not None for cost in costs)
-        spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
-        planned = None if batch.finished_at else self._expected.get(batch.id)
-        book = self._rules().book
-        whole = spending.whole(batch, jobs, book) if planned else None
-        samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
-        return progress.snapshot(
-            batch,
-            jobs,
-            self._clock(),
-            outcomes=tally(outcomes),
-            retryable=len(rows_without_answer(outcomes)),
-            unsent=self._unsent(batch, jobs, outcomes),
-            history=self._store.durations(jobs[0].provider) if jobs else (),
-            paused=pauses[0] if pauses else "",
-            cost=sum(float(cost) for cost in costs if cost) if known else None,
-            saved=sum(float(each) for each in saved) if known else None,
-            saved_cache=sum(float(each.cache) for each in spends) or None,
-            saved_reuse=sum(float(each.reused) for each in spends) or None,
-            expected=_usd(whole),
-            ceiling=_usd(planned.ceiling) if planned and not batch.round else None,
-            unpriced=not known if costs else planned is not None and planned.expected is None,
-            book=book,
-            errors=self._errors(batch, jobs, outcomes),
-            samples=samples[: 10 if batch.held else 5],
-        )
-
-    def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
-        if not batch.cancel_requested:
-            return 0
-        return rows_unsent(outcomes, self._store.pack(batch.id, "owners"), jobs)
-
-    def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
-        """Return why rows have no answer now; what a later round mended is left out."""
-        if batch.cancel_requested:
-            jobs = [job for job in jobs if not never_sent(job)]
-        if not batch.round:
-            return [kind for job in jobs for kind in job.kinds]
-        owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
-        failing = Counter((owners[row], outcomes[row]) for row in rows_without_answer(outcomes))
-        return [
-            msgspec.structs.replace(kind, rows=min(kind.rows, rows))
-            for job in jobs
-            for kind in job.kinds
-            if (rows := failing[job.number, kind.code])
-        ]
-
-    def _publish(self, batch: Batch) -> None:
-        self._listen(self.snapshot(batch))
-        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
-            # After the first picture: the price list takes a moment to load.
-            cost = estimate.price(batch.estimates, self._rules().book)
-            self._expected[batch.id] = cost
-            if cost.ceiling is not None:
-                self._store.reserve(batch.id, float(cost.ceiling))
-            self._listen(self.snapshot(batch))
-
-    def _publish_id(self, batch_id: str) -> None:
-        with contextlib.suppress(StoreProblem):  # a panel that lags is no reason to fail
-            batch = self._store.batch(batch_id)
-            if batch is not None:
-                self._publish(batch)
-
-
-def _usd(amount: Decimal | None) -> float | None:
-    return None if amount is None else float(amount)
+        return await mending.refetch(self._store, self._adapters, self._views.pause, wrong)

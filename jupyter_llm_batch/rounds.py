@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from . import payloads, sources
+from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING
-from .models import Batch, Job, Limits, Mode
+from .lifecycle import WAITING, inherited
+from .models import Batch, Job, Limits, Mode, Spend
 from .planning import Ranges, Splitter, custom_id
-from .store import Lease, Reserve, Store
+from .store import Lease, Store
 
 
 class DamagedRequests(Damaged):
@@ -20,34 +20,38 @@ class DamagedRequests(Damaged):
         self.job = job
 
 
-def start(
+def again(
     store: Store,
     held: Lease,
     batch: Batch,
     rows: Iterable[int],
     limits_of: Callable[[Job], Limits],
     now: float,
-    followers: Iterable[int] = (),
-    mode: Mode = Mode.BATCH,
-    *,
-    reserve: Callable[[int, int], Reserve | None] = lambda _rows, _size: None,
+    rules: spending.Rules | None = None,
 ) -> int:
-    """Plan `rows` of `batch` as one more round, durably, and return how many there are.
+    """Plan `rows` of `batch` as one more round, durably, and return how many are sent.
+
+    Rows that share the answer of another row follow it.
 
     Parameters
     ----------
     limits_of
         Returns the limits for jobs of the same kind as a job.
-    followers
-        Rows that share the answer of one of `rows` and wait with it.
-    mode
-        How they are sent.
-    reserve
-        Called with rows and bytes: returns what the round may cost, or raises if that is too much.
+    rules
+        The user asked for this round: it is money beyond what was promised, held to these.
+
+    Raises
+    ------
+    UsageProblem
+        It may cost more than is allowed.
     """
-    wanted = set(rows)
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    follow = {row: there for row, (source, there) in taken.items() if source == batch.id}
+    wanted = {follow.get(row, row) for row in rows}
+    followers = [row for row, there in follow.items() if there in wanted]
     if not wanted:
         return 0
+    mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
     round_ = batch.round + 1
     jobs = store.jobs(batch.id)
     folder = payloads.private_folder(store.folder_of(batch.id))
@@ -68,7 +72,10 @@ def start(
                 writers[draft.number] = payloads.PayloadWriter(path)
                 found[draft.number] = origin
             writers[draft.number].write(line)
-        promise = reserve(len(wanted), sum(draft.bytes for draft in splitter.drafts))
+        size = sum(draft.bytes for draft in splitter.drafts)
+        promise = None
+        if rules is not None:
+            promise = spending.before_retry(store, batch, len(wanted), size, rules)
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -88,6 +95,37 @@ def start(
         outcomes[row] = WAITING
     store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)}, reserve=promise)
     return len(wanted)
+
+
+def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
+    """Copy the outcomes that earlier batches have reached meanwhile, and return all."""
+    known = {source: _outcomes(store, source) for source in batch.sources}
+    known[batch.id] = outcomes, True
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    changed = bytearray(outcomes)
+    for row, (source, there) in taken.items():
+        theirs, finished = known[source]
+        if changed[row] == WAITING and theirs:
+            changed[row] = inherited(theirs[there], finished=finished)
+    if bytes(changed) != outcomes:
+        store.put_packs(held, {"outcomes": bytes(changed)})
+    return bytes(changed)
+
+
+def _outcomes(store: Store, batch_id: str) -> tuple[bytes, bool]:
+    """Return the outcomes of a batch, and whether they are final."""
+    batch = store.batch(batch_id)
+    return store.pack(batch_id, "outcomes"), batch is None or batch.finished_at is not None
+
+
+def reused(store: Store, batch: Batch, now: float) -> list[Spend]:
+    """Return what answers of earlier batches, and of equal prompts, saved this one."""
+    if not batch.sources:
+        return []
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    kept = {row: place for row, place in taken.items() if not owners[row]}
+    return spending.of_reuse(store, batch, kept, now)
 
 
 def _name(round_: int, number: int) -> str:

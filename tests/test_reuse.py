@@ -127,3 +127,22 @@ def test_cancelling_leaves_the_batch_alone_whose_answers_are_taken(client, sim):
     assert not first.record.cancel_requested
     sim.advance(3600)
     assert mark("Q a") in first.wait(60).answers()[0]
+
+
+def test_a_row_that_its_batch_still_sends_again_is_not_sent_by_a_later_version_too(client, sim):
+    """An expired row of a batch that is under way belongs to that batch until it is over."""
+    late = "late [[sim:expire x1]]"
+    models = [MODEL, "anthropic:claude-haiku-4-5"]
+    sim.fault(action="freeze", method="GET", path="*/messages/batches*", times=None)
+    first = client.submit("Q {{ item }}", name="x", over=[late, "b"], route=models)
+    until(lambda: client.store.pack(first.id, "outcomes")[0])  # expired, and not yet sent again
+    assert not first.done
+    second = client.submit("Q {{ item }}", name="x", over=[late, "b", "c"], route=[*models, MODEL])
+    assert second.record.reused == 2
+    until(lambda: client.store.pack(second.id, "outcomes")[2])
+    sim.clear_faults()
+    for handle in (first, second):
+        assert [result.outcome for result in handle.wait(60).results()] == [Outcome.OK] * (
+            handle.record.rows
+        )
+    assert sim.summary()["max_per_body"] == 1

@@ -12,7 +12,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from .. import keys, providers, session
+from .. import keys, previewing, providers, session
 from ..asking import Options, span
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
@@ -249,7 +249,9 @@ class Commands:
         plan = self.book.client.preview(text, name=args.name, **options)
         show.preview(plan)
         if args.count and plan.samples:
-            money_tables.counted(self.book.client.count(plan, args.count))
+            client = self.book.client
+            found = previewing.count(plan, args.count, client.adapter, client.background)
+            money_tables.counted(found)
 
     def _doctor(self, found: list[str]) -> None:
         parser = Parser("%llm_batch doctor")

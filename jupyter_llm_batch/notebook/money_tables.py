@@ -9,9 +9,9 @@ from html import escape
 from IPython.display import display
 
 from ..advising import Advice
-from ..client import Preview
 from ..comparing import Comparison, Side
 from ..ledger import Ledger, Total, words
+from ..previewing import Preview
 from ..progress import count, money
 from . import chart
 from .grids import bundle, grid

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 import msgspec
 
 from .. import ledger, results
-from ..client import Client, Preview
+from ..client import Client
 from ..handle import BatchHandle
 from ..lifecycle import may_be_billed, rows_unsent, rows_without_answer
 from ..models import Job, JobState, Result, Snapshot, Usage
+from ..previewing import Preview
 from ..progress import count, duration, money
 from ..providers.parts import shortened
 from ..wording import many
@@ -113,7 +114,7 @@ def _short(text: str) -> str:
 def _row_cost(client: Client, job: Job, result: Result) -> str:
     if result.billed and result.usage == Usage():
         return ", cost: not known, it may have been billed"
-    cost = ledger.row_cost(client.rules().book, job, result)
+    cost = ledger.row_cost(client.accounts.rules().book, job, result)
     if cost is None:
         return ", cost: the price is not known"
     if result.usage == Usage():

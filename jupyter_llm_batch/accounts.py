@@ -1,0 +1,158 @@
+"""The money of one journal, for a client: rules, promises, ledger, comparison and advice."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+
+from . import advising, comparing, estimate, habits, ledger, results, spending, tracking
+from .comparing import Comparison
+from .errors import LLMBatchError, UsageProblem
+from .handle import BatchHandle
+from .models import Batch, Spend
+from .pricing import PriceBook, listed
+from .settings import Settings
+from .spending import Rules
+from .store import Reserve, Store
+
+#: Rows whose prompts are looked at when two batches are compared.
+_COMPARED = 20
+
+
+class Accounts:
+    """What batches may cost, and what they cost.
+
+    Parameters
+    ----------
+    settings
+        Returns the user's settings as they are now.
+    """
+
+    def __init__(
+        self, store: Store, settings: Callable[[], Settings], notebook: str, *, simulated: bool
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._notebook = notebook
+        self._simulated = simulated
+        self._rules: tuple[object, Rules] | None = None
+
+    # -- rules -------------------------------------------------------------------------------------
+
+    def rules(self) -> Rules:
+        """Return the prices and the budget that the settings name now.
+
+        Raises
+        ------
+        UsageProblem
+            A price cannot be read.
+        """
+        settings = self._settings()
+        named = (settings.prices, settings.discounts, settings.monthly_budget)
+        if self._rules is None or self._rules[0] != named:
+            book = PriceBook(settings.prices, settings.discounts)
+            rules = Rules(book=book, monthly_budget=settings.monthly_budget)
+            self._rules = (copy.deepcopy(named), rules)
+        return self._rules[1]
+
+    def rules_in_use(self) -> Rules:
+        """Return the rules for the background, which a wrong price must not stop."""
+        try:
+            return self.rules()
+        except UsageProblem:
+            return self._rules[1] if self._rules else Rules(book=PriceBook())
+
+    def promise(self, batch: Batch) -> Reserve | None:
+        """Hold a planned batch to its cap and the budget; without either nothing is looked up.
+
+        Raises
+        ------
+        UsageProblem
+            It may cost more than is allowed.
+        """
+        rules = self.rules()
+        if not batch.estimates or (batch.max_cost is None and rules.monthly_budget is None):
+            return None
+        cost = estimate.price(batch.estimates, rules.book)
+        spending.check_cap(cost, batch.max_cost)
+        return spending.reserve(cost, rules, self._store.clock())
+
+    # -- the ledger --------------------------------------------------------------------------------
+
+    def lines(self, name: str = "") -> list[Spend]:
+        """Return the lines of the ledger, oldest first: all, or those of one batch by its name."""
+        found = [*self.unbooked(self._store.batches()), *self._store.spends()]
+        if name:
+            found = [
+                line
+                for line in found
+                if line.notebook == self._notebook
+                and name in (line.title, line.title.partition("#")[0])
+            ]
+        return sorted(found, key=lambda line: line.at)
+
+    def unbooked(self, batches: Iterable[Batch]) -> list[Spend]:
+        """Return lines for jobs of a time before there was a ledger."""
+        found: list[Spend] = []
+        for batch in batches:
+            booked = self._store.spends(batch_id=batch.id)
+            found += ledger.from_jobs(batch, self._store.jobs(batch.id), booked)
+        return found
+
+    # -- comparison and advice ---------------------------------------------------------------------
+
+    def compare(self, one: BatchHandle, other: BatchHandle) -> Comparison:
+        """Compare two batches over the same rows; see `Client.compare`."""
+        kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
+        if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
+            raise UsageProblem("vectors of different models cannot be compared, only answers can")
+        ours, theirs = one.results(), other.results()
+        rows = min(len(ours), len(theirs))
+        return comparing.compare(
+            comparing.side(one.record, ours[:rows], one.costs()[:rows]),
+            comparing.side(other.record, theirs[:rows], other.costs()[:rows]),
+            ours[:rows],
+            theirs[:rows],
+            simulated=self._simulated,
+            notes=[*self._unlike(one.record, other.record)],
+        )
+
+    def _unlike(self, one: Batch, other: Batch) -> Iterator[str]:
+        """Yield how the inputs of two batches differ."""
+        if one.rows != other.rows:
+            yield (
+                f"{one.title} has {one.rows:,} rows and {other.title} {other.rows:,}: "
+                f"the first {min(one.rows, other.rows):,} are compared"
+            )
+        rows = range(min(one.rows, other.rows, _COMPARED))
+        unlike = [row for row in rows if self._prompt(one, row) != self._prompt(other, row)]
+        if unlike:
+            yield f"the prompts differ, those of row {unlike[0]} for instance"
+
+    def _prompt(self, batch: Batch, row: int) -> str | None:
+        try:
+            line, job = results.request_line(self._store, batch, row)
+        except (LLMBatchError, OSError):
+            return None
+        return results.prompt_text(job, line)
+
+    def advise(self, calls: Iterable[advising.Call] | None) -> list[advising.Advice]:
+        """Return what would have been cheaper; see `Client.advise`."""
+        return advising.advise(
+            habits.read(self._store, self._store.batches(), self._notebook),
+            self.rules().book,
+            calls=self._tracked() if calls is None else calls,
+            models=listed(),
+        )
+
+    def _tracked(self) -> list[advising.Call]:
+        return [
+            advising.Call(
+                provider=call.provider,
+                model=call.model,
+                usage=call.usage,
+                where=f"cell [{call.execution}] of {call.notebook}",
+            )
+            for call in tracking.calls(self._store)
+            if call.known
+        ]

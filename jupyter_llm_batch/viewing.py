@@ -1,0 +1,154 @@
+"""What others see of batches: snapshots for panels, and why a job must not be touched now."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Container
+from decimal import Decimal
+
+import msgspec
+
+from . import estimate, progress, spending
+from .errors import StoreProblem, UsageProblem
+from .lifecycle import (
+    is_held,
+    never_sent,
+    next_action,
+    rows_unsent,
+    rows_without_answer,
+    tally,
+)
+from .models import Account, Batch, ErrorKind, Job, JobState, Snapshot
+from .providers.base import Adapter
+from .store import Store
+
+Listener = Callable[[Snapshot], None]
+
+
+class Views:
+    """Makes snapshots of batches, and hands them to whoever listens.
+
+    Parameters
+    ----------
+    driven
+        The ids of the batches that this process drives.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        adapters: Callable[[str], Adapter],
+        clock: Callable[[], float],
+        rules: Callable[[], spending.Rules],
+        driven: Container[str],
+        listen: Listener,
+    ) -> None:
+        self._store = store
+        self._adapters = adapters
+        self._clock = clock
+        self._rules = rules
+        self._driven = driven
+        self._listen = listen
+        self._salt = store.salt()
+        self._expected: dict[str, estimate.Money] = {}
+
+    def pause(self, job: Job) -> str:
+        """Return why a job must not be touched now: no key, or another account's."""
+        try:
+            adapter = self._adapters(job.provider)
+            adapter.check_key()
+            who: Account = adapter.account(self._salt)
+        except UsageProblem as problem:
+            return str(problem)
+        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED}
+        if sent and job.account is not None and job.account != who:
+            return (
+                f"sent with another {job.provider} account or base URL "
+                f"({job.account.base_url}): set that key again to go on"
+            )
+        return ""
+
+    def snapshot(self, batch: Batch) -> Snapshot:
+        """Return what a panel may know about `batch` now."""
+        jobs = self._store.jobs(batch.id)
+        outcomes = self._store.pack(batch.id, "outcomes")
+        # What another process drives does not wait for a key of ours.
+        pauses = [
+            reason
+            for job in jobs
+            if next_action(job, cancel=False)
+            and not is_held(batch, job)
+            and (reason := self.pause(job))
+            and (batch.id in self._driven or self._store.driver(batch.id) is None)
+        ]
+        costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
+        saved = [job.saved for job in jobs if job.saved is not None]
+        known = costs and all(cost is not None for cost in costs)
+        spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
+        planned = None if batch.finished_at else self._expected.get(batch.id)
+        book = self._rules().book
+        whole = spending.whole(batch, jobs, book) if planned else None
+        samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
+        return progress.snapshot(
+            batch,
+            jobs,
+            self._clock(),
+            outcomes=tally(outcomes),
+            retryable=len(rows_without_answer(outcomes)),
+            unsent=self._unsent(batch, jobs, outcomes),
+            history=self._store.durations(jobs[0].provider) if jobs else (),
+            paused=pauses[0] if pauses else "",
+            cost=sum(float(cost) for cost in costs if cost) if known else None,
+            saved=sum(float(each) for each in saved) if known else None,
+            saved_cache=sum(float(each.cache) for each in spends) or None,
+            saved_reuse=sum(float(each.reused) for each in spends) or None,
+            expected=_usd(whole),
+            ceiling=_usd(planned.ceiling) if planned and not batch.round else None,
+            unpriced=not known if costs else planned is not None and planned.expected is None,
+            book=book,
+            errors=self._errors(batch, jobs, outcomes),
+            samples=samples[: 10 if batch.held else 5],
+        )
+
+    def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
+        if not batch.cancel_requested:
+            return 0
+        return rows_unsent(outcomes, self._store.pack(batch.id, "owners"), jobs)
+
+    def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
+        """Return why rows have no answer now; what a later round mended is left out."""
+        if batch.cancel_requested:
+            jobs = [job for job in jobs if not never_sent(job)]
+        if not batch.round:
+            return [kind for job in jobs for kind in job.kinds]
+        owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
+        failing = Counter((owners[row], outcomes[row]) for row in rows_without_answer(outcomes))
+        return [
+            msgspec.structs.replace(kind, rows=min(kind.rows, rows))
+            for job in jobs
+            for kind in job.kinds
+            if (rows := failing[job.number, kind.code])
+        ]
+
+    def publish(self, batch: Batch) -> None:
+        """Hand out how a batch stands, and note what it may cost when that is known."""
+        self._listen(self.snapshot(batch))
+        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+            # After the first picture: the price list takes a moment to load.
+            cost = estimate.price(batch.estimates, self._rules().book)
+            self._expected[batch.id] = cost
+            if cost.ceiling is not None:
+                self._store.reserve(batch.id, float(cost.ceiling))
+            self._listen(self.snapshot(batch))
+
+    def publish_id(self, batch_id: str) -> None:
+        """Hand out how a batch stands, if it is there."""
+        with contextlib.suppress(StoreProblem):  # a panel that lags is no reason to fail
+            batch = self._store.batch(batch_id)
+            if batch is not None:
+                self.publish(batch)
+
+
+def _usd(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
