@@ -80,8 +80,8 @@ class RealTime:
         """
         run = _Run(self, held, job, adapter, self._window(who), payload)
         try:
-            if run.untouched:
-                await adapter.check_model(job.model)
+            for model in (job.models or [job.model]) if run.untouched else ():
+                await adapter.check_model(model)
             await run.until_over()
         except Exception:
             await run.settle()

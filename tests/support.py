@@ -33,3 +33,13 @@ KEYS = {
     "odd": "0a1b2c3dZZZZ9f8e7d6c0011",  # no form by which anybody would know it as a key
     "login": "sim-L0ginKey0fTheTests42",
 }
+
+
+class Shifted:
+    """A clock that a test may set."""
+
+    def __init__(self):
+        self.ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead

@@ -89,7 +89,7 @@ def environ(url, outcome):
 #: How each outcome ends: phase, counts, what the rows that have a line are, what the others are.
 ENDS = {
     "completed": (Phase.ENDED, Counts(total=2, done=2), Outcome.OK, None),
-    "failed": (Phase.ENDED, Counts(total=2, failed=2), Outcome.FAILED, None),
+    "failed": (Phase.ENDED, Counts(total=2, failed=2), Outcome.FAILED, Outcome.FAILED),
     "expired": (Phase.ENDED, Counts(total=2), None, Outcome.EXPIRED),
     "cancelled": (Phase.ENDED, Counts(total=2), None, Outcome.CANCELLED),
 }

@@ -5,7 +5,7 @@ import time
 import httpx2
 import msgspec
 import pytest
-from support import FAST, mark
+from support import FAST, Shifted, mark
 
 from jupyter_llm_batch import Outcome, driving
 from jupyter_llm_batch.models import JobState
@@ -21,16 +21,6 @@ MODELS = {
 CREATE = r"^.*/batches$|:batchGenerateContent$"
 LOOK = r"^.*/batches/[^/]+$"
 FETCH = r"^.*(/content|/results)$"
-
-
-class Shifted:
-    """A clock that a test may set."""
-
-    def __init__(self):
-        self.ahead = 0.0
-
-    def __call__(self):
-        return time.time() + self.ahead
 
 
 @pytest.fixture

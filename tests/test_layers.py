@@ -24,7 +24,7 @@ LAYERS = [
     ["submission", "finding", "realtime", "ledger", "comparing", "advising"],
     ["adopting"],
     ["driving", "background", "results", "asking", "habits"],
-    ["mending"],
+    ["mending", "viewing"],
     ["poller", "tracking", "previewing"],
     ["drafts", "handle", "simulator"],
     ["accounts"],

@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import mark
+from support import Shifted, mark
 
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Job, JobState
@@ -52,15 +52,16 @@ def test_what_is_collected_alarms_nobody():
     assert expiring([job(keep_until=None)], now) == ""
 
 
-def test_the_panel_warns(client, sim):
+def test_the_panel_warns(make_client, sim):
     """The warning is the panel's notice and part of its line."""
+    clock = Shifted()
+    client = make_client(clock=clock)
     sim.behave(seconds=3600)
     handle = client.submit(name="x", over=["a"], model=MODELS["openai"])
     while handle.snapshot().keep_until is None:
         pass
     (found,) = client.store.jobs(handle.id)
-    late = found.keep_until - DAY
-    client.poller()._clock = lambda: late
+    clock.ahead = found.keep_until - DAY - clock()
     assert "OpenAI deletes the answers after" in handle.snapshot().notice
     assert "OpenAI deletes the answers after" in handle.snapshot().line
 
