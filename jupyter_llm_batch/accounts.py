@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 
 from . import advising, comparing, estimate, habits, ledger, results, spending, tracking
+from .books import Reserve
 from .comparing import Comparison
 from .errors import LLMBatchError, UsageProblem
 from .handle import BatchHandle
@@ -13,7 +14,7 @@ from .models import Batch, Spend
 from .pricing import PriceBook, listed
 from .settings import Settings
 from .spending import Rules
-from .store import Reserve, Store
+from .store import Store
 
 #: Rows whose prompts are looked at when two batches are compared.
 _COMPARED = 20

@@ -23,7 +23,8 @@ from . import (
     rounds,
     spending,
 )
-from .driving import Driver, no_pause
+from .driving import Driver
+from .ending import Ends, no_pause
 from .errors import (
     Busy,
     Damaged,
@@ -105,7 +106,8 @@ class Poller:
         #: What a panel may know about a batch now.
         self.snapshot = self._views.snapshot
         self._realtime = RealTime(store, policy, clock, self._views.publish_id)
-        self._driver = Driver(store, policy, clock, breathe, self._realtime, rules)
+        self._ends = Ends(store, policy, clock, breathe, rules)
+        self._driver = Driver(store, policy, clock, self._ends, self._realtime)
         self._salt = store.salt()
         #: One kernel may hold two clients of a journal; they are as separate as two kernels.
         self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
@@ -412,7 +414,7 @@ class Poller:
                 and not self._views.pause(job)
             ):
                 adapter = self._adapters(job.provider)
-                step = self._driver.release(held, job, adapter)
+                step = self._ends.release(held, job, adapter)
                 self._launch(job.id, batch.id, self._guarded(batch, step))
 
     def _start_polls(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
@@ -504,7 +506,7 @@ class Poller:
             busy = error if isinstance(error, ProviderError) else Busy(str(error))
             for held, batch, job in left.values():
                 try:
-                    self._driver.again(held, job, busy)
+                    self._ends.again(held, job, busy)
                     self._views.publish(batch)
                 except LeaseLost:
                     pass
@@ -562,7 +564,7 @@ class Poller:
         for job in jobs:
             adapter = self._adapters(job.provider)
             self._launch(
-                job.id, batch.id, self._guarded(batch, self._driver.tidy(held, job, adapter))
+                job.id, batch.id, self._guarded(batch, self._ends.tidy(held, job, adapter))
             )
         return bool(jobs)
 

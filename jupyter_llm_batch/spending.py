@@ -11,13 +11,14 @@ from decimal import Decimal
 import msgspec
 
 from . import estimate, outlook
+from .books import Reserve
 from .collecting import Reconciler
 from .errors import UsageProblem
 from .lifecycle import TERMINAL
 from .models import Batch, Estimate, Job, Mode, Spend
 from .pricing import PriceBook
 from .progress import money
-from .store import Reserve, Store
+from .store import Store
 
 #: Earlier jobs of a model that an estimate looks at.
 LOOK_BACK = 40

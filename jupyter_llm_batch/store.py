@@ -1,4 +1,4 @@
-"""The journal in use: batches, jobs, leases, events. How it is opened is `journal`'s.
+"""The journal in use: batches, drafts, leases, jobs, events.
 
 Every write that concerns a driven batch is fenced: it names the lease's token, and fails with
 `LeaseLost` when another process has taken over meanwhile.
@@ -6,42 +6,25 @@ Every write that concerns a driven batch is fenced: it names the lease's token, 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import sqlite3
 import struct
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from . import forks, journal, lease
-from .errors import ForkedProcess, LeaseLost, StoreProblem, UsageProblem
+from . import lease
+from .books import Books, Reserve
+from .database import encode
+from .errors import LeaseLost, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
 from .models import Batch, Job, Spend
 from .planning import Ranges
-from .progress import money
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
 _read_job = msgspec.json.Decoder(Job).decode
 _read_batch = msgspec.json.Decoder(Batch).decode
-_read_spend = msgspec.json.Decoder(Spend).decode
 
 _BATCH_COLUMNS = "record, finished_at, cancel_requested, draft, round, used_at"
-
-
-#: Outside schema.sql, so that journals of before get it too without another version.
-_USAGE_EVENTS = """
-CREATE TABLE IF NOT EXISTS usage_event (
-    id     INTEGER PRIMARY KEY,
-    at     REAL NOT NULL,
-    record BLOB NOT NULL
-) STRICT
-"""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,188 +34,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     token: int
 
 
-class Reserve(msgspec.Struct, frozen=True, kw_only=True):
-    """Money that a batch may cost at most, and the budget that it has to fit into.
-
-    Attributes
-    ----------
-    usd
-        The ceiling.
-    budget
-        What may be spent and promised since `since`; None reserves without a check.
-    """
-
-    usd: float
-    budget: float | None = None
-    since: float = 0.0
-
-
-class Store:
-    """The journal of one data folder.
-
-    Parameters
-    ----------
-    folder
-        Holds ``journal.sqlite`` and a folder of payloads per batch; made private to the user.
-    clock
-        Returns Unix seconds.
-    simulated
-        Which kind of batches it is for; None takes either.
-
-    Attributes
-    ----------
-    loss
-        What could not be read when this process opened the journal.
-
-    Raises
-    ------
-    StoreProblem
-        The folder cannot be used, or the journal is from a newer release or of the other kind.
-    """
-
-    def __init__(
-        self, folder: Path, clock: Callable[[], float], *, simulated: bool | None = None
-    ) -> None:
-        opened = journal.open_journal(folder)
-        self.folder = folder
-        self.path = folder / "journal.sqlite"
-        self.clock = clock
-        self.mode = opened.mode
-        self.loss = opened.loss
-        self._db = opened.db
-        self._lock = threading.RLock()
-        self._pid = os.getpid()
-        self._file = _identity(self.path)
-        if simulated is not None:
-            self._claim(simulated)
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is a child of the process that opened the journal."""
-        return self._pid != os.getpid()
-
-    def close(self) -> None:
-        """Close the journal."""
-        if self.forked:
-            return  # the parent's: not even closing it is safe after a fork
-        with self._lock:
-            self._db.close()
-            forks.closed(self._db)
-
-    def _claim(self, simulated: bool) -> None:
-        """Refuse a journal of the other kind: made-up answers never stand beside paid ones."""
-        with self._write() as db:
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('simulated', ?)", [b"%d" % simulated])
-            kind = db.execute("SELECT value FROM meta WHERE key = 'simulated'").fetchone()[0]
-        if bytes(kind) != b"%d" % simulated:
-            self.close()
-            there, here = ("real", "simulated") if simulated else ("simulated", "real")
-            raise StoreProblem(
-                f"{self.folder} holds {there} batches, and {here} ones never go beside them: "
-                "choose another folder with %config LLMBatch.data_dir = '...'"
-            )
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, begun as a writer so that a check inside it stays true."""
-        with self._using() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                if _identity(self.path) != self._file:
-                    raise StoreProblem(
-                        f"the journal {self.path} was moved or deleted while it was in use: put "
-                        "it back, or restart the kernel to go on with what is there"
-                    )
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:  # SQLite ends it by itself when there is no room
-                    db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
-        with self._using() as db:
-            return db.execute(sql, args).fetchall()
-
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """Use the connection, alone, and say in one line what fails."""
-        if self.forked:
-            forks.check()
-            raise ForkedProcess("batches cannot be used in a forked process")
-        with self._lock:
-            try:
-                yield self._db
-            except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-                raise
-            except sqlite3.DatabaseError as error:
-                if journal.is_busy(error):
-                    raise StoreProblem(journal.busy(self.path)) from error
-                passing = isinstance(error, sqlite3.OperationalError)
-                if passing and "no such" not in str(error):
-                    raise StoreProblem(
-                        f"the journal {self.path} cannot be used now: {error}"
-                    ) from error
-                with contextlib.suppress(OSError):
-                    journal.doubt(self.path).touch(0o600)
-                raise StoreProblem(
-                    f"the journal {self.path} is damaged ({error}); nothing was sent: restart the "
-                    "kernel, then it is set aside and what can be read of it is recovered"
-                ) from error
-
-    # -- small facts -------------------------------------------------------------------------------
-
-    def salt(self) -> bytes:
-        """Return this journal's salt for fingerprints of keys."""
-        with self._write() as db:
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", [secrets.token_bytes(16)])
-            return bytes(db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0])
-
-    def losses(self) -> journal.Loss | None:
-        """Return what was lost of an earlier journal and not settled by the user."""
-        found = self._rows("SELECT value FROM meta WHERE key = 'loss'")
-        return msgspec.json.decode(found[0][0], type=journal.Loss) if found else None
-
-    def settle_loss(self) -> None:
-        """Note that the user knows of the loss: cells that are not known need not ask any more."""
-        with self._write() as db:
-            db.execute("DELETE FROM meta WHERE key = 'loss'")
-
-    def schema_version(self) -> int:
-        """Return the version of the journal's schema."""
-        return int(self._rows("PRAGMA user_version")[0][0])
-
-    def check(self) -> str:
-        """Look at every page; return what is wrong, empty when nothing is."""
-        try:
-            said = str(self._rows("PRAGMA quick_check(1)")[0][0])
-        except StoreProblem as problem:
-            return str(problem)
-        if said == "ok":
-            return ""
-        with contextlib.suppress(OSError):
-            journal.doubt(self.path).touch(0o600)
-        return " ".join(said.split())[:200]
-
-    def servers(self) -> dict[str, str]:
-        """Return the base URLs that cells gave, by the name that stands for each."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'servers'")
-        return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
-
-    def add_server(self, name: str, url: str) -> None:
-        """Keep the base URL of a cell: its batch goes on after a restart."""
-        servers = self.servers()
-        if servers.get(name) == url:
-            return
-        with self._write() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('servers', ?)",
-                [_encode({**servers, name: url})],
-            )
-
-    def folder_of(self, batch_id: str) -> Path:
-        """Return the folder of a batch's payloads."""
-        return self.folder / "batches" / batch_id
+class Store(Books):
+    """The journal in use; made like a `Database`."""
 
     # -- batches -----------------------------------------------------------------------------------
 
@@ -285,7 +88,7 @@ class Store:
                     batch.created_at,
                     batch.created_at,
                     batch.draft,
-                    _encode(batch),
+                    encode(batch),
                 ],
             )
             self._insert_jobs(db, jobs)
@@ -327,7 +130,7 @@ class Store:
         with self._write() as db:
             db.execute(
                 "UPDATE batch SET record = ?, used_at = ? WHERE id = ?",
-                [_encode(batch), self.clock(), batch.id],
+                [encode(batch), self.clock(), batch.id],
             )
 
     def decide(self, batch_id: str, **changes: Any) -> None:
@@ -335,7 +138,7 @@ class Store:
         with self._write() as db:
             record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
             batch = msgspec.structs.replace(_read_batch(record), **changes)
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch_id])
+            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])
             self._log(db, batch_id, None, "decided", None, ", ".join(changes))
 
     def request_cancel(self, batch_id: str) -> None:
@@ -392,7 +195,7 @@ class Store:
             token = row["lease_token"] + 1
             db.execute(
                 "UPDATE batch SET lease_owner = ?, lease_token = ?, lease_beat = ? WHERE id = ?",
-                [_encode(owner).decode(), token, now, batch_id],
+                [encode(owner).decode(), token, now, batch_id],
             )
         return Lease(batch_id=batch_id, token=token)
 
@@ -494,10 +297,10 @@ class Store:
             self._fence(db, held)
             record = db.execute("SELECT record FROM batch WHERE id = ?", [job.batch_id]).fetchone()
             batch = msgspec.structs.replace(_read_batch(record[0]), rows=len(rows))
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [_encode(batch), batch.id])
+            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch.id])
             packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
             db.execute(
-                "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, _encode(after), job.id]
+                "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, encode(after), job.id]
             )
             self._put_packs(db, job.batch_id, packs)
         return after
@@ -611,119 +414,6 @@ class Store:
         rows = self._rows("SELECT * FROM event WHERE batch_id = ? ORDER BY seq", batch_id)
         return [dict(row) for row in rows]
 
-    # -- calls in real time ------------------------------------------------------------------------
-
-    def add_usage_events(self, events: Sequence[tuple[float, bytes]]) -> None:
-        """Keep what `tracking` saw; its table is made on first need."""
-        with self._write() as db:
-            db.execute(_USAGE_EVENTS)
-            db.executemany("INSERT INTO usage_event (at, record) VALUES (?, ?)", events)
-
-    def usage_events(self, since: float = 0.0) -> list[bytes]:
-        """Return what `tracking` saw since a moment (Unix seconds), oldest first."""
-        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'usage_event'"):
-            return []
-        rows = self._rows("SELECT record FROM usage_event WHERE at >= ? ORDER BY at", since)
-        return [bytes(row[0]) for row in rows]
-
-    # -- money -------------------------------------------------------------------------------------
-
-    def book(self, spends: Sequence[Spend]) -> None:
-        """Write lines of the ledger; one that is there already is replaced."""
-        with self._write() as db:
-            self._put_spends(db, spends)
-
-    def spends(
-        self,
-        *,
-        since: float = 0.0,
-        batch_id: str | None = None,
-        model: tuple[str, str] | None = None,
-        last: int | None = None,
-    ) -> list[Spend]:
-        """Return lines of the ledger, oldest first; with `last`, only so many of the latest."""
-        where, args = ["at >= ?"], [since, *([batch_id] if batch_id else []), *(model or ())]
-        if batch_id:
-            where.append("batch_id = ?")
-        if model:
-            where.append("provider = ? AND model = ?")
-        rows = self._rows(
-            f"SELECT record FROM spend WHERE {' AND '.join(where)}"  # noqa: S608
-            " ORDER BY at DESC LIMIT ?",
-            *args,
-            -1 if last is None else last,
-        )
-        return [_read_spend(row[0]) for row in reversed(rows)]
-
-    def reserve(self, batch_id: str, usd: float) -> None:
-        """Note what a batch under way may cost, if that is not noted yet."""
-        with self._write() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO reservation SELECT id, ?, ? FROM batch"
-                " WHERE id = ? AND finished_at IS NULL",
-                [usd, self.clock(), batch_id],
-            )
-
-    def committed(self, since: float) -> tuple[float, float]:
-        """Return the USD spent since a moment, and what batches under way may cost beyond that."""
-        with self._lock:
-            return self._committed(self._db, since)
-
-    def _committed(self, db: sqlite3.Connection, since: float) -> tuple[float, float]:
-        spent = {
-            row[0]: float(row[1] or 0.0)
-            for row in db.execute(
-                "SELECT batch_id, sum(usd) FROM spend WHERE at >= ? GROUP BY batch_id", [since]
-            )
-        }
-        promised = {
-            row[0]: float(row[1]) for row in db.execute("SELECT batch_id, usd FROM reservation")
-        }
-        rest = sum(max(0.0, usd - spent.get(batch, 0.0)) for batch, usd in promised.items())
-        return sum(spent.values()), rest
-
-    def _reserve(self, db: sqlite3.Connection, batch_id: str, reserve: Reserve) -> None:
-        if reserve.budget is not None:
-            spent, promised = self._committed(db, reserve.since)
-            if spent + promised + reserve.usd > reserve.budget + 1e-9:
-                raise UsageProblem(
-                    f"over the monthly budget: this may cost up to {money(reserve.usd)}, and of "
-                    f"{money(reserve.budget)} {money(spent)} are spent and {money(promised)} are "
-                    f"promised to batches under way{self._promised(db)}; nothing was sent. Send "
-                    "fewer rows, lower "
-                    "--max-tokens, or raise %config LLMBatch.monthly_budget"
-                )
-        # What an ended batch has paid before stays paid: a retry is promised on top of it.
-        db.execute(
-            "INSERT INTO reservation VALUES (?1, ?2 + (SELECT coalesce(sum(usd), 0) FROM spend"
-            " WHERE batch_id = ?1 AND at >= ?4), ?3) ON CONFLICT DO UPDATE SET usd = usd + ?2",
-            [batch_id, reserve.usd, self.clock(), reserve.since],
-        )
-
-    def _promised(self, db: sqlite3.Connection) -> str:
-        """Return the names of the batches that are promised most, in brackets."""
-        rows = db.execute(
-            "SELECT batch.name, batch.version FROM reservation JOIN batch ON batch.id = batch_id"
-            " WHERE usd > (SELECT coalesce(sum(usd), 0) FROM spend"
-            " WHERE spend.batch_id = reservation.batch_id) ORDER BY usd DESC, created_at"
-        ).fetchall()
-        names = [name if version == 1 else f"{name}#{version}" for name, version in rows[:3]]
-        more = ["…"] if len(rows) > 3 else []
-        return f" ({', '.join(names + more)})" if names else ""
-
-    def _put_spends(self, db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
-        db.executemany(
-            "INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    each.id, each.batch_id, each.provider, each.model, each.at,
-                    None if each.paid is None else float(each.paid) + each.doubt,
-                    _encode(each),
-                )
-                for each in spends
-            ],
-        )  # fmt: skip
-
     # -- inside a transaction ----------------------------------------------------------------------
 
     def _insert_jobs(self, db: sqlite3.Connection, jobs: Sequence[tuple[Job, Ranges]]) -> None:
@@ -731,13 +421,13 @@ class Store:
             packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
             db.execute(
                 "INSERT INTO job VALUES (?, ?, ?, ?, ?, ?)",
-                [job.id, job.batch_id, job.number, job.state.value, packed, _encode(job)],
+                [job.id, job.batch_id, job.number, job.state.value, packed, encode(job)],
             )
 
     def _put_job(self, db: sqlite3.Connection, job: Job) -> None:
         db.execute(
             "UPDATE job SET state = ?, record = ? WHERE id = ?",
-            [job.state.value, _encode(job), job.id],
+            [job.state.value, encode(job), job.id],
         )
 
     def _put_packs(self, db: sqlite3.Connection, batch_id: str, packs: Mapping[str, bytes]) -> None:
@@ -776,12 +466,3 @@ def _batch(row: sqlite3.Row) -> Batch:
 def is_over(jobs: Sequence[Job]) -> bool:
     """Whether every job is at its end."""
     return all(job.state in TERMINAL for job in jobs)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells this file from another under the same name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -13,7 +13,6 @@ from support import mark
 
 from jupyter_llm_batch import journal
 from jupyter_llm_batch.errors import Incomplete, LeaseLost, StoreProblem
-from jupyter_llm_batch.lifecycle import Action
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.store import Store
 
@@ -127,23 +126,21 @@ def taken_over(client):
 def test_a_woken_owner_moves_no_answers_away(client):
     """A download that it finds short may be another process's whole one by now."""
     _, job, old = taken_over(client)
-    driver = client.poller()._driver
+    ends = client.poller()._ends
     with pytest.raises(LeaseLost):
-        driver._fetch_again(old, job, Incomplete("short"))
-    assert driver.part(job, "output").exists()
+        ends._fetch_again(old, job, Incomplete("short"))
+    assert ends.part(job, "output").exists()
     assert client.get("x").answers()
 
 
 def test_a_woken_owner_puts_no_answers_in_place(client):
     """A download that ends after another process took over is thrown away."""
     batch, job, old = taken_over(client)
-    driver, adapter = client.poller()._driver, client.adapter("openai")
-    driver.part(job, "output").unlink()
+    ends, adapter = client.poller()._ends, client.adapter("openai")
+    ends.part(job, "output").unlink()
     with pytest.raises(LeaseLost):
-        client.background.call(
-            driver.step(Action.COLLECT, old, batch, job, adapter, job.account)
-        ).result()
-    assert [path.name for path in driver.part(job, "output").parent.glob("*output*")] == []
+        client.background.call(ends.collect(old, batch, job, adapter)).result()
+    assert [path.name for path in ends.part(job, "output").parent.glob("*output*")] == []
 
 
 def test_a_lock_that_is_free_costs_no_wait(tmp_path, monkeypatch):

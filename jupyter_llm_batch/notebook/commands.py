@@ -315,12 +315,12 @@ class Commands:
 
     def _wait(self, found: list[str]) -> None:
         handle = self._get("wait", found)
-        if not handle.done:
-            self.book.panels.show(handle.snapshot())
-        self._waiting(handle)
+        self._waiting(handle, panel=not handle.done)
 
-    def _waiting(self, handle: BatchHandle) -> None:
+    def _waiting(self, handle: BatchHandle, *, panel: bool = False) -> None:
         try:
+            if panel:
+                self.book.panels.show(handle.snapshot())
             self.book.wait(handle)
         except KeyboardInterrupt:
             raise NotReady(f"stopped waiting; {show.goes_on(handle)}") from None

@@ -1,0 +1,197 @@
+"""The connection to the journal: transactions, errors in one line, small facts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import forks, journal
+from .errors import ForkedProcess, StoreProblem
+
+encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class Database:
+    """The journal of one data folder: its transactions, and the small facts in it.
+
+    Parameters
+    ----------
+    folder
+        Holds ``journal.sqlite`` and a folder of payloads per batch; made private to the user.
+    clock
+        Returns Unix seconds.
+    simulated
+        Which kind of batches it is for; None takes either.
+
+    Attributes
+    ----------
+    loss
+        What could not be read when this process opened the journal.
+
+    Raises
+    ------
+    StoreProblem
+        The folder cannot be used, or the journal is from a newer release or of the other kind.
+    """
+
+    def __init__(
+        self, folder: Path, clock: Callable[[], float], *, simulated: bool | None = None
+    ) -> None:
+        opened = journal.open_journal(folder)
+        self.folder = folder
+        self.path = folder / "journal.sqlite"
+        self.clock = clock
+        self.mode = opened.mode
+        self.loss = opened.loss
+        self._db = opened.db
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._file = _identity(self.path)
+        if simulated is not None:
+            self._claim(simulated)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that opened the journal."""
+        return self._pid != os.getpid()
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self.forked:
+            return  # the parent's: not even closing it is safe after a fork
+        with self._lock:
+            self._db.close()
+            forks.closed(self._db)
+
+    def _claim(self, simulated: bool) -> None:
+        """Refuse a journal of the other kind: made-up answers never stand beside paid ones."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('simulated', ?)", [b"%d" % simulated])
+            kind = db.execute("SELECT value FROM meta WHERE key = 'simulated'").fetchone()[0]
+        if bytes(kind) != b"%d" % simulated:
+            self.close()
+            there, here = ("real", "simulated") if simulated else ("simulated", "real")
+            raise StoreProblem(
+                f"{self.folder} holds {there} batches, and {here} ones never go beside them: "
+                "choose another folder with %config LLMBatch.data_dir = '...'"
+            )
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, begun as a writer so that a check inside it stays true."""
+        with self._using() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if _identity(self.path) != self._file:
+                    raise StoreProblem(
+                        f"the journal {self.path} was moved or deleted while it was in use: put "
+                        "it back, or restart the kernel to go on with what is there"
+                    )
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # SQLite ends it by itself when there is no room
+                    db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+        with self._using() as db:
+            return db.execute(sql, args).fetchall()
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """Use the connection, alone, and say in one line what fails."""
+        if self.forked:
+            forks.check()
+            raise ForkedProcess("batches cannot be used in a forked process")
+        with self._lock:
+            try:
+                yield self._db
+            except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+                raise
+            except sqlite3.DatabaseError as error:
+                if journal.is_busy(error):
+                    raise StoreProblem(journal.busy(self.path)) from error
+                passing = isinstance(error, sqlite3.OperationalError)
+                if passing and "no such" not in str(error):
+                    raise StoreProblem(
+                        f"the journal {self.path} cannot be used now: {error}"
+                    ) from error
+                with contextlib.suppress(OSError):
+                    journal.doubt(self.path).touch(0o600)
+                raise StoreProblem(
+                    f"the journal {self.path} is damaged ({error}); nothing was sent: restart the "
+                    "kernel, then it is set aside and what can be read of it is recovered"
+                ) from error
+
+    # -- small facts -------------------------------------------------------------------------------
+
+    def salt(self) -> bytes:
+        """Return this journal's salt for fingerprints of keys."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", [secrets.token_bytes(16)])
+            return bytes(db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0])
+
+    def losses(self) -> journal.Loss | None:
+        """Return what was lost of an earlier journal and not settled by the user."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'loss'")
+        return msgspec.json.decode(found[0][0], type=journal.Loss) if found else None
+
+    def settle_loss(self) -> None:
+        """Note that the user knows of the loss: cells that are not known need not ask any more."""
+        with self._write() as db:
+            db.execute("DELETE FROM meta WHERE key = 'loss'")
+
+    def schema_version(self) -> int:
+        """Return the version of the journal's schema."""
+        return int(self._rows("PRAGMA user_version")[0][0])
+
+    def check(self) -> str:
+        """Look at every page; return what is wrong, empty when nothing is."""
+        try:
+            said = str(self._rows("PRAGMA quick_check(1)")[0][0])
+        except StoreProblem as problem:
+            return str(problem)
+        if said == "ok":
+            return ""
+        with contextlib.suppress(OSError):
+            journal.doubt(self.path).touch(0o600)
+        return " ".join(said.split())[:200]
+
+    def servers(self) -> dict[str, str]:
+        """Return the base URLs that cells gave, by the name that stands for each."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'servers'")
+        return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
+
+    def add_server(self, name: str, url: str) -> None:
+        """Keep the base URL of a cell: its batch goes on after a restart."""
+        servers = self.servers()
+        if servers.get(name) == url:
+            return
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('servers', ?)",
+                [encode({**servers, name: url})],
+            )
+
+    def folder_of(self, batch_id: str) -> Path:
+        """Return the folder of a batch's payloads."""
+        return self.folder / "batches" / batch_id
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another under the same name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

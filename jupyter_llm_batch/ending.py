@@ -1,0 +1,347 @@
+"""The end of a job: its results are fetched, counted off against its rows, and written down.
+
+What is incomplete is fetched again, what was paid for is kept whatever it looks like, and the end
+and the outcomes of all rows stand in the journal in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import adopting, payloads, rowlog, schemas, spending
+from .collecting import Reconciler
+from .errors import Incomplete, LLMBatchError, ProviderError, Refused, Vanished, redact
+from .lifecycle import Event, Policy
+from .models import Batch, Job, Mode, Outcome, Remote
+from .providers.base import Adapter
+from .realtime import without_line
+from .store import Lease, Store
+
+#: How often an incomplete download is fetched again before rows count as missing.
+FETCHES = 6
+
+#: Seconds that deleting a job's files at the provider may take before they are left there.
+TIDYING = 30.0
+
+#: How often in a row the provider must not know a job or a file before it counts as gone: with the
+#: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
+ABSENCES = 8
+
+#: Seconds that deleting what a running job needed may take before it is left to expire.
+RELEASING = 30.0
+
+#: Lines decoded between two pauses that let a running cell go on.
+SLICE = 200
+
+
+class Ends:
+    """Brings jobs to their end for whoever holds their batch's lease.
+
+    Parameters
+    ----------
+    breathe
+        Awaited between slices of decoding; sleeps longer while a cell runs.
+    rules
+        Returns the prices in use.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        clock: Callable[[], float],
+        breathe: Callable[[], Awaitable[None]],
+        rules: Callable[[], spending.Rules],
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._clock = clock
+        self._breathe = breathe
+        self._rules = rules
+
+    def payload(self, job: Job) -> Path:
+        """Return where the request lines of a job lie."""
+        return self._store.folder_of(job.batch_id) / job.payload
+
+    def part(self, job: Job, name: str) -> Path:
+        """Return where one part of a job's results lies."""
+        return self._store.folder_of(job.batch_id) / f"{Path(job.payload).stem}.{name}.jsonl"
+
+    async def collect(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
+        """Fetch what a provider has of an ended job, and end it here once it is whole.
+
+        Raises
+        ------
+        LeaseLost
+            Another process drives the batch now: nothing of what it has was touched.
+        """
+        if job.mode is Mode.REALTIME:
+            await self._collect_here(held, batch, job, adapter)
+            return
+        assert job.remote_id is not None
+        remote_id = job.remote_id
+        gone: Vanished | None = None
+        if job.failures:
+            # Something did not agree: the provider may know of more parts by now.
+            try:
+                job = self._refreshed(held, job, await adapter.retrieve(remote_id))
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return
+        for name, ref in job.parts.items():
+            path = self.part(job, name)
+            if path.exists():
+                continue  # complete, since files get their name only when they are whole
+            try:
+                with payloads.writing(path) as writer:
+                    await adapter.fetch(remote_id, name, ref, writer)
+                    self._store.renew(held)  # else what another process has would be replaced
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return
+        if gone is not None and job.absences + 1 < ABSENCES:
+            self.again(held, job, gone, absences=job.absences + 1)
+            return
+        try:
+            if batch.adopted:
+                job = await self._find_rows(held, batch, job, adapter)
+            reconciler = await self._reconcile(batch, job, adapter)
+        except Incomplete as error:
+            self._fetch_again(held, job, error)
+            return
+        counts = job.counts
+        short = counts is not None and reconciler.seen < counts.done + counts.failed
+        if short and gone is None and job.fetches < FETCHES:
+            self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
+            return
+        reconciler.close(None if short else job.rest, str(gone or job.error or ""))
+        event = Event.COLLECTED if gone is None else Event.VANISHED
+        sums = dict(job.sums)
+        for name in job.parts:
+            if self.part(job, name).exists():
+                sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
+        self._record(held, job, event, reconciler, adapter, sums=sums)
+
+    async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
+        """Collect what was asked in real time: everything there is lies here already."""
+        reconciler = await self._reconcile(batch, job, adapter)
+        for result in without_line(self.payload(job).parent, job):
+            reconciler.take(result)
+        reconciler.close(job.rest)
+        sums = dict(job.sums)
+        for name in job.parts:
+            sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
+        self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
+        rowlog.tidy(self.payload(job).parent, job)
+
+    def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
+        """Take up what the provider says now about a job that is being collected."""
+        return self._store.note(
+            held,
+            job,
+            parts=remote.parts,
+            rest=remote.rest,
+            counts=remote.counts or job.counts,
+            error=remote.error,
+        )
+
+    async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
+        rows = self._store.job_rows(job.id)
+        keys = adopting.read_keys(self._store.pack(batch.id, adopting.KEYS))
+        reconciler = Reconciler(
+            job,
+            rows,
+            user_cancelled=batch.cancel_requested,
+            keys=keys if batch.adopted else None,
+            book=self._rules().book,
+        )
+        parse = schemas.checked(adapter.parse, batch.recipe.schema)
+        broken = 0
+        for name in job.parts:
+            path = self.part(job, name)
+            if not path.exists():
+                continue
+            payloads.check_whole(path)
+            for number, line in enumerate(payloads.lines(path)):
+                if number % SLICE == SLICE - 1:
+                    await self._breathe()
+                result = parse(line, job.endpoint)
+                broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
+                reconciler.take(result)
+        if broken and job.fetches < FETCHES:
+            raise Incomplete(f"{broken} lines arrived garbled")
+        return reconciler
+
+    async def _find_rows(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> Job:
+        """Learn which rows a batch that was created elsewhere has."""
+        if job.round or self._store.pack(batch.id, adopting.KEYS):
+            return job
+        requests = self.payload(job)
+        if job.upload_id and job.remote_id and not requests.exists():
+            # Some providers hand the requests out again; without them the answers suffice.
+            with contextlib.suppress(Refused):
+                with payloads.writing(requests) as writer:
+                    await adapter.fetch(job.remote_id, "requests", job.upload_id, writer)
+                adopting.check_requests(requests)
+        paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
+        for path in paths:
+            payloads.check_whole(path)
+        try:
+            keys, rows = adopting.find_rows(
+                requests, paths, lambda line: adapter.parse(line, job.endpoint)
+            )
+        except UnicodeDecodeError as error:
+            raise Incomplete("the results arrived garbled") from error
+        adopting.write_keys(keys, self._store.folder_of(batch.id))
+        packs = adopting.packs(len(keys)) | {adopting.KEYS: msgspec.json.encode(keys)}
+        return self._store.know_rows(held, job, rows, packs)
+
+    def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
+        self._store.renew(held)  # else the good files of another process would be moved away
+        for name in job.parts:
+            path = self.part(job, name)
+            if path.exists():  # kept, since what is in it was paid for
+                path.replace(path.with_suffix(f".incomplete{job.fetches}"))
+        # Counted apart from failures: an outage must not use up the patience for short downloads.
+        self.again(held, self._store.note(held, job, fetches=job.fetches + 1), error)
+
+    def vanish(self, held: Lease, job: Job, error: Vanished) -> None:
+        """End a job that the provider does not know any more."""
+        self.settle(held, job, Event.VANISHED, None, str(error))
+
+    def fail(self, held: Lease, job: Job, event: Event, reason: str, **changes: Any) -> None:
+        """End a job that was refused or went wrong as a whole: all its rows failed."""
+        self.settle(held, job, event, Outcome.FAILED, reason, **{**changes, "error": reason})
+
+    def settle(
+        self,
+        held: Lease,
+        job: Job,
+        event: Event,
+        outcome: Outcome | None,
+        reason: str,
+        **changes: Any,
+    ) -> None:
+        """End a job whose rows all have the same outcome (None: missing)."""
+        reconciler = Reconciler(
+            job, self._store.job_rows(job.id), user_cancelled=True, book=self._rules().book
+        )
+        if outcome is None:
+            reconciler.close(None, reason)
+        else:
+            reconciler.fail(outcome, reason)
+        changes.setdefault("error", reason)
+        self._record(held, job, event, reconciler, None, **changes)
+
+    def _record(
+        self,
+        held: Lease,
+        job: Job,
+        event: Event,
+        reconciler: Reconciler,
+        adapter: Adapter | None,
+        **changes: Any,
+    ) -> None:
+        """Write the job's end and its rows' outcomes in one transaction."""
+        outcomes = bytearray(self._store.pack(job.batch_id, "outcomes"))
+        owners = bytearray(self._store.pack(job.batch_id, "owners"))
+        for row, code in reconciler.codes.items():
+            outcomes[row] = code
+            struct.pack_into("<I", owners, 4 * row, job.number)
+        cost = reconciler.total_cost()
+        batch = self._store.batch(job.batch_id)
+        spends = (
+            spending.of_job(batch, job, reconciler, self._rules(), self._clock()) if batch else []
+        )
+        detail = f"{reconciler.seen} rows"
+        if reconciler.strange:
+            detail += f", {reconciler.strange} lines of unknown or repeated rows"
+        self._store.apply(
+            held,
+            job,
+            event,
+            detail=detail,
+            packs={"outcomes": bytes(outcomes), "owners": bytes(owners)},
+            spends=spends,
+            tally=reconciler.tally(),
+            usage=reconciler.total_usage(),
+            cost=str(cost.batch) if cost else None,
+            saved=str(cost.saved) if cost else None,
+            kinds=reconciler.kinds(),
+            samples=reconciler.sample_rows(self._prompts(job, reconciler, adapter)),
+            **changes,
+        )
+
+    def _prompts(self, job: Job, reconciler: Reconciler, adapter: Adapter | None) -> dict[int, str]:
+        wanted = {row for row, _ in reconciler.samples}
+        if adapter is None or not wanted or not self.payload(job).exists():
+            return {}
+        found: dict[int, str] = {}
+        rows = iter(self._store.job_rows(job.id))
+        with contextlib.suppress(OSError):  # samples are a courtesy, answers are not
+            for row, line in zip(rows, payloads.lines(self.payload(job)), strict=False):
+                if row in wanted:
+                    found[row] = adapter.prompt_of(line)
+                    if len(found) == len(wanted):
+                        break
+        return found
+
+    async def tidy(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider delete a job's files; only after all its rows came back, and once.
+
+        What cannot be deleted stays there until it expires, which harms nothing but is noted.
+        """
+        tidied = "kept: some of its rows never came back"
+        if not {Outcome.MISSING.value} & job.tally.keys():
+            try:
+                async with asyncio.timeout(TIDYING):
+                    await adapter.forget(job)
+                tidied = "deleted"
+            except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
+                tidied = f"kept: {redact(str(error)) or type(error).__name__}"
+        self._store.note(held, job, tidied=tidied)
+
+    async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Have the provider drop what only a running job needs; once, since it expires anyway."""
+        cost = None
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(RELEASING):
+                cost = await adapter.release(job)
+        changes: dict[str, Any] = {"released": True}
+        if cost is not None and job.cost is not None and job.saved is not None:
+            changes["cost"] = str(Decimal(job.cost) + cost)
+            changes["saved"] = str(Decimal(job.saved) - cost)
+        self._store.note(held, job, **changes)
+
+    # -- waits -------------------------------------------------------------------------------------
+
+    def waiting(self, job: Job, error: LLMBatchError) -> dict[str, Any]:
+        """Return what a job's record says after a step that failed for a passing reason."""
+        failures = job.failures + 1
+        asked = error.retry_after if isinstance(error, ProviderError) else None
+        return {
+            "failures": failures,
+            "error": str(error),
+            "not_before": self._clock() + self._policy.retry_wait(failures, asked),
+        }
+
+    def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:
+        """Record a step that failed for a passing reason, and when to repeat it."""
+        self._store.note(held, job, **self.waiting(job, error), **changes)
+
+
+async def no_pause() -> None:
+    """Let other tasks of the loop run, nothing more."""
+    await asyncio.sleep(0)
