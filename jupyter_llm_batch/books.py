@@ -84,7 +84,10 @@ class Books(Database):
         with self._using() as db:
             return self._committed(db, since)
 
-    def _committed(self, db: sqlite3.Connection, since: float) -> tuple[float, float]:
+    def _committed(
+        self, db: sqlite3.Connection, since: float, *, but: str = ""
+    ) -> tuple[float, float]:
+        """Return what is spent and what is promised, `but` for the promise to one batch."""
         spent = {
             row[0]: float(row[1] or 0.0)
             for row in db.execute(
@@ -92,35 +95,39 @@ class Books(Database):
             )
         }
         promised = {
-            row[0]: float(row[1]) for row in db.execute("SELECT batch_id, usd FROM reservation")
+            row[0]: float(row[1])
+            for row in db.execute("SELECT batch_id, usd FROM reservation")
+            if row[0] != but
         }
         rest = sum(max(0.0, usd - spent.get(batch, 0.0)) for batch, usd in promised.items())
         return sum(spent.values()), rest
 
     def _reserve(self, db: sqlite3.Connection, batch_id: str, reserve: Reserve) -> None:
+        """Promise a batch so much beyond what it has cost; an older promise may cover that."""
         if reserve.budget is not None:
-            spent, promised = self._committed(db, reserve.since)
+            spent, promised = self._committed(db, reserve.since, but=batch_id)
             if spent + promised + reserve.usd > reserve.budget + 1e-9:
                 raise UsageProblem(
                     f"over the monthly budget: this may cost up to {money(reserve.usd)}, and of "
                     f"{money(reserve.budget)} {money(spent)} are spent and {money(promised)} are "
-                    f"promised to batches under way{self._promised(db)}; nothing was sent. Send "
-                    "fewer rows, lower "
-                    "--max-tokens, or raise %config LLMBatch.monthly_budget"
+                    f"promised to batches under way{self._promised(db, but=batch_id)}; nothing was "
+                    "sent. Send fewer rows, lower --max-tokens, or raise "
+                    "%config LLMBatch.monthly_budget"
                 )
-        # What an ended batch has paid before stays paid: a retry is promised on top of it.
         db.execute(
             "INSERT INTO reservation VALUES (?1, ?2 + (SELECT coalesce(sum(usd), 0) FROM spend"
-            " WHERE batch_id = ?1 AND at >= ?4), ?3) ON CONFLICT DO UPDATE SET usd = usd + ?2",
+            " WHERE batch_id = ?1 AND at >= ?4), ?3)"
+            " ON CONFLICT DO UPDATE SET usd = max(usd, excluded.usd)",
             [batch_id, reserve.usd, self.clock(), reserve.since],
         )
 
-    def _promised(self, db: sqlite3.Connection) -> str:
+    def _promised(self, db: sqlite3.Connection, *, but: str) -> str:
         """Return the names of the batches that are promised most, in brackets."""
         rows = db.execute(
             "SELECT batch.name, batch.version FROM reservation JOIN batch ON batch.id = batch_id"
-            " WHERE usd > (SELECT coalesce(sum(usd), 0) FROM spend"
-            " WHERE spend.batch_id = reservation.batch_id) ORDER BY usd DESC, created_at"
+            " WHERE batch_id != ? AND usd > (SELECT coalesce(sum(usd), 0) FROM spend"
+            " WHERE spend.batch_id = reservation.batch_id) ORDER BY usd DESC, created_at",
+            [but],
         ).fetchall()
         names = [name if version == 1 else f"{name}#{version}" for name, version in rows[:3]]
         more = ["…"] if len(rows) > 3 else []

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, ledger, outlook, results
+from . import export, ledger, outlook, results, spending
 from .errors import Damaged, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 from .pricing import Cost
@@ -257,7 +257,8 @@ class BatchHandle:
         Raises
         ------
         UsageProblem
-            Nothing is at the provider.
+            Nothing is at the provider, or the rest may cost more than ``--max-cost`` or the
+            monthly budget allow.
         """
         batch = self.record
         if batch.held:
@@ -268,14 +269,34 @@ class BatchHandle:
             )
         if batch.finished_at or not outlook.waiting(self._client.store.jobs(self.id)):
             raise UsageProblem(f"nothing of {self.name} is waited for at the provider")
-        return self._decide(cut=True)
+        return self._decide(in_full=True, cut=True)
 
     def set_deadline(self, at: float | None, max_cost: float | None = None) -> BatchHandle:
-        """Set another deadline (Unix seconds), or None for none."""
-        return self._decide(deadline=at, deadline_cost=max_cost)
+        """Set another deadline, or none.
 
-    def _decide(self, **changes: Any) -> BatchHandle:
-        self._client.store.decide(self.id, **changes)
+        Parameters
+        ----------
+        at
+            Unix seconds; None lets it run as a batch.
+        max_cost
+            What the rest may cost in real time by itself (USD); None keeps what was said before.
+
+        Raises
+        ------
+        UsageProblem
+            In real time it may cost more than ``--max-cost`` or the monthly budget allow.
+        """
+        if at is None:
+            return self._decide(deadline=None, deadline_cost=None)
+        bound = {} if max_cost is None else {"deadline_cost": max_cost}
+        return self._decide(in_full=True, deadline=at, **bound)
+
+    def _decide(self, *, in_full: bool = False, **changes: Any) -> BatchHandle:
+        """Note a decision; with `in_full` it may ask what is not back in real time."""
+        store, reserve = self._client.store, None
+        if in_full and not self.done:
+            reserve = spending.before_finish(store, self.record, self._client.accounts.rules())
+        store.decide(self.id, reserve=reserve, **changes)
         self._client.background.soon(self._client.poller().follow, self.id)
         return self
 

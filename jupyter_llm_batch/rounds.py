@@ -75,7 +75,10 @@ def again(
         size = sum(draft.bytes for draft in splitter.drafts)
         promise = None
         if rules is not None:
-            promise = spending.before_retry(store, batch, len(wanted), size, rules)
+            in_full = mode is Mode.REALTIME
+            promise = spending.before_sending(
+                store, batch, len(wanted), size, rules, in_full=in_full
+            )
     except BaseException as error:
         for writer in writers.values():
             writer.discard()

@@ -14,7 +14,7 @@ from . import estimate, outlook
 from .books import Reserve
 from .collecting import Reconciler
 from .errors import UsageProblem
-from .lifecycle import TERMINAL
+from .lifecycle import TERMINAL, rows_to_finish
 from .models import Batch, Estimate, Job, Mode, Spend
 from .pricing import PriceBook
 from .progress import money
@@ -106,13 +106,35 @@ def month_start(now: float) -> float:
     return time.mktime((today.tm_year, today.tm_mon, 1, 0, 0, 0, 0, 0, -1))
 
 
-def before_retry(store: Store, batch: Batch, rows: int, size: int, rules: Rules) -> Reserve | None:
-    """Check a retry by the user against cap and budget; return what it is promised.
+def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
+    """Check what is not back, asked in real time, against cap and budget; return its promise.
+
+    Raises
+    ------
+    UsageProblem
+        It may cost more than allowed; nothing was changed.
+    """
+    jobs = store.jobs(batch.id)
+    out = outlook.waiting(jobs)
+    ended = len(rows_to_finish(store.pack(batch.id, "outcomes")))
+    rows, size = sum(job.rows for job in out), sum(job.bytes for job in out)
+    average = sum(job.bytes for job in jobs) / max(1, sum(job.rows for job in jobs))
+    return before_sending(
+        store, batch, rows + ended, round(size + ended * average), rules, in_full=True
+    )
+
+
+def before_sending(
+    store: Store, batch: Batch, rows: int, size: int, rules: Rules, *, in_full: bool
+) -> Reserve | None:
+    """Check what the user decides to send later against cap and budget; return its promise.
 
     Parameters
     ----------
     rows, size
-        The requests that are sent again, and their bytes.
+        The requests that are sent, and their bytes.
+    in_full
+        In real time.
 
     Raises
     ------
@@ -124,13 +146,13 @@ def before_retry(store: Store, batch: Batch, rows: int, size: int, rules: Rules)
         if batch.max_cost is None and rules.monthly_budget is None:
             return None
         raise UsageProblem(
-            f"{batch.title} has no estimate of its own, so its retry cannot be held to a budget; "
-            "nothing was sent. Lift it for the retry: %config LLMBatch.monthly_budget = None"
+            f"{batch.title} has no estimate of its own, so what it sends later cannot be held to a "
+            "budget; nothing was sent. Lift it meanwhile: %config LLMBatch.monthly_budget = None"
         )
     # Which model the rows are of does not show in their number: the dearest is assumed.
     costs = [
         estimate.price(
-            [_of_rows(each, rows, size / whole, in_full=batch.realtime or batch.cut)], rules.book
+            [_of_rows(each, rows, size / whole, in_full=in_full)], rules.book
         )
         for each in batch.estimates
     ]

@@ -133,9 +133,17 @@ class Store(Books):
                 [encode(batch), self.clock(), batch.id],
             )
 
-    def decide(self, batch_id: str, **changes: Any) -> None:
-        """Change what the user has decided about a batch; whoever drives it acts on it."""
+    def decide(self, batch_id: str, *, reserve: Reserve | None = None, **changes: Any) -> None:
+        """Change what the user has decided about a batch; whoever drives it acts on it.
+
+        Raises
+        ------
+        UsageProblem
+            The budget has no room for `reserve`, which the decision may cost.
+        """
         with self._write() as db:
+            if reserve is not None:
+                self._reserve(db, batch_id, reserve)
             record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
             batch = msgspec.structs.replace(_read_batch(record), **changes)
             db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])

@@ -32,8 +32,12 @@ def clock():
     return Clock()
 
 
+def prompts(rows):
+    return [f"prompt {i}" for i in range(rows)]
+
+
 def start(client, model=MODELS[0], rows=20, **options):
-    over = [f"prompt {i}" for i in range(rows)]
+    over = prompts(rows)
     options = {"deadline": "6h", "max_tokens": 300} | options
     return client.submit(name="x", over=over, model=model, **options)
 
@@ -192,3 +196,77 @@ def test_the_rest_is_priced_by_what_was_measured():
     assert full.cost == 2 * measured.cost
     own = PriceBook(discounts={"openai": 0.5})
     assert outlook.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
+
+
+# -- a decision made later costs money too ----------------------------------------------------------
+
+
+def promised(client):
+    """Return what all batches under way may cost."""
+    return client.store.committed(0.0)[1]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("decide", ["finish", "set_deadline"])
+def test_finishing_in_real_time_is_held_to_the_cap(client, sim, model, decide):
+    """What was capped as a batch may cost twice as much in real time: refused, nothing changed."""
+    sim.behave(seconds=1000)
+    plan = client.preview(name="x", over=prompts(20), model=model, max_tokens=300)
+    cap = float(plan.cost.ceiling) * 1.01
+    handle = start(client, model, deadline=None, max_cost=cap)
+    until(lambda: running(client, handle))
+    with pytest.raises(UsageProblem, match="over --max-cost"):
+        handle.finish() if decide == "finish" else handle.set_deadline(time.time() + 60)
+    assert (handle.record.cut, handle.record.deadline) == (False, None)
+    sim.advance(1000)
+    handle.wait(60)
+    assert {entry["mode"] for entry in sim.ledger()} == {"batch"}
+
+
+def test_finishing_in_real_time_is_held_to_the_budget(make_client, sim):
+    """The month's budget counts it before the first request goes out, and other batches see it."""
+    sim.behave(seconds=1000)
+    client = make_client()
+    plan = client.preview(name="x", over=prompts(20), model=MODELS[0], max_tokens=300)
+    as_batch = float(plan.cost.ceiling)
+    client.settings.monthly_budget = as_batch * 1.5
+    handle = start(client, deadline=None)
+    until(lambda: running(client, handle))
+    with pytest.raises(UsageProblem, match="over the monthly budget"):
+        handle.finish()
+    assert not handle.record.cut
+    client.settings.monthly_budget = as_batch * 2.5
+    handle.finish()
+    assert promised(client) == pytest.approx(2 * as_batch, rel=0.05)
+    with pytest.raises(UsageProblem, match="over the monthly budget"):
+        client.submit(name="y", over=prompts(20), model=MODELS[0], max_tokens=300)
+    cut(client, handle, sim)
+    assert client.store.committed(0.0)[0] <= as_batch * 2.5
+
+
+def test_a_promise_already_made_is_not_made_twice(make_client, sim):
+    """A batch with a deadline is promised at its full price: another deadline adds nothing."""
+    sim.behave(seconds=1000)
+    client = make_client()
+    plan = client.preview(
+        name="x", over=prompts(20), model=MODELS[0], max_tokens=300, deadline="6h"
+    )
+    client.settings.monthly_budget = float(plan.cost.ceiling) * 1.1
+    handle = start(client)
+    until(lambda: running(client, handle))
+    before = promised(client)
+    handle.set_deadline(time.time() + 60)
+    handle.finish()
+    assert promised(client) == pytest.approx(before)
+
+
+def test_another_deadline_keeps_the_bound(client, sim):
+    """What real time may cost stays as the user said, until they say otherwise."""
+    sim.behave(seconds=1000)
+    handle = start(client, deadline_max_cost=0.5)
+    handle.set_deadline(time.time() + 7200)
+    assert handle.record.deadline_cost == 0.5
+    handle.set_deadline(time.time() + 7200, 0.7)
+    assert handle.record.deadline_cost == 0.7
+    handle.set_deadline(None)
+    assert handle.record.deadline_cost is None

@@ -258,7 +258,10 @@ class Book:
             elif action == "send":
                 handle.send_rest()
             elif action == "finish":
-                handle.finish()
+                try:
+                    handle.finish()
+                except LLMBatchError as problem:
+                    self._refused(handle, problem)
             elif action == "keep":
                 handle.set_deadline(None)
             elif action == "refresh":
@@ -268,6 +271,9 @@ class Book:
         """Say on the panel why a retry was refused, for instance by a budget; on the loop."""
         error = None if done.cancelled() else done.exception()
         if isinstance(error, LLMBatchError):
-            self.panels.notices[handle.id] = f"not sent again: {error}"
-            with contextlib.suppress(LLMBatchError):
-                self.panels.listen(handle.snapshot())
+            self._refused(handle, error)
+
+    def _refused(self, handle: BatchHandle, error: LLMBatchError) -> None:
+        self.panels.notices[handle.id] = f"not sent again: {error}"
+        with contextlib.suppress(LLMBatchError):
+            self.panels.listen(handle.snapshot())
