@@ -222,6 +222,7 @@ def ask(
         realtime=options.get("realtime", False),
         sample=_sample(options),
         random=options.get("random", False),
+        reuse=_reused(options),
         deadline=_deadline(options),
         deadline_cost=options.get("deadline_max_cost"),
     )
@@ -232,8 +233,7 @@ def lanes(ask: Ask, adapters: Callable[[str], Adapter], servers: Mapping[str, st
     return Lanes(adapters, lambda model: providers.qualify(model, servers), ask.recipe, HASH)
 
 
-def reused(options: Options) -> list[str]:
-    """Return the names of batches whose answers may be taken."""
+def _reused(options: Options) -> list[str]:
     names = options.get("reuse") or []
     return [names] if isinstance(names, str) else list(names)
 

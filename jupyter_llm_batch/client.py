@@ -171,7 +171,7 @@ class Client:
             self.store,
             self.accounts.rules(),
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
-            reusing=bool(asking.reused(options)),
+            reusing=bool(ask.reuse),
         )
 
     def add(
@@ -185,7 +185,14 @@ class Client:
             How many cells are collected.
         """
         check_name(name)
+        if options.get("random") or options.get("resubmit"):
+            raise UsageProblem(
+                "--random chooses among the rows of one cell, and --resubmit goes with `%llm_batch "
+                f"submit {name}`: leave them out of --add"
+            )
         ask = self._ask(text, name, options)
+        for each in ask.reuse:
+            finding.by_name(self.store, each, self.notebook)
         if ask.model:
             self._lanes(ask).of(ask.model)  # the cell that errs is told
             self._keep_servers([ask.model])
@@ -234,7 +241,7 @@ class Client:
         same_name = [] if options.get("resubmit") else versions
         others = [
             batch
-            for name in asking.reused(options)
+            for name in ask.reuse
             for batch in finding.by_name(self.store, name, self.notebook)
         ]
         return submission.plan(
@@ -317,12 +324,18 @@ class Client:
             yield found
 
     def _elsewhere(self, plan: submission.Plan) -> str:
-        """Say which other batches hold paid answers to prompts that are about to be paid for."""
+        """Say which other batch has answers, or will have, to prompts about to be paid for."""
         fresh = [row for _, rows in plan.jobs for row in rows]
-        names = finding.with_answers(self.store, plan.batch, plan.packs["hashes"], fresh)
-        if not names:
+        found = finding.alike(self.store, plan.batch, plan.packs["hashes"], fresh)
+        if not found:
             return ""
-        return f"{names[0]} holds paid answers to such prompts: --reuse {names[0]} takes them"
+        name, answered = found[0]
+        if answered:
+            return f"{name} holds paid answers to such prompts: --reuse {name} takes them"
+        return (
+            f"{name} is asking such prompts at this moment, so that they are paid twice: "
+            f"--reuse {name} waits for its answers instead"
+        )
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""

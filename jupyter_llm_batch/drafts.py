@@ -31,6 +31,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     routed: bool = False
     dedupe: bool = False
+    reuse: list[str] = []
     realtime: bool = False
     sample: int = 0
     deadline: float | None = None
@@ -93,6 +94,7 @@ def add(
         rows=count,
         routed=ask.models is not None,
         dedupe=ask.dedupe,
+        reuse=ask.reuse,
         realtime=ask.realtime,
         sample=ask.sample,
         deadline=ask.deadline,
@@ -138,6 +140,7 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         retries=max(part.retries for part in parts),
         reasks=max(part.reasks for part in parts),
         dedupe=any(part.dedupe for part in parts),
+        reuse=[*dict.fromkeys(name for part in parts for name in part.reuse)],
         notify=next((part.notify for part in reversed(parts) if part.notify), ""),
         delete_uploads=any(part.delete_uploads for part in parts),
         realtime=any(part.realtime for part in parts),

@@ -88,8 +88,8 @@ def known(store: Store, outcomes: bytearray, taken: Mapping[int, tuple[str, int]
 
 def elsewhere(
     store: Store, batches: Sequence[Batch], hashes: bytes, fresh: Sequence[int]
-) -> list[Batch]:
-    """Return the batches that hold paid answers to some of the rows `fresh`, found by a sample.
+) -> list[tuple[Batch, bool]]:
+    """Return the batches that ask, or have asked, for some of the rows `fresh`, by a sample.
 
     Parameters
     ----------
@@ -99,15 +99,23 @@ def elsewhere(
         The request hashes of a planned batch.
     fresh
         Its rows that are going to be paid for.
+
+    Returns
+    -------
+    list of tuple
+        Each with whether it has paid answers; else its requests are under way.
     """
     step = max(1, len(fresh) // _PROBES)
     probes = [hashes[row * HASH : (row + 1) * HASH] for row in fresh[::step]]
-    return [batch for batch in batches if _answers(store, batch, probes)]
+    found = ((batch, _answers(store, batch, probes)) for batch in batches)
+    return [(batch, answers) for batch, answers in found if answers is not None]
 
 
-def _answers(store: Store, batch: Batch, probes: Sequence[bytes]) -> bool:
+def _answers(store: Store, batch: Batch, probes: Sequence[bytes]) -> bool | None:
+    """Return whether a batch has an answer to a probe; None where it does not even ask for one."""
     theirs = store.pack(batch.id, "hashes")
     outcomes = b""
+    waits = False
     for probe in probes:
         at = theirs.find(probe)
         while at % HASH and at >= 0:  # across two hashes: chance
@@ -116,4 +124,5 @@ def _answers(store: Store, batch: Batch, probes: Sequence[bytes]) -> bool:
             outcomes = outcomes or store.pack(batch.id, "outcomes")
             if outcome_of(outcomes[at // HASH]) is Outcome.OK:
                 return True
-    return False
+            waits |= outcomes[at // HASH] == WAITING and not batch.cancel_requested
+    return False if waits else None

@@ -56,8 +56,13 @@ def name_of(batch: Batch, notebook: str) -> str:
     return batch.title if batch.notebook == notebook else f"{batch.notebook}::{batch.title}"
 
 
-def with_answers(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> list[str]:
-    """Return names of other batches that hold paid answers to the rows `fresh` of a new one."""
+def alike(
+    store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]
+) -> list[tuple[str, bool]]:
+    """Return names of other batches that ask for the rows `fresh` of a new one.
+
+    Each with whether it has paid answers already; those come first, the latest before older ones.
+    """
     if not fresh:
         return []
     others = [
@@ -65,5 +70,8 @@ def with_answers(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]
         for each in store.batches()
         if not each.draft and (each.notebook, each.name) != (batch.notebook, batch.name)
     ]
-    found = earlier.elsewhere(store, others[-_SEARCHED:], hashes, fresh)
-    return [name_of(each, batch.notebook) for each in reversed(found)]
+    found = reversed(earlier.elsewhere(store, others[-_SEARCHED:], hashes, fresh))
+    return sorted(
+        ((name_of(each, batch.notebook), answered) for each, answered in found),
+        key=lambda pair: not pair[1],
+    )

@@ -60,6 +60,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         Something the user should know before it is paid for.
     dedupe
         Ask equal prompts once.
+    reuse
+        Names of batches whose answers may be taken.
     max_cost
         USD that it may cost at most.
     kind
@@ -77,6 +79,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 2
     reasks: int = 0
     dedupe: bool = False
+    reuse: list[str] = []
     max_cost: float | None = None
     kind: Any = None
     notify: str = ""

@@ -13,6 +13,7 @@ from jupyter_llm_batch import Outcome, outlook
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Batch, Job, JobState, Mode, Recipe, Shape
 from jupyter_llm_batch.pricing import PriceBook
+from jupyter_llm_batch.settings import Settings
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 
@@ -198,7 +199,7 @@ def test_the_rest_is_priced_by_what_was_measured():
     assert outlook.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
 
 
-# -- a decision made later costs money too ----------------------------------------------------------
+# -- a decision made later costs money too ---------------------------------------------------------
 
 
 def promised(client):
@@ -229,13 +230,13 @@ def test_finishing_in_real_time_is_held_to_the_budget(make_client, sim):
     client = make_client()
     plan = client.preview(name="x", over=prompts(20), model=MODELS[0], max_tokens=300)
     as_batch = float(plan.cost.ceiling)
-    client.settings.monthly_budget = as_batch * 1.5
+    client.settings = Settings(monthly_budget=as_batch * 1.5)
     handle = start(client, deadline=None)
     until(lambda: running(client, handle))
     with pytest.raises(UsageProblem, match="over the monthly budget"):
         handle.finish()
     assert not handle.record.cut
-    client.settings.monthly_budget = as_batch * 2.5
+    client.settings = Settings(monthly_budget=as_batch * 2.5)
     handle.finish()
     assert promised(client) == pytest.approx(2 * as_batch, rel=0.05)
     with pytest.raises(UsageProblem, match="over the monthly budget"):
@@ -251,7 +252,7 @@ def test_a_promise_already_made_is_not_made_twice(make_client, sim):
     plan = client.preview(
         name="x", over=prompts(20), model=MODELS[0], max_tokens=300, deadline="6h"
     )
-    client.settings.monthly_budget = float(plan.cost.ceiling) * 1.1
+    client.settings = Settings(monthly_budget=float(plan.cost.ceiling) * 1.1)
     handle = start(client)
     until(lambda: running(client, handle))
     before = promised(client)

@@ -81,6 +81,43 @@ def test_paid_answers_of_another_name_are_pointed_out_and_not_taken(client, sim)
     assert len(sim.ledger()) == 12
 
 
+def test_what_another_name_is_asking_now_is_pointed_out(make_client, sim):
+    """A renamed notebook asks the same again: it hears so, and can wait for the first instead."""
+    sim.behave(seconds=1000)
+    old = make_client(notebook="old.ipynb")
+    first = ask(old, ["a", "b"])
+    until(lambda: old.store.jobs(first.id)[0].remote_id)
+    client = make_client(notebook="new.ipynb")
+    plan = client.preview("Q {{ item }}", name="x", over=["a", "b"], model=MODEL)
+    assert "old.ipynb::x is asking such prompts at this moment" in plan.note
+    handle = ask(client, ["a", "b"], reuse="old.ipynb::x")
+    assert not client.store.jobs(handle.id)
+    sim.advance(2000)
+    assert all(
+        mark(f"Q {item}") in text
+        for item, text in zip("ab", handle.wait(60).answers(), strict=True)
+    )
+    assert len(sim.ledger()) == 2
+
+
+def test_collected_cells_reuse_too(client, sim):
+    """What a cell of --add may take is taken when all of them are sent."""
+    ask(client, ["a", "b"]).wait(60)
+    with pytest.raises(NotFound, match="no batch 'none'"):
+        client.add("Q {{ item }}", name="y", key="1", over=["a"], model=MODEL, reuse="none")
+    client.add("Q {{ item }}", name="y", key="1", over=["a", "b"], model=MODEL, reuse="x")
+    client.add("Q {{ item }}", name="y", key="2", over=["c"], model=MODEL)
+    assert len(client.submit_draft("y").wait(60).answers()) == 3
+    assert len(sim.ledger()) == 3
+
+
+@pytest.mark.parametrize("option", [{"resubmit": True}, {"sample": 1, "random": True}])
+def test_what_collecting_cannot_keep_is_refused(client, option):
+    """No option of a cell is dropped without a word."""
+    with pytest.raises(UsageProblem, match="leave them out of --add"):
+        client.add("Q {{ item }}", name="y", key="1", over=["a", "b"], model=MODEL, **option)
+
+
 def test_reuse_takes_them(client, sim):
     """Nothing is sent for rows that another batch has answered."""
     ask(client, ["a", "b"]).wait(60)

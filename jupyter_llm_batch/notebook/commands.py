@@ -96,6 +96,10 @@ class Commands:
             options = submit_options(args, self.book.shell.user_ns)
             if args.split:
                 options["split"] = True
+            if args.add and args.wait:
+                raise UsageProblem(
+                    f"--add sends nothing yet; `%llm_batch submit {args.name} --wait` does"
+                )
             if args.add and not args.dry_run:
                 self._add(args.name, cell, options, args.over or "")
             elif args.dry_run:
