@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from . import advising, comparing, estimate, habits, ledger, results, spending, tracking
 from .books import Reserve
@@ -37,6 +39,7 @@ class Accounts:
         self._notebook = notebook
         self._simulated = simulated
         self._rules: tuple[object, Rules] | None = None
+        self._booking: tuple[object, Rules] | None = None
 
     # -- rules -------------------------------------------------------------------------------------
 
@@ -57,11 +60,39 @@ class Accounts:
         return self._rules[1]
 
     def rules_in_use(self) -> Rules:
-        """Return the rules for the background, which a wrong price must not stop."""
+        """Return the rules for what is under way, which a wrong price must not stop.
+
+        Prices that are not set in this session are those of the latest submission: after a restart
+        batches may end before the cell that sets them has run.
+        """
         try:
-            return self.rules()
+            rules = self.rules()
         except UsageProblem:
-            return self._rules[1] if self._rules else Rules(book=PriceBook())
+            rules = self._rules[1] if self._rules else Rules(book=PriceBook())
+        settings, kept = self._settings(), self._store.prices()
+        # A terminal has no notebook of its own: it books for all of them.
+        notebooks = [kept[self._notebook]] if self._notebook in kept else [*kept.values()]
+        prices: dict[str, Any] = {}
+        discounts: dict[str, Any] = {}
+        for each in notebooks:
+            prices |= each["prices"]
+            discounts |= each["discounts"]
+        prices |= settings.prices
+        discounts |= settings.discounts
+        if (prices, discounts) == (settings.prices, settings.discounts):
+            return rules
+        named = (prices, discounts, settings.monthly_budget)
+        if self._booking is None or self._booking[0] != named:
+            with contextlib.suppress(UsageProblem):
+                book = PriceBook(prices, discounts)
+                rules = Rules(book=book, monthly_budget=settings.monthly_budget)
+                self._booking = (copy.deepcopy(named), rules)
+        return self._booking[1] if self._booking else rules
+
+    def keep_prices(self) -> None:
+        """Journal the prices that are set now, for what was just submitted."""
+        settings = self._settings()
+        self._store.keep_prices(self._notebook, settings.prices, settings.discounts)
 
     def promise(self, batch: Batch) -> Reserve | None:
         """Hold a planned batch to its cap and the budget; without either nothing is looked up.
@@ -72,6 +103,8 @@ class Accounts:
             It may cost more than is allowed.
         """
         rules = self.rules()
+        if rules.monthly_budget is not None:
+            self._price_late()
         if not batch.estimates or (batch.max_cost is None and rules.monthly_budget is None):
             return None
         cost = estimate.price(batch.estimates, rules.book)
@@ -82,6 +115,7 @@ class Accounts:
 
     def lines(self, name: str = "") -> list[Spend]:
         """Return the lines of the ledger, oldest first: all, or those of one batch by its name."""
+        self._price_late()
         found = [*self.unbooked(self._store.batches()), *self._store.spends()]
         if name:
             found = [
@@ -91,6 +125,11 @@ class Accounts:
                 and name in (line.title, line.title.partition("#")[0])
             ]
         return sorted(found, key=lambda line: line.at)
+
+    def _price_late(self) -> None:
+        """Book what was paid at prices that the user has named only since then."""
+        if priced := spending.priced_late(self._store.spends(), self.rules_in_use().book):
+            self._store.book(priced)
 
     def unbooked(self, batches: Iterable[Batch]) -> list[Spend]:
         """Return lines for jobs of a time before there was a ledger."""

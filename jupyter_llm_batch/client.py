@@ -276,15 +276,20 @@ class Client:
         except BaseException:
             payloads.remove(self.store.folder_of(plan.batch.id))
             raise
+        self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
         handle.notice = "; ".join(self._notices(plan, ask.note, older, options))
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
-        """Journal the servers that cells named, so that their batches go on after a restart."""
-        for server in {model.partition(":")[0] for model in models} & self._named.keys():
-            self.store.add_server(server, self._named[server])
+        """Journal the servers that are used: their batches go on after a restart, and in a shell.
+
+        Neither runs the cells, and a shell does not read the profile that named them.
+        """
+        named = {**self._named, **self.settings.servers}
+        for server in {model.partition(":")[0] for model in models} & named.keys():
+            self.store.add_server(server, named[server])
 
     def _check_losses(self, name: str) -> None:
         """Raise `UsageProblem` when the journal may have lost a batch of this name."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,26 @@ class Database:
             db.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('servers', ?)",
                 [encode({**servers, name: url})],
+            )
+
+    def prices(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return ``prices`` and ``discounts`` as of the latest submission of each notebook."""
+        rows = self._rows("SELECT value FROM meta WHERE key = 'prices'")
+        kind = dict[str, dict[str, dict[str, Any]]]
+        return msgspec.json.decode(rows[0][0], type=kind) if rows else {}
+
+    def keep_prices(
+        self, notebook: str, prices: Mapping[str, Any], discounts: Mapping[str, Any]
+    ) -> None:
+        """Keep them for whoever books what is under way: a kernel of tomorrow, the terminal."""
+        kept = self.prices()
+        now = msgspec.json.decode(encode({"prices": prices, "discounts": discounts}))
+        if kept.get(notebook, {"prices": {}, "discounts": {}}) == now:
+            return
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('prices', ?)",
+                [encode({**kept, notebook: now})],
             )
 
     def folder_of(self, batch_id: str) -> Path:

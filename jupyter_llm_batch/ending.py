@@ -320,10 +320,13 @@ class Ends:
             async with asyncio.timeout(RELEASING):
                 cost = await adapter.release(job)
         changes: dict[str, Any] = {"released": True}
-        if cost is not None and job.cost is not None and job.saved is not None:
+        if cost is not None and job.cost is not None:
             changes["cost"] = str(Decimal(job.cost) + cost)
-            changes["saved"] = str(Decimal(job.saved) - cost)
-        self._store.note(held, job, **changes)
+        batch = self._store.batch(job.batch_id)
+        spends = []
+        if cost is not None and batch is not None:
+            spends = [spending.of_cache(batch, job, cost, self._clock())]
+        self._store.note(held, job, spends=spends, **changes)
 
     # -- waits -------------------------------------------------------------------------------------
 

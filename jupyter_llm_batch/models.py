@@ -498,7 +498,8 @@ class Spend(msgspec.Struct, frozen=True, kw_only=True):
     id
         Of the job and model, so that nothing is booked twice.
     mode
-        ``"batch"``, ``"realtime"``, ``"reuse"`` (nothing paid, `reused` saved) or ``"tracked"``.
+        ``"batch"``, ``"realtime"``, ``"cache"`` (one that was stored), ``"reuse"`` (nothing paid,
+        `reused` saved) or ``"tracked"``.
     rows, answered, doubtful
         Requests sent; those with usage; those that may have been billed without telling usage.
     paid, realtime, cache, reused

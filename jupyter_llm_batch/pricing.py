@@ -238,6 +238,10 @@ class PriceBook:
         rates = quote.batch if processing else quote.realtime
         return rates.price(usage) if rates else Decimal(0)
 
+    def is_own(self, provider: str, model: str) -> bool:
+        """Whether the user named this model's price."""
+        return self._own_of(provider, model, "") is not None
+
     def _own_of(self, provider: str, model: str, asked: str) -> tuple[Rates, Rates] | None:
         for name in filter(None, (model, asked)):
             if (found := self._own.get(f"{provider}:{name}")) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -268,6 +268,45 @@ def of_job(batch: Batch, job: Job, reconciler: Reconciler, rules: Rules, now: fl
             )
         )
         doubtful = 0  # told once, not with every model
+    return found
+
+
+def of_cache(batch: Batch, job: Job, cost: Decimal, now: float) -> Spend:
+    """Return what writing and storing a job's cache cost: it is taken off what caching saved."""
+    return Spend(
+        id=f"{job.id}:cache",
+        batch_id=batch.id,
+        notebook=batch.notebook,
+        title=batch.title,
+        provider=job.provider,
+        model=job.model,
+        at=now,
+        mode="cache",
+        paid=str(cost),
+        realtime=str(cost),
+        cache=str(-cost),
+    )
+
+
+def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
+    """Return the lines whose price was not known when they were booked, and is the user's now.
+
+    Own prices have no tiers, so that sums of tokens are priced exactly.
+    """
+    found = []
+    for line in lines:
+        if line.paid is not None or not book.is_own(line.provider, line.model):
+            continue
+        full = line.mode == Mode.REALTIME
+        if cost := book.cost(line.provider, line.model, line.usage, full=full):
+            found.append(
+                msgspec.structs.replace(
+                    line,
+                    paid=str(cost.batch),
+                    realtime=str(cost.realtime),
+                    cache=str(cost.cache),
+                )
+            )
     return found
 
 

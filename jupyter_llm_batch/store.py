@@ -290,12 +290,13 @@ class Store(Books):
             self._log(db, job.batch_id, job.id, event.value, after.state.value, detail)
         return after
 
-    def note(self, held: Lease, job: Job, **changes: Any) -> Job:
+    def note(self, held: Lease, job: Job, *, spends: Sequence[Spend] = (), **changes: Any) -> Job:
         """Change a job's record without an event: what a poll saw, when to look again."""
         after: Job = msgspec.structs.replace(job, **changes)
         with self._write() as db:
             self._fence(db, held)
             self._put_job(db, after)
+            self._put_spends(db, spends)
         return after
 
     def know_rows(self, held: Lease, job: Job, rows: Ranges, packs: Mapping[str, bytes]) -> Job:

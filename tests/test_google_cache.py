@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -187,7 +188,11 @@ def test_rows_read_the_cache_and_it_is_gone_with_the_job(make_client, sim, rows,
     extra = float(job.cost) - float(read.batch)
     assert extra >= tokens * 0.30 / 1e6  # writing it, and storing it for this moment
     assert extra < tokens * 1.30 / 1e6
-    assert float(job.saved) == pytest.approx(float(read.saved) - extra)
+    assert float(job.saved) == pytest.approx(float(read.saved))
+    total = client.cost("x").total  # the ledger says the same as the panel, the budget too
+    assert (total.paid, total.batch) == (Decimal(job.cost), Decimal(job.saved))
+    assert float(total.cache) == pytest.approx(float(read.cache) - extra)
+    assert client.store.committed(0.0)[0] == pytest.approx(float(job.cost))
     folder = client.store.folder_of(handle.id)
     assert not [*folder.glob("*.cached*")]
     assert b"cachedContent" not in (folder / job.payload).read_bytes()

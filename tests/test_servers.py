@@ -206,13 +206,32 @@ def test_old_results_are_read_when_the_server_is_gone(make_client, servers):
     assert "x ·" in repr(handle)
 
 
-def test_a_batch_of_a_server_that_is_gone_is_paused(make_client, servers, sim):
-    """Under way at a server that is configured no more: it waits, says why, and goes on later."""
+def submitted(client, sim):
+    """A batch under way at a configured server, which ends as soon as its kernel is gone."""
     sim.behave(seconds=1000)
-    environ = {"GROQ_API_KEY": KEYS["groq"]}
-    client = make_client(environ=environ, settings=servers)
     handle = client.submit("Say {{ item }}", name="x", over=["a"], model=GROQ)
     until(lambda: handle.snapshot().safe_to_close)
+    return handle
+
+
+def test_a_batch_goes_on_before_the_server_is_configured_again(make_client, servers, sim):
+    """After a restart, or in a terminal, no cell has named the server: the journal knows it."""
+    environ = {"GROQ_API_KEY": KEYS["groq"]}
+    client = make_client(environ=environ, settings=servers)
+    submitted(client, sim)
+    client.close()
+    sim.advance(2000)
+    again = make_client(environ=environ)
+    assert mark("Say a") in again.get("x").wait(60).answers()[0]
+
+
+def test_a_batch_of_a_server_that_nothing_names_is_paused(make_client, servers, sim):
+    """As in journals of before: it waits, says why, and goes on later."""
+    environ = {"GROQ_API_KEY": KEYS["groq"]}
+    client = make_client(environ=environ, settings=servers)
+    submitted(client, sim)
+    with client.store._write() as db:
+        db.execute("DELETE FROM meta WHERE key = 'servers'")
     client.close()
     sim.advance(2000)
     paused = make_client(environ=environ)

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
+from support import until
 
 from jupyter_llm_batch.errors import NotReady, UsageProblem
+from jupyter_llm_batch.handle import BatchHandle
+from jupyter_llm_batch.ledger import Ledger
 from jupyter_llm_batch.settings import Settings
 
 MODEL = "openai:gpt-5-mini"
@@ -243,6 +246,39 @@ def test_prices_of_ones_own_are_used_at_once(client, sim):
     usage = client.cost().total.usage
     assert client.cost().total.paid == Decimal(usage.input + usage.output) * 500 / 1_000_000
     assert batch.snapshot().saved == pytest.approx(batch.snapshot().cost)
+
+
+OWN = Settings(prices={"openai:my-own": {"input": 1000.0, "output": 1000.0}})
+
+
+@pytest.mark.parametrize("notebook", ["nb.ipynb", "of a terminal"])
+def test_own_prices_outlive_their_kernel(make_client, sim, notebook):
+    """Whoever books the end has not run the cell that sets them."""
+    sim.behave(seconds=1000)
+    client = make_client(settings=OWN)
+    handle = client.submit("{{ item }}", name="x", over=["a"], model="openai:my-own")
+    until(lambda: handle.snapshot().safe_to_close)
+    client.close()
+    make_client(notebook="other.ipynb").submit("{{ item }}", name="y", over=["b"], model=MODEL)
+    sim.advance(2000)
+    later = make_client(notebook=notebook)
+    BatchHandle(later, handle.id).wait(60)
+    total = Ledger(later.store.spends(batch_id=handle.id)).total
+    assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
+    later.settings = Settings(prices={"openai:my-own": {"input": 2000.0}})
+    assert later.accounts.rules_in_use().book.quote("openai", "my-own").realtime.output == 0
+
+
+def test_a_price_named_later_is_booked_then(client):
+    """What was not known when the batch ended is no more unknown, in all sums from then on."""
+    client.submit("{{ item }}", name="x", over=["a"], model="openai:my-own").wait(60)
+    assert client.cost().total.unpriced == 1
+    client.settings = OWN
+    total = client.cost().total
+    assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
+    client.settings = Settings()
+    assert client.cost().total == total
+    assert client.store.committed(0.0)[0] == pytest.approx(float(total.paid))
 
 
 def test_the_figure_follows_the_answers(client, sim):
