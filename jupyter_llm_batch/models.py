@@ -374,6 +374,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Its request lines are not on disk any more as they were written.
     progress_at
         When the provider last counted more rows as finished than before.
+    asked_until
+        Until when the provider asked to be left alone about it.
     cache
         What its rows share is to be cached; None in later rounds, which ask for what failed.
     released
@@ -430,6 +432,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False
     mode: Mode = Mode.BATCH
     progress_at: float = 0.0
+    asked_until: float = 0.0
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
