@@ -341,7 +341,7 @@ class Driver:
                 age = now - (job.submitted_at or now)
                 self._store.note(held, job, **self._next_look(age, remote), **seen)
 
-    def _next_look(self, age: float, remote: Remote) -> dict[str, float]:
+    def _next_look(self, age: float, remote: Remote) -> dict[str, Any]:
         """Return what a job's record says after a look: when the next one is due."""
         now = self._clock()
         return {

@@ -580,6 +580,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         When what is not back is to be finished in real time (Unix seconds), for USD at most.
     cut
         What is not back is cancelled at the provider and finished in real time.
+    line
+        The first line of its cell, as the user typed it last.
     """
 
     id: str
@@ -617,6 +619,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool = False
     estimates: list[Estimate] = msgspec.field(default_factory=list)
     max_cost: float | None = None
+    line: str = ""
 
     @property
     def title(self) -> str:
