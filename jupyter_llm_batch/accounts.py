@@ -120,7 +120,10 @@ class Accounts:
         kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
         if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
             raise UsageProblem("vectors of different models cannot be compared, only answers can")
-        waits = [lifecycle.waits_for_user(each.record, self._store.jobs(each.id)) for each in (one, other)]
+        waits = [
+            lifecycle.waits_for_user(each.record, self._store.jobs(each.id))
+            for each in (one, other)
+        ]
         ours, theirs = (
             each.results(partial=held) for each, held in zip((one, other), waits, strict=True)
         )

@@ -217,7 +217,9 @@ def test_habits_are_read_from_the_journal(client):
 def test_a_routed_batch_is_advised_about_by_model(client):
     """Each of its models has its own advice, with what was paid for its rows."""
     rows = [f"row {i % 20}" for i in range(100)]
-    route = ["openai:gpt-5.4-pro" if i % 20 < 10 else "anthropic:claude-opus-5-5" for i in range(100)]
+    route = [
+        "openai:gpt-5.4-pro" if i % 20 < 10 else "anthropic:claude-opus-5-5" for i in range(100)
+    ]
     client.submit("{{ item }}", name="x", over=rows, route=route, system="word " * 200).wait()
     found = {(each.kind, each.what): each for each in client.advise()}
     again = "Ask equal prompts of the gpt-5.4-pro rows of x once"

@@ -158,7 +158,7 @@ def test_advice_has_its_figure_and_its_command(run, client, capsys):
 
 
 def test_what_is_advised_can_be_run_as_printed(run, client, sim, capsys):
-    """Each line takes the first line's place in its cell; the trial's sample is compared at once."""
+    """Each line takes the first line's place in its cell; the sample is compared at once."""
     run.book.shell.user_ns["rows"] = [f"text {i % 30}: good or bad" for i in range(60)]
     typed = 'x --over rows -m openai:gpt-5.4-pro --system "Be brief" --max-tokens 40 --wait'
     run(typed, "{{ item }}")

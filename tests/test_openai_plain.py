@@ -96,7 +96,9 @@ def test_batches_and_real_time_have_them(client, magic, sim, endpoint, mode):
     for found in (by_client, by_magic):
         match endpoint:
             case "completions":
-                assert [mark(word) in text for word, text in zip(["once", "upon"], found, strict=True)]
+                assert [
+                    mark(word) in text for word, text in zip(["once", "upon"], found, strict=True)
+                ]
             case "moderations":
                 assert [json.loads(text)["flagged"] for text in found] == [False, True]
             case _:

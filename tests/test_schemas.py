@@ -207,12 +207,16 @@ class Figures(BaseModel):
 def reasons(made):
     """Return the column `finish_reason` of any library's frame, None where there is none."""
     column = made["finish_reason"]
-    return [None if pd.isna(each) else each for each in getattr(column, "to_pylist", lambda: column)()]
+    return [
+        None if pd.isna(each) else each for each in getattr(column, "to_pylist", lambda: column)()
+    ]
 
 
 @pytest.mark.parametrize("simulated", [True, False])
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
-def test_what_cannot_say_that_it_is_simulated_says_so_beside(make_client, tmp_path, make, simulated):
+def test_what_cannot_say_that_it_is_simulated_says_so_beside(
+    make_client, tmp_path, make, simulated
+):
     """Numbers, choices and vectors of the simulator are marked in `finish_reason`, others never."""
     client = make_client(simulated=simulated)
     run = functools.partial(client.submit, "{{ text }}", over=make({"text": ["a", "b"]}))

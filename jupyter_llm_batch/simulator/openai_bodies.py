@@ -70,6 +70,7 @@ class Answered(msgspec.Struct):
 
 
 def common(body: Any) -> str:
+    """Return the model that a request names, after what is checked of each."""
     if not isinstance(body, dict):
         raise ApiError("The request body must be a JSON object.", code="invalid_json")
     model = body.get("model")
@@ -402,6 +403,7 @@ def text_of(asked: Asked, fate: Fate) -> tuple[str, int, str]:
 
 
 def letters(seed: bytes) -> str:
+    """Return the letters of an id."""
     return base64.b64encode(seed, b"Zz").decode()
 
 

@@ -129,8 +129,8 @@ def _completions(asked: Asked, fate: Fate, seed: bytes, at: int) -> Answered:
 
 def _moderations(asked: Asked, _fate: Fate, seed: bytes, _at: int) -> Answered:
     given = asked.body.get("input")
-    several = isinstance(given, list) and given and isinstance(given[0], str)
-    results = [_verdict(text) for text in (given if several else [asked.prompt])]
+    several = given if isinstance(given, list) and isinstance(given[0], str) else [asked.prompt]
+    results = [_verdict(text) for text in several]
     body = {"id": f"modr-{letters(seed)[:29]}", "model": asked.model, "results": results}
     return Answered(body, Usage(0, 0, 0))
 
