@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from . import advising, comparing, estimate, habits, ledger, results, spending, tracking
+from . import (
+    advising,
+    comparing,
+    estimate,
+    habits,
+    ledger,
+    lifecycle,
+    results,
+    spending,
+    tracking,
+)
 from .books import Reserve
 from .comparing import Comparison
 from .errors import LLMBatchError, UsageProblem
@@ -17,6 +27,8 @@ from .pricing import PriceBook, listed
 from .settings import Settings
 from .spending import Rules
 from .store import Store
+
+_Row = TypeVar("_Row")
 
 #: Rows whose prompts are looked at when two batches are compared.
 _COMPARED = 20
@@ -146,15 +158,30 @@ class Accounts:
         kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
         if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
             raise UsageProblem("vectors of different models cannot be compared, only answers can")
-        ours, theirs = one.results(), other.results()
+        waits = [
+            lifecycle.waits_for_user(each.record, self._store.jobs(each.id))
+            for each in (one, other)
+        ]
+        ours, theirs = (
+            each.results(partial=held) for each, held in zip((one, other), waits, strict=True)
+        )
         rows = min(len(ours), len(theirs))
+        # Of a sample only what it asked is compared, on both sides.
+        asked = [
+            not (waits[0] and ours[row] is None) and not (waits[1] and theirs[row] is None)
+            for row in range(rows)
+        ]
+        ours, theirs = _where(asked, ours), _where(asked, theirs)
         return comparing.compare(
-            comparing.side(one.record, ours[:rows], one.costs()[:rows]),
-            comparing.side(other.record, theirs[:rows], other.costs()[:rows]),
-            ours[:rows],
-            theirs[:rows],
+            comparing.side(one.record, ours, _where(asked, one.costs())),
+            comparing.side(other.record, theirs, _where(asked, other.costs())),
+            ours,
+            theirs,
             simulated=self._simulated,
-            notes=[*self._unlike(one.record, other.record)],
+            notes=[
+                *self._unlike(one.record, other.record),
+                *_samples([one.record, other.record], waits, sum(asked)),
+            ],
         )
 
     def _unlike(self, one: Batch, other: Batch) -> Iterator[str]:
@@ -192,7 +219,21 @@ class Accounts:
                 model=call.model,
                 usage=call.usage,
                 where=f"cell [{call.execution}] of {call.notebook}",
+                known=call.known,
             )
             for call in tracking.calls(self._store)
-            if call.known
         ]
+
+
+def _where(asked: Sequence[bool], found: Sequence[_Row | None]) -> list[_Row | None]:
+    """Return what was found for the rows that were asked, None for the others."""
+    return [each if wanted else None for wanted, each in zip(asked, found, strict=False)]
+
+
+def _samples(batches: Iterable[Batch], waits: Iterable[bool], rows: int) -> Iterator[str]:
+    """Yield which of two batches wait for the user's word on their sample."""
+    for batch, held in zip(batches, waits, strict=True):
+        if held:
+            yield (
+                f"{batch.title} waits for your word: the {rows:,} rows of its sample are compared"
+            )

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
+from . import celllines
 from .models import Usage
 from .pricing import PriceBook, Rates
 from .progress import count, money
@@ -28,6 +29,9 @@ _POOR = 0.5
 
 #: Calls of one place in real time from which on they are taken for a loop.
 _LOOP = 10
+
+#: Rows on which another model is tried.
+_TRIAL = 50
 
 #: A smaller model is worth a trial when it costs at most this share.
 _CHEAPER = Decimal("0.6")
@@ -51,6 +55,10 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
         Rows that were paid although another row of the batch asks the same.
     elsewhere, source
         Rows that were paid although an earlier batch, `source`, holds their answers.
+    line
+        The first line of its cell.
+    routed
+        Its rows name their models, and this is about those of one of them.
     """
 
     title: str
@@ -64,6 +72,18 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int = 0
     elsewhere: int = 0
     source: str = ""
+    line: str = ""
+    routed: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The batch in words, or its rows of this model."""
+        return f"the {self.model} rows of {self.title}" if self.routed else self.title
+
+    def again(self, **options: str | None) -> str:
+        """Return the first line of its cell with these options."""
+        changes = {f"--{name}": value for name, value in options.items()}
+        return celllines.amended(self.line or f"%%llm_batch {self.name}", celllines.ONCE | changes)
 
     @property
     def name(self) -> str:
@@ -72,16 +92,25 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One call in real time that the user's own code made; `where` names the cell."""
+    """One call in real time that the user's own code made; `where` names the cell.
+
+    Attributes
+    ----------
+    known
+        The provider told its tokens; streams tell them only to those who ask.
+    """
 
     provider: str
     model: str
     usage: Usage
     where: str = ""
+    known: bool = True
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to do.
+
+    A ``%%llm_batch`` line is the whole first line of the cell, to be put in its place.
 
     Attributes
     ----------
@@ -90,7 +119,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     what, why
         In words, with the figures.
     saves
-        USD that it would have saved on what was done already.
+        USD that it would have saved on what was done already; None where that is not known.
     command
         The line, or lines, that act on it.
     """
@@ -98,7 +127,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     what: str
     why: str
-    saves: Decimal
+    saves: Decimal | None
     command: str
 
 
@@ -123,30 +152,51 @@ def advise(
         found += _caching(habit, book)
         found += _smaller(habit, book, models)
         found += _reuse(habit)
-    return sorted((each for each in found if each.saves >= LEAST), key=lambda each: -each.saves)
+    worth = [each for each in found if each.saves is None or each.saves >= LEAST]
+    return sorted(worth, key=lambda each: -1 if each.saves is None else each.saves, reverse=True)
 
 
 def _batches(calls: Iterable[Call], book: PriceBook) -> Iterable[Advice]:
     """Yield the loops over calls in real time that could be batches."""
-    places: dict[tuple[str, str, str], list[Usage]] = {}
+    places: dict[tuple[str, str, str], list[Call]] = {}
     for call in calls:
-        places.setdefault((call.where, call.provider, call.model), []).append(call.usage)
-    for (where, provider, model), usages in places.items():
-        if len(usages) < _LOOP:
+        places.setdefault((call.where, call.provider, call.model), []).append(call)
+    for (where, provider, model), made in places.items():
+        if len(made) < _LOOP:
             continue
-        costs = [book.cost(provider, model, usage) for usage in usages]
+        costs = [book.cost(provider, model, call.usage) for call in made if call.known]
         known = [cost for cost in costs if cost is not None]
         realtime = sum((cost.realtime for cost in known), Decimal(0))
         saves = sum((cost.saved for cost in known), Decimal(0))
-        place = where or "your own code"
+        asked = f"{provider}:{model or 'MODEL'}"
+        told = f"{count(len(made))} calls of {asked}"
+        if len(known) == len(made):
+            why = f"{told} cost"
+        else:
+            why = f"{told}, {_unknown(made, costs)}; the other {count(len(known))} cost"
+        figures = f"{_usd(realtime)} in real time, {_usd(realtime - saves)} as a batch"
+        is_known = saves >= LEAST or len(known) == len(made)
         yield Advice(
             kind="batch",
-            what=f"Send the calls of {place} as a batch",
-            why=f"{count(len(usages))} calls of {provider}:{model} cost {_usd(realtime)} in real "
-            f"time, {_usd(realtime - saves)} as a batch",
-            saves=saves,
-            command=f"%%llm_batch NAME -m {provider}:{model} --over ROWS",
+            what=f"Send the calls of {where or 'your own code'} as a batch",
+            why=f"{why} {figures}" if known else f"{told}, {_unknown(made, costs)}",
+            saves=saves if is_known else None,
+            command=f"%%llm_batch NAME -m {asked} --over ROWS",
         )
+
+
+def _unknown(calls: Sequence[Call], costs: Sequence[object]) -> str:
+    """Return in words for how many calls nobody knows what they cost, and why."""
+    silent = sum(not call.known for call in calls)
+    parts = []
+    if silent:
+        parts.append(
+            f"{count(silent)} of them without token counts, so what they cost is not known (OpenAI "
+            'tells them of a stream with stream_options={"include_usage": True})'
+        )
+    if costs.count(None):
+        parts.append(f"{count(costs.count(None))} of them at a price that is not known")
+    return " and ".join(parts)
 
 
 def _caching(habit: Habit, book: PriceBook) -> Iterable[Advice]:
@@ -165,18 +215,18 @@ def _caching(habit: Habit, book: PriceBook) -> Iterable[Advice]:
         saves -= habit.shared * _written(rates)
         yield Advice(
             kind="caching",
-            what=f"Cache the shared beginning of {habit.title}",
+            what=f"Cache the shared beginning of {habit.asked}",
             why=f"{told}; it cost {_usd(habit.paid)}",
             saves=saves,
-            command=f"%%llm_batch {habit.name} --cache …",
+            command=habit.again(cache=""),
         )
     elif hit < _POOR:
         yield Advice(
             kind="caching",
-            what=f"Caching hardly helped {habit.title}",
+            what=f"Caching hardly helped {habit.asked}",
             why=f"{told}: keep it for an hour, and put what all rows share first",
             saves=saves,
-            command=f"%%llm_batch {habit.name} --cache 1h …",
+            command=habit.again(cache="1h"),
         )
 
 
@@ -201,15 +251,18 @@ def _smaller(habit: Habit, book: PriceBook, models: Sequence[tuple[str, str]]) -
     if not rivals:
         return
     _, _, model, price = max(rivals)
-    name = habit.name
+    trial = {**celllines.TRIAL, "--model": f"{habit.provider}:{model}"}
+    if habit.rows > 1:
+        trial["--sample"] = str(min(_TRIAL, habit.rows - 1))
+    name = f"{habit.name}_small"
+    line = celllines.amended(habit.line or f"%%llm_batch {habit.name}", trial, name)
     yield Advice(
         kind="model",
-        what=f"Try {habit.title} on {model}",
+        what=f"Try {habit.asked} on {model}",
         why=f"its tokens cost {_usd(own.batch)} on {habit.model} and {_usd(price)} on {model}; "
         "whether the answers are as good, a sample shows",
         saves=own.batch - price,
-        command=f"%%llm_batch {name}_small -m {habit.provider}:{model} --sample 50 …\n"
-        f"%llm_batch compare {_word(habit.title)} {name}_small",
+        command=f"{line}\n%llm_batch compare {_word(habit.title)} {name}",
     )
 
 
@@ -220,20 +273,20 @@ def _reuse(habit: Habit) -> Iterable[Advice]:
     if habit.repeats:
         yield Advice(
             kind="reuse",
-            what=f"Ask equal prompts of {habit.title} once",
+            what=f"Ask equal prompts of {habit.asked} once",
             why=f"{count(habit.repeats)} of its {count(habit.rows)} rows repeat another row's "
             "prompt and were paid again",
             saves=each * habit.repeats,
-            command=f"%%llm_batch {habit.name} --dedupe …",
+            command=habit.again(dedupe=""),
         )
     if habit.elsewhere:
         yield Advice(
             kind="reuse",
-            what=f"Take answers of {habit.source} into {habit.title}",
+            what=f"Take answers of {habit.source} into {habit.asked}",
             why=f"{count(habit.elsewhere)} of its {count(habit.rows)} rows were answered by "
             f"{habit.source} before",
             saves=each * habit.elsewhere,
-            command=f"%%llm_batch {habit.name} --reuse {_word(habit.source)} …",
+            command=f"{habit.again()} --reuse {_word(habit.source)}",
         )
 
 

@@ -257,7 +257,7 @@ class Driver:
             cancel_sent=False,
             failures=0,
             error=None,
-            not_before=self._clock() + self._policy.poll_wait(0.0, remote.poll_after),
+            **self._next_look(0.0, remote),
         )
 
     def _not_created(self, held: Lease, job: Job, error: ProviderError, **changes: Any) -> None:
@@ -339,8 +339,15 @@ class Driver:
                 )
             case Phase.ACTIVE:
                 age = now - (job.submitted_at or now)
-                wait = self._policy.poll_wait(age, remote.poll_after)
-                self._store.note(held, job, not_before=now + wait, **seen)
+                self._store.note(held, job, **self._next_look(age, remote), **seen)
+
+    def _next_look(self, age: float, remote: Remote) -> dict[str, Any]:
+        """Return what a job's record says after a look: when the next one is due."""
+        now = self._clock()
+        return {
+            "asked_until": now + (remote.poll_after or 0.0),
+            "not_before": now + self._policy.poll_wait(age, remote.poll_after),
+        }
 
     async def _cancel(self, held: Lease, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None

@@ -334,10 +334,12 @@ class Ends:
         """Return what a job's record says after a step that failed for a passing reason."""
         failures = job.failures + 1
         asked = error.retry_after if isinstance(error, ProviderError) else None
+        now = self._clock()
         return {
             "failures": failures,
             "error": str(error),
-            "not_before": self._clock() + self._policy.retry_wait(failures, asked),
+            "not_before": now + self._policy.retry_wait(failures, asked),
+            "asked_until": now + asked if asked else job.asked_until,
         }
 
     def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from . import payloads, providers, sources, tokens
+from . import celllines, payloads, providers, sources, tokens
 from .advising import Habit
 from .earlier import HASH
 from .finding import name_of
@@ -22,46 +22,50 @@ _LOOK = 20
 
 
 def read(store: Store, batches: Iterable[Batch], notebook: str) -> Iterator[Habit]:
-    """Yield what is known about ended batches of one model each, oldest first.
+    """Yield what is known about ended batches, each of their models apart, oldest first.
 
-    A batch that spans several models has too little in common for advice of this kind. Those of
-    other notebooks than `notebook` are named with theirs.
+    Those of other notebooks than `notebook` are named with theirs.
     """
     asked: dict[bytes, str] = {}
     for batch in batches:
-        if batch.draft or batch.finished_at is None or len(batch.models) != 1:
+        if batch.draft or batch.finished_at is None:
             continue
-        lines = [each for each in store.spends(batch_id=batch.id) if each.answered]
+        spends = [each for each in store.spends(batch_id=batch.id) if each.answered]
         jobs = store.jobs(batch.id)
         title = name_of(batch, notebook)
-        repeats, elsewhere, source = _again(store, batch, title, asked)
-        if lines and jobs:
-            habit = _habit(store, batch, jobs, lines, repeats, elsewhere, source)
-            yield msgspec.structs.replace(habit, title=title)
+        again = _again(store, batch, title, asked)
+        for number, named in enumerate(batch.models):
+            provider, _, model = named.partition(":")
+            lines = [each for each in spends if (each.provider, each.model) == (provider, model)]
+            if len(batch.models) == 1:
+                lines = spends
+            ours = [job for job in jobs if job.provider == provider and _asks(job, model)] or jobs
+            if lines and ours:
+                habit = _habit(store, batch, ours[0], lines, again[number])
+                yield msgspec.structs.replace(habit, title=title, provider=provider, model=model)
 
 
-def _habit(
-    store: Store,
-    batch: Batch,
-    jobs: list[Job],
-    lines: list[Spend],
-    repeats: int,
-    elsewhere: int,
-    source: str,
-) -> Habit:
-    provider, _, model = batch.models[0].partition(":")
+def _asks(job: Job, model: str) -> bool:
+    return model in (job.models or [job.model])
+
+
+def _habit(store: Store, batch: Batch, job: Job, lines: list[Spend], again: _Again) -> Habit:
+    over = batch.shape.kind != "one"
+    line = batch.line or celllines.made(batch.name, batch.models[0], batch.recipe, over=over)
     return Habit(
         title=batch.title,
-        provider=provider,
-        model=model,
+        provider="",
+        model="",
         rows=sum(each.answered for each in lines),
         usage=sum((each.usage for each in lines), Usage()),
         paid=sum((Decimal(each.paid or 0) for each in lines), Decimal(0)),
-        shared=_shared(store, batch, jobs[0]),
+        shared=_shared(store, batch, job),
         cache=batch.recipe.cache is not None,
-        repeats=repeats,
-        elsewhere=elsewhere,
-        source=source,
+        repeats=again.repeats,
+        elsewhere=again.elsewhere,
+        source=again.source,
+        line=line,
+        routed=batch.routed,
     )
 
 
@@ -77,21 +81,31 @@ def _shared(store: Store, batch: Batch, job: Job) -> int:
     return round(tokens.of_text(shared + (batch.recipe.system or ""))[1])
 
 
-def _again(store: Store, batch: Batch, title: str, asked: dict[bytes, str]) -> tuple[int, int, str]:
-    """Return how many paid rows repeat one of this batch, or of an earlier one, and which."""
+class _Again(msgspec.Struct):
+    """How many paid rows of one model repeat one of their batch, or of an earlier one."""
+
+    repeats: int = 0
+    elsewhere: int = 0
+    source: str = ""
+
+
+def _again(store: Store, batch: Batch, title: str, asked: dict[bytes, str]) -> list[_Again]:
+    """Return what was paid again, for each model of a batch."""
+    found = [_Again() for _ in batch.models]
+    models = memoryview(store.pack(batch.id, "models") if batch.routed else b"").cast("H")
     hashes = store.pack(batch.id, "hashes")
     outcomes = store.pack(batch.id, "outcomes")
     taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
-    repeats = elsewhere = 0
-    source, seen = "", set()
+    seen = set()
     for row, code in enumerate(outcomes):
         digest = hashes[row * HASH : (row + 1) * HASH]
         if code == SKIPPED or row in taken:
             continue
+        again = found[models[row] if models else 0]
         if digest in seen:
-            repeats += 1
+            again.repeats += 1
         elif digest in asked:
-            elsewhere, source = elsewhere + 1, asked[digest]
+            again.elsewhere, again.source = again.elsewhere + 1, asked[digest]
         seen.add(digest)
     asked.update(dict.fromkeys(seen - asked.keys(), title))
-    return repeats, elsewhere, source
+    return found

@@ -322,7 +322,7 @@ class BatchHandle:
         return self._client.background.call(poller.resolve(self.id, remote_id)).result()
 
     def refresh(self) -> BatchHandle:
-        """Ask the provider now instead of at the next look."""
+        """Ask the provider now instead of at the next look, or as soon as it allows that."""
         poller = self._client.poller()
         self._client.background.call(poller.refresh(self.id)).result()
         return self

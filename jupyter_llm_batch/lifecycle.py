@@ -108,7 +108,7 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
             return Action.START, job.not_before
         case S.RUNNING if job.mode is Mode.REALTIME:
             # Cancelled, nothing more is asked: then it need not wait either.
-            return Action.ASK, 0.0 if cancel else job.not_before
+            return Action.ASK, 0.0 if cancel else _not_asked_before(job)
         case S.PLANNED:
             return Action.UPLOAD, job.not_before
         case S.UPLOADED:
@@ -119,12 +119,26 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
             return Action.LOOK_UP, job.not_before
         case S.RUNNING if cancel and not job.cancel_sent:
             # A refused cancel waits like everything else; a first one goes out at once.
-            return Action.CANCEL, job.not_before if job.failures else 0.0
+            return Action.CANCEL, _not_asked_before(job) if job.failures else 0.0
         case S.RUNNING:
-            return Action.POLL, job.not_before
+            return Action.POLL, _not_asked_before(job)
         case S.COLLECTING:
             return Action.COLLECT, job.not_before
     return None
+
+
+def _not_asked_before(job: Job) -> float:
+    """Return when a running job may be asked about: a wait of ours may be cut short, theirs not."""
+    return max(job.not_before, job.asked_until)
+
+
+def together(dues: Iterable[float], patience: float) -> float:
+    """Return when to ask about jobs with one request: the first one due waits a little for others.
+
+    Late for some and early for none, since an interval is the shortest that was allowed.
+    """
+    first, *others = sorted(dues)
+    return max((due for due in others if due <= first + patience), default=first)
 
 
 #: A job waits no longer than this for those that fill its cache (seconds).
@@ -168,7 +182,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     poll
-        Shortest interval between two looks at a job.
+        Shortest interval between two looks at a job that nobody asked for.
     poll_longest
         Longest interval; a job is looked at about twenty times on its way to its present age.
     retry, retry_longest

@@ -374,6 +374,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Its request lines are not on disk any more as they were written.
     progress_at
         When the provider last counted more rows as finished than before.
+    asked_until
+        Until when the provider asked to be left alone about it.
     cache
         What its rows share is to be cached; None in later rounds, which ask for what failed.
     released
@@ -430,6 +432,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool = False
     mode: Mode = Mode.BATCH
     progress_at: float = 0.0
+    asked_until: float = 0.0
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -578,6 +581,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         When what is not back is to be finished in real time (Unix seconds), for USD at most.
     cut
         What is not back is cancelled at the provider and finished in real time.
+    line
+        The first line of its cell, as the user typed it last.
     """
 
     id: str
@@ -615,6 +620,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool = False
     estimates: list[Estimate] = msgspec.field(default_factory=list)
     max_cost: float | None = None
+    line: str = ""
 
     @property
     def title(self) -> str:

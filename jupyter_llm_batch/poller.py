@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,6 +46,7 @@ from .lifecycle import (
     rows_to_reask,
     rows_to_repeat,
     rows_without_answer,
+    together,
     waits_for_user,
     waits_until,
 )
@@ -68,6 +70,15 @@ LISTING_FROM = 2
 REMEMBER = 86400.0
 
 _log = logging.getLogger(__name__)
+
+
+class _Poll(NamedTuple):
+    """A running job, and from when on it is to be asked about (Unix seconds)."""
+
+    due: float
+    held: Lease
+    batch: Batch
+    job: Job
 
 
 class Poller:
@@ -146,7 +157,10 @@ class Poller:
         await self._waiters.setdefault(batch_id, asyncio.Event()).wait()
 
     async def refresh(self, batch_id: str) -> None:
-        """Ask the provider about the batch's running jobs now, wherever that is allowed."""
+        """Ask the provider about the batch's running jobs now.
+
+        A job whose provider asked to be left alone for a while is asked about after that.
+        """
         held = self._leases.get(batch_id)
         if held is not None:
             for job in self._store.jobs(batch_id):
@@ -286,7 +300,7 @@ class Poller:
         """Start everything that is due; return when the next thing will be (Unix seconds)."""
         now = self._clock()
         wake_at = now + LONGEST_SLEEP
-        polls: dict[str, list[tuple[Lease, Batch, Job]]] = {}
+        polls: dict[str, list[_Poll]] = {}
         for batch in self._unfinished():
             free = batch.id not in self._leases
             held = None
@@ -317,7 +331,7 @@ class Poller:
             except LeaseLost:
                 self._lose(batch.id)
         for provider, entries in polls.items():
-            self._start_polls(provider, entries)
+            wake_at = min(wake_at, self._start_polls(provider, entries))
         return wake_at
 
     def _unfinished(self) -> Iterable[Batch]:
@@ -377,7 +391,7 @@ class Poller:
         held: Lease,
         batch: Batch,
         job: Job,
-        polls: dict[str, list[tuple[Lease, Batch, Job]]],
+        polls: dict[str, list[_Poll]],
     ) -> float:
         """Start what is due for `job`; return when something will be."""
         todo = next_action(job, cancel=is_cancelled(batch, job))
@@ -389,18 +403,16 @@ class Poller:
         action, due = todo
         if due - self._clock() > LONGEST_WAIT:
             # Nobody waits that long: the clock was set back meanwhile.
-            self._store.note(held, job, not_before=0.0)
+            self._store.note(held, job, not_before=0.0, asked_until=0.0)
             return self._clock()
-        # Jobs that are due soon are asked about together with those that are due now.
-        early = self.policy.poll / 2 if action is Action.POLL else 0.0
-        if due - early > self._clock() or self._views.pause(job):
+        if self._views.pause(job):
             return due if due > self._clock() else far
         if action is Action.POLL:
-            polls.setdefault(job.provider, []).append((held, batch, job))
-            if due > self._clock():
-                return due
-        else:
-            self._launch(job.id, batch.id, self._step(action, held, batch, job))
+            polls.setdefault(job.provider, []).append(_Poll(due, held, batch, job))
+            return far  # `_start_polls` knows when
+        if due > self._clock():
+            return due
+        self._launch(job.id, batch.id, self._step(action, held, batch, job))
         return far
 
     def _release(self, held: Lease, batch: Batch, jobs: Iterable[Job]) -> None:
@@ -417,18 +429,24 @@ class Poller:
                 step = self._ends.release(held, job, adapter)
                 self._launch(job.id, batch.id, self._guarded(batch, step))
 
-    def _start_polls(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
-        if all(job.not_before > self._clock() for _, _, job in entries):
-            return  # nobody is due yet, only soon
+    def _start_polls(self, provider: str, polls: list[_Poll]) -> float:
+        """Ask about running jobs, together where that is possible; return when to look again."""
+        now = self._clock()
+        at = together([each.due for each in polls], self.policy.poll / 2)
+        if at > now:
+            return at
+        entries = [(each.held, each.batch, each.job) for each in polls if each.due <= now]
+        later = min((each.due for each in polls if each.due > now), default=now + LONGEST_SLEEP)
         if len(entries) < LISTING_FROM:
             held, batch, job = entries[0]
             self._launch(job.id, batch.id, self._step(Action.POLL, held, batch, job))
-            return
+            return later
         task = asyncio.get_running_loop().create_task(self._poll_many(provider, entries))
         for _, _, job in entries:
             self._steps[job.id] = task
         batch_ids = {batch.id for _, batch, _ in entries}
         task.add_done_callback(lambda _: self._ended([job.id for _, _, job in entries], batch_ids))
+        return later
 
     def _launch(
         self, job_id: str, batch_id: str, step: Coroutine[None, None, None]

@@ -42,6 +42,9 @@ _NOT_STARTED = frozenset({"validating", "pending", "queued"})
 #: From so many seconds before a provider deletes answers on, what is not collected is warned about.
 SOON = 3 * 86400.0
 
+#: Answers that are not collected for so many seconds are not just being collected.
+_UNCOLLECTED = 3600.0
+
 #: Below this share of finished rows an extrapolation is a guess, and none is shown.
 _ENOUGH = 0.05
 
@@ -169,11 +172,15 @@ def _told(outcomes: Mapping[str, int], unsent: int) -> dict[str, int]:
 def expiring(jobs: Iterable[Job], now: float) -> str:
     """Return a warning when a provider soon deletes answers that are not collected, else nothing.
 
-    What is collected lies on this machine: its expiry at the provider alarms nobody.
+    What is collected lies on this machine: its expiry at the provider alarms nobody. Of a provider
+    that names no date, answers that lie there are in danger at once.
     """
-    left = [job for job in jobs if job.state in _AT_PROVIDER and job.keep_until is not None]
+    there = [job for job in jobs if job.state in _AT_PROVIDER and job.mode is Mode.BATCH]
+    left = [job for job in there if job.keep_until is not None]
     if not left:
-        return ""
+        who = next((provider_name(job.provider) for job in there if _lies_there(job, now)), "")
+        words = "does not say how long it keeps answers: collect them soon (a key and a connection)"
+        return f"{who} {words}" if who else ""
     first = min(left, key=lambda job: job.keep_until or 0.0)
     until = first.keep_until or 0.0
     if until - now > SOON:
@@ -182,6 +189,13 @@ def expiring(jobs: Iterable[Job], now: float) -> str:
     if until <= now:
         return f"{who} kept the answers until {at} and may have deleted them: collect what is left"
     return f"{who} deletes the answers after {at}: collect them before (a key and a connection)"
+
+
+def _lies_there(job: Job, now: float) -> bool:
+    """Whether a job is surely over, has been for a while, and its answers are not here."""
+    if job.ended_at is not None:
+        return now - job.ended_at > _UNCOLLECTED
+    return job.expires_at is not None and now > job.expires_at
 
 
 def _left_there(jobs: Iterable[Job]) -> str:

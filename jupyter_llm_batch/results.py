@@ -65,6 +65,9 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
     return found
 
 
+#: With this, texts of the simulator's say so themselves.
+_SIMULATED = "(simulated "
+
 _WITHOUT_LINE = {
     Outcome.MISSING: "the provider gave no line for this row",
     Outcome.EXPIRED: "not executed before the completion window ended",
@@ -187,7 +190,7 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
             answers,
             fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
             errors=[_error(result) for result in found],
-            reasons=[result.finish_reason if result else None for result in found],
+            reasons=[_reason(batch, result) for result in found],
             models=models(store, batch) if batch.routed else None,
         )
     except LLMBatchError:
@@ -254,6 +257,16 @@ def _error(result: Result | None) -> str | None:
         return None
     words = result.error or result.code or ""
     return f"{result.outcome}: {words}" if words else str(result.outcome)
+
+
+def _reason(batch: Batch, result: Result | None) -> str | None:
+    """Return why an answer ended; there a simulated number, choice or vector says what it is."""
+    if result is None:
+        return None
+    carries = result.outcome is not Outcome.OK or _SIMULATED in (result.text or "")
+    if carries or not batch.simulated:
+        return result.finish_reason
+    return f"{result.finish_reason} (simulated)" if result.finish_reason else "simulated"
 
 
 def find_row(store: Store, batch: Batch, wanted: str) -> int:
@@ -384,7 +397,7 @@ def as_records(batch: Batch, found: list[Result | None]) -> list[dict[str, Any]]
             "outcome": str(result.outcome) if result else None,
             batch.shape.column: answer,
             "error": _error(result),
-            "finish_reason": result.finish_reason if result else None,
+            "finish_reason": _reason(batch, result),
             "model": result.model if result else None,
         }
         usage = msgspec.structs.asdict(result.usage) if result else {}

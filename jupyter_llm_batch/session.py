@@ -152,8 +152,10 @@ def _asked(variable: str) -> str:
 def track() -> None:
     """Count the calls that your own OpenAI, Anthropic and Gemini clients make in this kernel.
 
-    Opt-in, until `untrack`. Model, tokens and time of each call are kept in the journal with the
-    cell that made it, contents and keys are not; ``%llm_batch advise`` says what could be a batch.
+    Opt-in, until `untrack`. Calls are counted whether sync, async, streamed or raw, over aiohttp
+    too; sessions over WebSockets (Live, Realtime) are not, see `tracking`. Model, tokens and time
+    of each call are kept in the journal with the cell that made it, contents and keys are not;
+    ``%llm_batch advise`` says what could be a batch.
     """
     global _tracker  # noqa: PLW0603
     if _tracker is None:

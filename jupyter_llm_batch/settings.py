@@ -20,7 +20,8 @@ class Settings:
     data_dir
         Folder of journal and payloads; empty for ``llm_batch`` in Jupyter's data folder.
     poll_seconds
-        Shortest interval between two looks at a running job.
+        Shortest interval between two looks at a running job, `refresh` aside; what its provider
+        asks for is kept always.
     max_tokens
         Upper bound of output tokens per answer; None leaves it to the provider.
     at_once

@@ -1,16 +1,22 @@
 """Calls that the user's own clients make in real time: counted and priced, contents left alone.
 
-Opt-in. The three SDKs send every request, sync or async, streamed or raw, by `send` of an httpx2
-client; the event hooks there see no body, so while tracking, `send` itself is followed and at the
-end put back as it was. Of an answer only its model and token counts are read, of a request only
-its address and the SDK's own ``user-agent``. Our own calls are made on another thread and not
-counted.
+Opt-in. The three SDKs send requests, sync or async, streamed or raw, by `send` of an httpx2 client
+(Gemini's also of an httpx client, on request); the event hooks there see no body, so while
+tracking, `send` itself is followed and at the end put back as it was. Where aiohttp is installed,
+Gemini's SDK sends its asynchronous requests by that: there it is `ClientSession._request`. Of an
+answer only its model and token counts are read, of a request only its address and the SDK's own
+``user-agent``. Our own calls are made on another thread and not counted.
+
+Not seen: WebSockets (the Live and Realtime APIs), and synchronous Gemini calls over Google Cloud
+with a client certificate, which google-auth sends by requests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import importlib.util
 import re
 import sys
 import threading
@@ -20,12 +26,14 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from . import pricing
 from .background import THREAD, Background
 from .models import Usage
+from .overhearing import Overheard, Reader
 from .providers import usages
 from .store import Store
 
@@ -44,8 +52,6 @@ _SDKS = (("OpenAI/", "openai"), ("Anthropic/", "anthropic"), ("google-genai-sdk/
 
 #: Seconds between two writes to the journal.
 _FLUSH = 1.0
-#: An answer that is larger is not kept to look for its tokens (bytes).
-_MOST = 16 << 20
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -167,16 +173,18 @@ class Tracker:
 
     def start(self) -> None:
         """Begin to follow."""
-        import httpx2
-
-        for kind, follow in (
-            (httpx2.Client, self._follow),
-            (httpx2.AsyncClient, self._follow_async),
-        ):
-            before = kind.__dict__["send"]
-            kind.send = follow(before)  # type: ignore[method-assign]
-            self._undo.append(functools.partial(setattr, kind, "send", before))
+        for library in ("httpx2", "httpx"):
+            if found := _installed(library):
+                self._replace(found.Client, "send", self._follow)
+                self._replace(found.AsyncClient, "send", self._follow_async)
+        if found := _installed("aiohttp"):
+            self._replace(found.ClientSession, "_request", self._follow_aiohttp)
         self._watch_cells()
+
+    def _replace(self, kind: Any, name: str, follow: Callable[..., Any]) -> None:
+        before = kind.__dict__[name]
+        setattr(kind, name, follow(before))
+        self._undo.append(functools.partial(setattr, kind, name, before))
 
     def stop(self) -> None:
         """Put everything back as it was, and write down what was seen."""
@@ -220,7 +228,7 @@ class Tracker:
     def _follow(self, send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
         def followed(client: Any, request: Any, **options: Any) -> Any:
-            call = self._begun(request)
+            call = self._begun(request.method, request.headers, request.url.path)
             if call is None:
                 return send(client, request, **options)
             began = time.perf_counter()
@@ -233,7 +241,7 @@ class Tracker:
     def _follow_async(self, send: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(send)
         async def followed(client: Any, request: Any, **options: Any) -> Any:
-            call = self._begun(request)
+            call = self._begun(request.method, request.headers, request.url.path)
             if call is None:
                 return await send(client, request, **options)
             began = time.perf_counter()
@@ -243,14 +251,31 @@ class Tracker:
 
         return followed
 
-    def _begun(self, request: Any) -> Call | None:
+    def _follow_aiohttp(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(request)
+        async def followed(session: Any, method: str, url: Any, **options: Any) -> Any:
+            call = self._begun(method.upper(), options.get("headers"), urlsplit(str(url)).path)
+            # Other SDKs use it below an httpx2 client, which was followed already.
+            if call is None or call.provider != "google":
+                return await request(session, method, url, **options)
+            began = time.perf_counter()
+            response = await request(session, method, url, **options)
+            call.status = response.status
+            try:
+                _Stream(self, call, response, began)
+            except Exception:  # noqa: BLE001 - the call counts, even if its answer cannot be read
+                self.finish(call, [], began)
+            return response
+
+        return followed
+
+    def _begun(self, method: str, headers: Any, path: str) -> Call | None:
         """Return the record of a call that an SDK makes for the user; None for anything else."""
         try:
-            if request.method != "POST" or threading.current_thread().name == THREAD:
+            if method != "POST" or not headers or threading.current_thread().name == THREAD:
                 return None
-            agent = request.headers.get("user-agent", "")
+            agent = headers.get("user-agent", "")
             provider = next((name for mark, name in _SDKS if mark in agent), "")
-            path = request.url.path
             endpoint = next((name for form, name in _ENDPOINTS if form.search(path)), "")
         except Exception:  # noqa: BLE001 - whatever it is, the user's call goes on
             return None
@@ -294,56 +319,46 @@ class Tracker:
             self.flush()
 
 
+def _installed(library: str) -> Any:
+    """Return a library where it is installed: an SDK may be about to use it."""
+    return importlib.import_module(library) if importlib.util.find_spec(library) else None
+
+
 class _Stream:
     """Reads along while the user reads a streamed answer."""
 
     def __init__(self, tracker: Tracker, call: Call, response: Any, began: float) -> None:
-        self._events = "event-stream" in response.headers.get("content-type", "")
-        self._body = bytearray()  # the end of the stream, or all of an answer that is no stream
-        self._lines: dict[str, bytes] = {}
+        heard = Overheard(events="event-stream" in response.headers.get("content-type", ""))
+
+        def finish() -> None:
+            tracker.finish(call, heard.bodies(), began)
+
         #: Runs once: at the end of the stream, or when the user has thrown the response away.
-        self._end = weakref.finalize(response, self._finish, tracker, call, began)
+        end = weakref.finalize(response, finish)
+        if hasattr(response, "aiter_bytes"):
+            self._follow(response, heard, end)
+        else:
+            response.content = Reader(response.content, heard.see, end)
+
+    def _follow(self, response: Any, heard: Overheard, end: Callable[[], object]) -> None:
+        """Read along with a response of httpx or httpx2."""
         sync, asynchronous = response.iter_bytes, response.aiter_bytes
 
         def iter_bytes(*args: Any, **options: Any) -> Generator[bytes, None, None]:
             try:
                 for piece in sync(*args, **options):
-                    self._see(piece)
+                    heard.see(piece)
                     yield piece
             finally:
-                self._end()
+                end()
 
         async def aiter_bytes(*args: Any, **options: Any) -> AsyncGenerator[bytes, None]:
             try:
                 async with contextlib.aclosing(asynchronous(*args, **options)) as pieces:
                     async for piece in pieces:
-                        self._see(piece)
+                        heard.see(piece)
                         yield piece
             finally:
-                self._end()
+                end()
 
         response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
-
-    def _see(self, piece: bytes) -> None:
-        """Keep, of the lines of a stream, those that tell the model and the tokens."""
-        self._body += piece
-        if self._events:
-            *lines, rest = self._body.split(b"\n")
-            for line in lines:
-                self._keep(bytes(line))
-            self._body = rest
-        if len(self._body) > _MOST:
-            self._body.clear()
-
-    def _keep(self, line: bytes) -> None:
-        if b'"model' in line:
-            self._lines.setdefault("model", line)
-        if b'"usage' in line:
-            self._lines.setdefault("first", line)
-            self._lines["last"] = line
-
-    def _finish(self, tracker: Tracker, call: Call, began: float) -> None:
-        if self._events:
-            self._keep(bytes(self._body))
-        bodies = [*self._lines.values()] if self._events else [bytes(self._body)]
-        tracker.finish(call, bodies, began)

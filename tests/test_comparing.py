@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from jupyter_llm_batch.advising import Call, Habit, advise
@@ -86,7 +87,7 @@ def test_a_batch_of_another_notebook_is_compared_and_advised_about(make_client):
     assert here.compare("an other.ipynb::a", "b").left.title == "a"
     (found,) = [each for each in here.advise() if each.kind == "reuse"]
     assert found.what == "Ask equal prompts of an other.ipynb::a once"
-    assert found.command == "%%llm_batch a --dedupe …"
+    assert found.command == "%%llm_batch a --model openai:gpt-5.4-pro --over ROWS --dedupe"
 
 
 def test_vectors_of_different_models_are_not_compared(client):
@@ -117,7 +118,7 @@ def test_a_long_shared_beginning_is_worth_caching():
     """The figure is what reading it would have saved, and the command names the batch."""
     (found,) = advise([habit(shared=4000)], PriceBook())
     assert found.kind == "caching"
-    assert found.command == "%%llm_batch sentiment --cache …"
+    assert found.command == "%%llm_batch sentiment --cache"
     assert "share their first 4,000 tokens, and 0 % of them came from a cache" in found.why
     # 999 reads at 0.10 instead of 2.00 a million, less one write for an hour at 4.00
     assert found.saves == Decimal("7.5844")
@@ -138,7 +139,7 @@ def test_a_smaller_model_is_to_be_tried_and_not_just_taken():
     assert found.kind == "model"
     assert "claude-sonnet-5-5" in found.what
     assert found.command.splitlines() == [
-        "%%llm_batch sentiment_small -m anthropic:claude-sonnet-5-5 --sample 50 …",
+        "%%llm_batch sentiment_small --wait --model anthropic:claude-sonnet-5-5 --sample 50",
         "%llm_batch compare sentiment sentiment_small",
     ]
     assert found.saves == Decimal("11.0") - Decimal("5.5")
@@ -149,7 +150,7 @@ def test_rows_that_were_paid_twice_are_worth_reuse():
     found = advise([habit(repeats=100, elsewhere=50, source="old")], PriceBook())
     assert kinds(found) == ["reuse", "reuse"]
     assert [each.saves for each in found] == [Decimal(2), Decimal(1)]
-    assert found[1].command == "%%llm_batch sentiment --reuse old …"
+    assert found[1].command == "%%llm_batch sentiment --reuse old"
 
 
 def test_a_loop_over_calls_in_real_time_is_worth_a_batch():
@@ -161,6 +162,26 @@ def test_a_loop_over_calls_in_real_time_is_worth_a_batch():
     assert "cell 3" in found.what
     assert found.saves == Decimal("0.225")
     assert advise([], PriceBook(), calls=[one] * 5) == []
+
+
+def test_a_loop_whose_cost_is_unknown_is_named():
+    """Streams without token counts, models without a price: the loop is told, and what is not."""
+    usage = Usage(input=10_000, output=1000)
+    one = Call(provider="openai", model="gpt-5-mini", usage=usage, where="cell 3")
+    silent = msgspec.structs.replace(one, usage=Usage(), known=False)
+    (found,) = advise([], PriceBook(), calls=[silent] * 12)
+    assert (found.kind, found.saves) == ("batch", None)
+    assert found.what == "Send the calls of cell 3 as a batch"
+    assert found.why.startswith("12 calls of openai:gpt-5-mini, 12 of them without token counts")
+    (found,) = advise([], PriceBook(), calls=[silent] * 12 + [one] * 100)
+    assert found.saves == Decimal("0.225")
+    assert "12 of them without token counts" in found.why
+    assert "the other 100 cost $0.45 in real time, $0.23 as a batch" in found.why
+    (found,) = advise([], PriceBook(), calls=[msgspec.structs.replace(one, model="newest")] * 12)
+    assert "12 of them at a price that is not known" in found.why
+    dear = habit(repeats=100)
+    both = advise([dear], PriceBook(), calls=[silent] * 12)
+    assert [each.saves for each in both] == [Decimal(2), None]
 
 
 def test_cents_are_left_unsaid():
@@ -184,6 +205,25 @@ def test_habits_are_read_from_the_journal(client):
     client.submit("{{ item }}", name="second", **ask).wait()
     found = {(each.kind, each.command.split()[1]): each for each in client.advise()}
     assert "50 of its 100 rows repeat" in found["reuse", "first"].why
-    assert any(each.command == "%%llm_batch second --reuse first …" for each in client.advise())
+    line = (
+        "%%llm_batch second --model anthropic:claude-opus-5-5 --over ROWS --system-from SYSTEM "
+        "--max-tokens 9 --reuse first"
+    )
+    assert any(each.command == line for each in client.advise())
     assert ("caching", "first") in found
     assert found["model", "first_small"].command.endswith("compare first first_small")
+
+
+def test_a_routed_batch_is_advised_about_by_model(client):
+    """Each of its models has its own advice, with what was paid for its rows."""
+    rows = [f"row {i % 20}" for i in range(100)]
+    route = [
+        "openai:gpt-5.4-pro" if i % 20 < 10 else "anthropic:claude-opus-5-5" for i in range(100)
+    ]
+    client.submit("{{ item }}", name="x", over=rows, route=route, system="word " * 200).wait()
+    found = {(each.kind, each.what): each for each in client.advise()}
+    again = "Ask equal prompts of the gpt-5.4-pro rows of x once"
+    assert "40 of its 50 rows repeat" in found["reuse", again].why
+    tried = [what for kind, what in found if kind == "model"]
+    assert any("the gpt-5.4-pro rows of x" in what for what in tried)
+    assert any("the claude-opus-5-5 rows of x" in what for what in tried)

@@ -190,6 +190,52 @@ def test_an_absurd_wait_is_cut_to_a_day(make_client, sim, model):
     assert len(billed(sim)) == 1
 
 
+# -- never faster than the provider asks -----------------------------------------------------------
+
+
+def looks(sim, handle):
+    """Return how often a job of the batch was asked about."""
+    remote_id = job_of(handle).remote_id
+    return sum(remote_id in seen["path"] for seen in sim.requests() if seen["method"] == "GET")
+
+
+@pytest.mark.parametrize("kind", ["a wait on its 200", "a 429"])
+def test_refresh_asks_no_sooner_than_the_provider_wants(make_client, sim, kind):
+    """Whoever presses Refresh again and again: a wait that the provider asked for is kept."""
+    clock = Shifted()
+    client = make_client(clock=clock)
+    sim.behave(seconds=600, anthropic_retry_after=500)
+    if kind == "a 429":
+        sim.behave(anthropic_retry_after=0)
+        wait = {"status": 429, "headers": {"Retry-After": "500"}}
+        sim.fault(method="GET", path="*/batches/msgbatch*", action="status", **wait)
+    asked = client.submit(name="x", over=["a"], model=MODELS["anthropic"])
+    beside = client.submit(name="y", over=["b"], model=MODELS["openai"])
+    until(lambda: job_of(beside).remote_id and job_of(asked).asked_until > clock() + 100)
+    before = looks(sim, asked)
+    for _ in range(3):
+        asked.refresh()
+        seen = looks(sim, beside)
+        until(lambda seen=seen: looks(sim, beside) > seen + 2)
+    assert looks(sim, asked) == before == 1
+    clock.ahead = 501
+    until(lambda: looks(sim, asked) > before)
+    asked.cancel()
+    beside.cancel()
+
+
+def test_a_clock_set_back_does_not_stretch_the_providers_wait(make_client, sim):
+    """What the provider asked for counts from now on, when the clock says that it is years away."""
+    clock = Shifted()
+    clock.ahead = 400 * DAY
+    sim.behave(seconds=600, anthropic_retry_after=500)
+    handle = make_client(clock=clock).submit(name="x", over=["a"], model=MODELS["anthropic"])
+    until(lambda: job_of(handle).asked_until > clock() + 100)
+    clock.ahead = 0.0
+    sim.advance(700)
+    assert mark("a") in handle.wait(120).answers()[0]
+
+
 # -- outages ---------------------------------------------------------------------------------------
 
 

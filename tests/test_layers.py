@@ -14,7 +14,7 @@ LAYERS = [
     ["errors"],
     ["models", "pictures", "wording"],
     ["settings", "schemas", "planning", "pacing", "lifecycle"],
-    ["sources", "cells", "values", "media_types", "media_tokens"],
+    ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
     ["progress", "journal"],

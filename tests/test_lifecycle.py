@@ -15,7 +15,7 @@ from jupyter_llm_batch.lifecycle import (
     advance,
     next_action,
 )
-from jupyter_llm_batch.models import Job, JobState, Outcome
+from jupyter_llm_batch.models import Job, JobState, Mode, Outcome
 
 
 def job(state, **more):
@@ -117,3 +117,20 @@ def test_rows_that_may_be_billed_are_never_repeated_by_themselves(codes):
     assert all(not lifecycle.may_be_billed(packed[row]) for row in again)
     assert set(again) <= set(lifecycle.rows_without_answer(packed))
     assert sum(lifecycle.tally(packed).values()) == len(packed)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1e3))
+def test_jobs_are_asked_about_together_and_none_early(dues, patience):
+    """The first job due waits for those that are due within the patience, and no longer."""
+    at = lifecycle.together(dues, patience)
+    assert min(dues) <= at <= min(dues) + patience
+    assert not [due for due in dues if at < due <= min(dues) + patience]
+
+
+def test_a_wait_of_the_providers_is_not_cut_short():
+    """Whatever becomes of our own wait: a running job is left alone as long as was asked for."""
+    for mode, action in ((Mode.BATCH, Action.POLL), (Mode.REALTIME, Action.ASK)):
+        running = job(JobState.RUNNING, mode=mode, not_before=0.0, asked_until=70.0)
+        assert next_action(running, cancel=False) == (action, 70.0)
+    refused = job(JobState.RUNNING, failures=1, asked_until=70.0)
+    assert next_action(refused, cancel=True) == (Action.CANCEL, 70.0)

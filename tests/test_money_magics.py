@@ -152,8 +152,31 @@ def test_advice_has_its_figure_and_its_command(run, client, capsys):
         system="rules " * 500, max_tokens=9,
     ).wait()  # fmt: skip
     said = run("advise")
-    assert "%%llm_batch x --dedupe …" in said
+    assert "%%llm_batch x --model openai:gpt-5.4-pro --over ROWS" in said
+    assert "--dedupe" in said
     assert "$0." in said
+
+
+def test_what_is_advised_can_be_run_as_printed(run, client, sim, capsys):
+    """Each line takes the first line's place in its cell; the sample is compared at once."""
+    run.book.shell.user_ns["rows"] = [f"text {i % 30}: good or bad" for i in range(60)]
+    typed = 'x --over rows -m openai:gpt-5.4-pro --system "Be brief" --max-tokens 40 --wait'
+    run(typed, "{{ item }}")
+    found = {each.kind: each.command.splitlines() for each in client.advise()}
+    assert found["reuse"] == [f"%%llm_batch {typed} --dedupe"]
+    trial, comparison = found["model"]
+    assert trial == (
+        '%%llm_batch x_small --over rows --system "Be brief" --max-tokens 40 --wait '
+        "--model openai:gpt-5.4 --sample 50"
+    )
+    run(found["reuse"][0].removeprefix("%%llm_batch "), "{{ item }}")
+    run(trial.removeprefix("%%llm_batch "), "{{ item }}")
+    assert client.get("x_small").snapshot().choices == ["send", "stop"]
+    said = run(comparison.removeprefix("%llm_batch "))
+    assert "x_small waits for your word: the 50 rows of its sample are compared" in said
+    assert "% agree: " in said
+    assert "of 50 rows" in said
+    assert "only x answered" not in said
 
 
 def test_settings_reach_the_next_cell(run):

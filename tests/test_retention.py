@@ -6,10 +6,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import Shifted, mark
+from support import Shifted, mark, until
 
 from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Job, JobState
+from jupyter_llm_batch.models import Job, JobState, Mode
 from jupyter_llm_batch.progress import expiring
 from jupyter_llm_batch.settings import Settings
 
@@ -50,6 +50,53 @@ def test_what_is_collected_alarms_nobody():
     now = 1_000_000.0
     assert expiring([job(JobState.DONE, keep_until=now + DAY)], now) == ""
     assert expiring([job(keep_until=None)], now) == ""
+
+
+def test_answers_of_a_provider_that_names_no_date_are_warned_about():
+    """As soon as they surely lie there: the job is over, or its time is, and they are not here."""
+    now = 1_000_000.0
+
+    def gemini(**more):
+        return [msgspec.structs.replace(job(**more), provider="google")]
+
+    assert expiring(gemini(expires_at=now + DAY), now) == ""
+    assert expiring(gemini(state=JobState.COLLECTING, ended_at=now - 60), now) == ""
+    told = "Google does not say how long it keeps answers: collect them soon"
+    assert told in expiring(gemini(expires_at=now - 1), now)
+    assert told in expiring(gemini(state=JobState.COLLECTING, ended_at=now - 7200), now)
+    assert expiring(gemini(state=JobState.DONE, ended_at=now - 7200), now) == ""
+    assert expiring(gemini(state=JobState.RUNNING, mode=Mode.REALTIME), now) == ""
+
+
+def test_the_panel_warns_of_gemini_answers_that_cannot_be_fetched(make_client, sim):
+    """After two days everything there is over, and without a key nothing of it comes."""
+    sim.behave(seconds=3600)
+    first = make_client()
+    handle = first.submit(name="x", over=["a"], model=MODELS["google"])
+    until(lambda: first.store.jobs(handle.id)[0].expires_at)
+    first.close()
+    clock = Shifted()
+    environ = {name: value for name, value in sim.environ().items() if "KEY" not in name}
+    client = make_client(environ=environ, clock=clock)
+    assert client.get("x").snapshot().notice == ""
+    clock.ahead = 2.1 * DAY
+    assert "Google does not say how long it keeps answers" in client.get("x").snapshot().line
+
+
+def test_an_upload_that_google_has_deleted_is_made_again(make_client, sim):
+    """Uploads live 48 hours: a job that waited longer for its turn is uploaded once more."""
+    clock = Shifted()
+    client = make_client(clock=clock)
+    wait = {"status": 429, "headers": {"Retry-After": "80000"}}
+    sim.fault(method="POST", path="*:batchGenerateContent", action="status", **wait)
+    over = [f"{i} " + "x" * 400_000 for i in range(60)]
+    handle = client.submit(name="x", over=over, model=MODELS["google"])
+    until(lambda: client.store.jobs(handle.id)[0].not_before > clock() + 50_000)
+    sim.advance(3 * DAY)
+    clock.ahead = 3 * DAY
+    assert len(handle.wait(60).answers()) == 60
+    started = [each for each in sim.requests() if each["path"].endswith("/upload/v1/files")]
+    assert len(started) == 2
 
 
 def test_the_panel_warns(make_client, sim):

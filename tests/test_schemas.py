@@ -1,11 +1,13 @@
 """Structured output: asked for in the provider's form, held against the schema on return."""
 
 import dataclasses
+import functools
 import json
 from typing import Literal
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 from support import mark
@@ -192,3 +194,42 @@ def test_a_line_that_is_no_text_has_failed_and_may_have_been_paid():
     line = b'{"custom_id": "abc-0", "response": {"status_code": 200, "body": {"caf\xff": 1}}}'
     result = schemas.checked(adapter.parse, None)(line, "chat")
     assert (result.custom_id, result.outcome, result.billed) == ("abc-0", Outcome.FAILED, True)
+
+
+class Figures(BaseModel):
+    """Answers that no word can be added to."""
+
+    stars: int
+    sure: bool
+    mood: Literal["positive", "negative"]
+
+
+def reasons(made):
+    """Return the column `finish_reason` of any library's frame, None where there is none."""
+    column = made["finish_reason"]
+    return [
+        None if pd.isna(each) else each for each in getattr(column, "to_pylist", lambda: column)()
+    ]
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_what_cannot_say_that_it_is_simulated_says_so_beside(
+    make_client, tmp_path, make, simulated
+):
+    """Numbers, choices and vectors of the simulator are marked in `finish_reason`, others never."""
+    client = make_client(simulated=simulated)
+    run = functools.partial(client.submit, "{{ text }}", over=make({"text": ["a", "b"]}))
+    figures = run(name="figures", model=MODEL, schema=Figures).wait(60)
+    vectors = run(name="vectors", model="openai:text-embedding-3-small", embed=True).wait(60)
+    words = run(name="words", model=MODEL).wait(60)
+    for handle, reason in [
+        (figures, "stop (simulated)" if simulated else "stop"),
+        (vectors, "simulated" if simulated else None),
+        (words, "stop"),  # the texts say it themselves
+    ]:
+        assert reasons(handle.answers()) == [reason] * 2
+        assert reasons(handle.frame(costs=True)) == [reason] * 2
+        path = handle.export(tmp_path / f"{handle.name}.jsonl")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["finish_reason"] for line in lines] == [reason] * 2

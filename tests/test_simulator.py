@@ -771,7 +771,7 @@ def test_real_time_calls_fail_on_request(client):
 def test_an_address_that_does_not_exist_is_a_404_in_the_providers_words(sim, client):
     """Unknown paths and methods are answered as OpenAI does."""
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
-        client.moderations.create(input="x")
+        client.audio.speech.create(input="x", model="tts-1", voice="alloy")
     assert httpx2.get(f"{sim.url}/elsewhere").status_code == 404
 
 

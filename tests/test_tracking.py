@@ -43,10 +43,11 @@ def anthropic_clients(sim):
     return anthropic.Anthropic(**options), anthropic.AsyncAnthropic(**options)
 
 
-def google_client(sim):
+def google_client(sim, **more):
     from google import genai
 
-    return genai.Client(api_key="sim-key", http_options={"base_url": sim.google_url})
+    options = {"base_url": sim.google_url, **more}
+    return genai.Client(api_key="sim-key", http_options=options)
 
 
 def check(sim, uses):
@@ -120,9 +121,22 @@ def test_anthropic_is_seen(sim, tracked):
     assert [use.calls for use in uses] == [8]
 
 
-def test_gemini_is_seen(sim, tracked):
-    """Contents plain and streamed, sync and async, and embeddings."""
-    client = google_client(sim)
+def httpx_clients():
+    httpx = pytest.importorskip("httpx")
+    return {"httpx_client": httpx.Client(), "httpx_async_client": httpx.AsyncClient()}
+
+
+def httpx2_clients():
+    return {"httpx_client": httpx2.Client(), "httpx_async_client": httpx2.AsyncClient()}
+
+
+@pytest.mark.parametrize("clients", [dict, httpx2_clients, httpx_clients])
+def test_gemini_is_seen(sim, tracked, clients):
+    """Contents plain and streamed, sync and async, and embeddings, by each library it may use."""
+    pytest.importorskip("aiohttp")
+    client = google_client(sim, **clients())
+    with_aiohttp = client._api_client._use_aiohttp()
+    assert with_aiohttp is (clients is dict)
     ask = {"model": GEMINI, "contents": "hello"}
     client.models.generate_content(**ask)
     assert [*client.models.generate_content_stream(**ask)]
@@ -132,14 +146,57 @@ def test_gemini_is_seen(sim, tracked):
         await client.aio.models.generate_content(**ask)
         async for _ in await client.aio.models.generate_content_stream(**ask):
             pass
+        await client.aio.aclose()
 
     asyncio.run(main())
     uses = tracked()
+    assert not any(use.unknown or use.failed for use in uses if use.endpoint == "chat")
     chat = [use for use in uses if use.endpoint == "chat"]
     assert sum(use.calls for use in chat) == 4
     billed = [entry for entry in sim.ledger() if entry["model"] == GEMINI]
     assert sum(use.usage.output for use in chat) == sum(e["output_tokens"] for e in billed)
     assert sum(use.calls for use in uses) == len(sim.ledger())
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_sdks_with_aiohttp_below_are_seen_once(sim, tracked, kind):
+    """Their clients over aiohttp are httpx2 clients: followed there, and not a second time."""
+    pytest.importorskip("aiohttp")
+    sdk = pytest.importorskip(kind)
+    options = {"api_key": "sim-key", "max_retries": 0, "http_client": sdk.DefaultAioHttpClient()}
+
+    async def main():
+        if kind == "openai":
+            async with sdk.AsyncOpenAI(base_url=sim.openai_url, **options) as client:
+                await client.chat.completions.create(model=GPT, messages=MESSAGES)
+        else:
+            async with sdk.AsyncAnthropic(base_url=sim.anthropic_url, **options) as client:
+                await client.messages.create(model=CLAUDE, messages=MESSAGES, max_tokens=9)
+
+    asyncio.run(main())
+    check(sim, uses := tracked())
+    assert [(use.calls, use.unknown) for use in uses] == [(1, 0)]
+
+
+def test_a_gemini_stream_that_is_dropped_over_aiohttp_counts_too(sim, tracked):
+    """Refused calls, and streams that nobody reads to their end, are told apart."""
+    pytest.importorskip("aiohttp")
+    from google.genai import errors
+
+    client = google_client(sim)
+
+    async def main():
+        stream = await client.aio.models.generate_content_stream(model=GEMINI, contents="hello")
+        await anext(aiter(stream))
+        await stream.aclose()
+        with pytest.raises(errors.ClientError):
+            await client.aio.models.generate_content(model=GEMINI, contents="[[sim:fail-400]]")
+        await client.aio.aclose()
+
+    asyncio.run(main())
+    gc.collect()
+    uses = tracked()
+    assert (sum(use.calls for use in uses), sum(use.failed for use in uses)) == (1, 1)
 
 
 def test_a_stream_that_is_dropped_counts_too(sim, tracked):
@@ -186,15 +243,21 @@ def test_our_own_calls_are_not_counted(client, tracked):
 
 def test_untrack_puts_everything_back(client):
     """After `untrack` the clients' methods are the very same objects as before."""
-    before = httpx2.Client.send, httpx2.AsyncClient.send
+    aiohttp, httpx = pytest.importorskip("aiohttp"), pytest.importorskip("httpx")
+
+    def methods():
+        kinds = httpx2.Client, httpx2.AsyncClient, httpx.Client, httpx.AsyncClient
+        return [*(kind.send for kind in kinds), aiohttp.ClientSession._request]
+
+    before = methods()
     session_before = session._current
     session.use(client)
     llm_batch.track()
     llm_batch.track()
-    assert httpx2.Client.send is not before[0]
+    assert not [one for one, other in zip(methods(), before, strict=True) if one is other]
     llm_batch.untrack()
     llm_batch.untrack()
-    assert (httpx2.Client.send, httpx2.AsyncClient.send) == before
+    assert methods() == before
     session._current = session_before
 
 

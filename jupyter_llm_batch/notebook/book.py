@@ -110,10 +110,14 @@ class Book:
 
     # -- batches -----------------------------------------------------------------------------------
 
-    def submit(self, name: str, text: str | None, options: Options, over: str) -> BatchHandle:
+    def submit(
+        self, name: str, text: str | None, options: Options, over: str, line: str = ""
+    ) -> BatchHandle:
         """Submit from a cell: placeholder, panel, and the batch under way."""
         self.check_name(name, over)
         handle = self.client.submit(text, name=name, **options)
+        if line != handle.record.line:
+            self.client.store.decide(handle.id, line=line)
         return self.started(handle)
 
     def started(self, handle: BatchHandle) -> BatchHandle:

@@ -62,6 +62,7 @@ class Commands:
 
     def __init__(self, book: Book) -> None:
         self.book = book
+        self._typed = ""  # the line that is being run
         self.commands: dict[str, Callable[[list[str]], None]] = {
             "run": self._run,
             "status": self._status,
@@ -105,7 +106,8 @@ class Commands:
             elif args.dry_run:
                 self._preview(cell, args, options)
             else:
-                handle = self.book.submit(args.name, cell, options, args.over or "")
+                typed = f"%%llm_batch {line.strip()}"
+                handle = self.book.submit(args.name, cell, options, args.over or "", typed)
                 if args.wait:
                     self._waiting(handle)
 
@@ -119,6 +121,7 @@ class Commands:
             command = self.commands.get(found[0])
             if command is None:
                 raise UsageProblem(_unknown(found[0], self.commands))
+            self._typed = line.strip()
             command(found[1:])
 
     # -- submitting --------------------------------------------------------------------------------
@@ -149,7 +152,8 @@ class Commands:
         if args.dry_run:
             self._preview(None, args, options)
             return
-        handle = self.book.submit(args.name, None, options, args.over)
+        typed = f"%llm_batch {self._typed}"
+        handle = self.book.submit(args.name, None, options, args.over, typed)
         if args.wait:
             self._waiting(handle)
 

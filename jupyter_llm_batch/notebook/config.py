@@ -15,9 +15,9 @@ class LLMBatch(Configurable):
     data_dir = Unicode(
         "", help="folder of journal and payloads; default: Jupyter's data folder"
     ).tag(config=True)
-    poll_seconds = Float(30.0, min=1.0, help="shortest interval between two looks at a job").tag(
-        config=True
-    )
+    poll_seconds = Float(
+        30.0, min=1.0, help="shortest interval between two looks at a job, Refresh aside"
+    ).tag(config=True)
     max_tokens = Integer(0, min=0, help="most output tokens per answer; 0: the provider's").tag(
         config=True
     )

@@ -198,7 +198,8 @@ def advice(found: Sequence[Advice]) -> None:
     grid(
         ["would have saved", "advice", "why", "how"],
         [[_usd(each.saves), each.what, each.why, each.command] for each in found],
-        f"Counted on what was done already.\n{CHOOSING}",
+        "Counted on what was done already. A %%llm_batch line takes the place of its cell's first "
+        f"line.\n{CHOOSING}",
     )
 
 

@@ -9,12 +9,10 @@ import json
 import re
 from typing import Any, NoReturn
 
-from .. import frames
+from .. import celllines, frames
 from ..asking import Options
 from ..errors import LLMBatchError, UsageProblem
 from ..wording import a_type
-
-_OPEN, _CLOSE = "([{", ")]}"
 
 
 def words(line: str) -> list[str]:
@@ -23,35 +21,7 @@ def words(line: str) -> list[str]:
     Quotes around a whole word are taken off (``--system "Be brief"``), quotes inside it stay, so
     that ``--over df[["id", "text"]]`` is one word and the expression that the user wrote.
     """
-    found: list[str] = []
-    word, quote, depth = "", "", 0
-    for position, char in enumerate(line):
-        if quote:
-            word += char
-            if char == quote and not (word[-2:-1] == "\\" and word[-3:-2] != "\\"):
-                quote = ""
-        elif char.isspace() and not depth:
-            if word:
-                found.append(_unquoted(word))
-            word = ""
-        else:
-            if char in "\"'" and (not word or not word[-1].isalnum() or _closes(line, position)):
-                quote = char
-            depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
-            word += char
-    if quote:
-        raise UsageProblem(f"a quote is not closed in: {word}")
-    if depth:
-        raise UsageProblem(f"a bracket is not closed in: {word}")
-    if word:
-        found.append(_unquoted(word))
-    return found
-
-
-def _closes(line: str, position: int) -> bool:
-    """Whether the quote has a partner before the next blank: in ``f'…'``, not in ``it's``."""
-    rest = line[position + 1 :]
-    return not rest[:1].isspace() and line[position] in (rest.split(maxsplit=1) or [""])[0]
+    return [_unquoted(piece) for piece in celllines.pieces(line)]
 
 
 def _unquoted(word: str) -> str:

@@ -103,7 +103,8 @@ def _remote(operation: _Operation) -> Remote:
         expires_at=created + _LIFETIME if created else None,
         parts={"output": _where(output)} if phase is Phase.ENDED else {},
         error=explain(operation.error),
-        # Google does not say how long results are kept; six weeks are third-party reports.
+        # Uploads are kept for 48 hours, and uploaded again when they are gone. How long results
+        # are kept, inline ones or files, Google does not say; six weeks are third-party reports.
         keep_until=None,
         rest={"CANCELLED": Outcome.CANCELLED, "EXPIRED": Outcome.EXPIRED}.get(state),
         endpoint="embeddings" if "Embed" in metadata.type else "chat",

@@ -1,4 +1,4 @@
-"""OpenAI's endpoints: files, batches, models, and the three that answer at once."""
+"""OpenAI's endpoints: files, batches, models, and those that answer at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from .files import Files, StoredFile, base62, share_or_copy
 from .ledger import Entry, body_sha
 from .life import Batch, Phase
 from .openai_batches import MONTH, OpenAIDialect, new_batch_id
-from .openai_bodies import ASK, MODELS, Bodies, error_for
+from .openai_bodies import MODELS, error_for
 from .openai_checks import check_metadata, json_body, lifetime, page_of, refused
 from .openai_errors import ApiError
+from .openai_plain import ASK, COMPLETIONS, Bodies
 from .wire import KEY_PREFIX, Call, Refused, Reply, Route, account_of
 
 _WINDOW = "24h"
@@ -331,6 +332,10 @@ class OpenAI:
             return Reply(answered.body, headers=headers)
         if endpoint == "/v1/responses":
             return streams_of.responses(answered.body)
+        if endpoint == COMPLETIONS:
+            return streams_of.completions(answered.body)
+        if endpoint != "/v1/chat/completions":
+            return Reply(answered.body, headers=headers)  # what nobody streams
         usage = (body.get("stream_options") or {}).get("include_usage", False)
         return streams_of.chat(answered.body, usage=usage)
 

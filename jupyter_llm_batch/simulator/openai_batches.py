@@ -15,8 +15,9 @@ from .fates import Fate
 from .files import Files, StoredFile, base62
 from .ledger import Entry, body_sha
 from .life import Batch
-from .openai_bodies import ASK, MODELS, Bodies, error_for
+from .openai_bodies import MODELS, error_for
 from .openai_errors import ApiError
+from .openai_plain import ASK, Bodies
 
 DAY = 86_400.0
 MONTH = 30 * DAY

@@ -69,7 +69,8 @@ class Answered(msgspec.Struct):
     usage: Usage
 
 
-def _common(body: Any) -> str:
+def common(body: Any) -> str:
+    """Return the model that a request names, after what is checked of each."""
     if not isinstance(body, dict):
         raise ApiError("The request body must be a JSON object.", code="invalid_json")
     model = body.get("model")
@@ -138,7 +139,7 @@ def _schema(form: Any) -> Body | None:
 
 def ask_chat(body: Any) -> Asked:
     """Read a chat completions request."""
-    model = _common(body)
+    model = common(body)
     asked = _conversation(body, model, body.get("messages"), "messages", "")
     asked.limit = body.get("max_completion_tokens", body.get("max_tokens"))
     asked.schema = _schema(body.get("response_format"))
@@ -147,7 +148,7 @@ def ask_chat(body: Any) -> Asked:
 
 def ask_responses(body: Any) -> Asked:
     """Read a responses request."""
-    model = _common(body)
+    model = common(body)
     given = body.get("input")
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
     asked = _conversation(body, model, messages, "input", str(body.get("instructions") or ""))
@@ -158,7 +159,7 @@ def ask_responses(body: Any) -> Asked:
 
 def ask_embeddings(body: Any) -> Asked:
     """Read an embeddings request."""
-    model = _common(body)
+    model = common(body)
     given = body.get("input")
     # A list of numbers is one input that is tokenized already.
     single = isinstance(given, str) or (isinstance(given, list) and given and type(given[0]) is int)
@@ -196,7 +197,7 @@ class Bodies:
         return tokens // _CACHED_STEP * _CACHED_STEP if seen else 0
 
     def _chat(self, asked: Asked, fate: Fate, seed: bytes, at: int) -> Answered:
-        text, tokens, finish = _text(asked, fate)
+        text, tokens, finish = text_of(asked, fate)
         count = shapes.many(asked.body.get("n"))
         thoughts = shapes.thought_tokens() if fate is Fate.THINK else 0
         tokens = tokens * count + thoughts
@@ -206,7 +207,7 @@ class Bodies:
             for number, message in enumerate(_messages(asked, fate, seed, text, count))
         ]
         body = {
-            "id": f"chatcmpl-{_letters(seed)[:29]}",
+            "id": f"chatcmpl-{letters(seed)[:29]}",
             "object": "chat.completion",
             "created": at,
             "model": MODELS.get(asked.model, asked.model),
@@ -229,7 +230,7 @@ class Bodies:
         return Answered(body, usage)
 
     def _responses(self, asked: Asked, fate: Fate, seed: bytes, at: int) -> Answered:
-        text, tokens, finish = _text(asked, fate)
+        text, tokens, finish = text_of(asked, fate)
         usage = Usage(asked.tokens, self.cached_tokens(asked), tokens)
         reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(finish)
         status = "incomplete" if reason else "completed"
@@ -369,7 +370,7 @@ def _items(asked: Asked, fate: Fate, seed: bytes, text: str, status: str) -> lis
     return [*items, {"id": f"msg_{seed[::-1].hex()[:50]}", **message}]
 
 
-def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
+def text_of(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     """Return text, tokens and finish reason; the mark is free and survives a cut."""
     prompt = asked.prompt
     if _calls(asked, fate):
@@ -401,7 +402,8 @@ def _text(asked: Asked, fate: Fate) -> tuple[str, int, str]:
     )
 
 
-def _letters(seed: bytes) -> str:
+def letters(seed: bytes) -> str:
+    """Return the letters of an id."""
     return base64.b64encode(seed, b"Zz").decode()
 
 

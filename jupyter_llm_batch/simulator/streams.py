@@ -46,6 +46,15 @@ def chat(body: Body, *, usage: bool) -> Reply:
     return _reply((("", chunk) for chunk in chunks), done=True)
 
 
+def completions(body: Body) -> Reply:
+    """Stream a continued text; a chunk has the form of the whole."""
+    (choice, *_) = body["choices"]
+    last = {**choice, "text": ""}
+    pieces = [{**choice, "text": piece, "finish_reason": None} for piece in _pieces(choice["text"])]
+    chunks = [{**body, "choices": [each], "usage": None} for each in [*pieces, last]]
+    return _reply((("", chunk) for chunk in chunks), done=True)
+
+
 def responses(body: Body) -> Reply:
     """Stream a response object."""
     begun = {**body, "status": "in_progress", "output": [], "usage": None}
