@@ -64,6 +64,8 @@ class Driver:
         self._created: dict[str, Remote] = {}
         #: Since when (monotonic) this process has looked for a create in vain, by its label.
         self._looked: dict[str, float] = {}
+        #: Remote ids that turned out to be another's while a job was looked for, by that job.
+        self._strangers: dict[str, set[str]] = {}
 
     async def step(
         self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
@@ -174,11 +176,8 @@ class Driver:
             del self._created[job.id]
             return
         limits = adapter.limits(job.endpoint)
-        sent = job.submitted_at or job.created_at
-        others = self._store.remote_ids(job.provider)
-        rows = self._store.job_rows(job.id)
         try:
-            remote = await lookup.find(adapter, job, rows, others, _label(job), sent)
+            remote = await self._find(job, adapter)
         except (ProviderError, Incomplete) as error:
             self._ends.again(held, job, error)
             return
@@ -196,6 +195,17 @@ class Driver:
             wait = min(self._policy.poll, max(settle / 4, 0.05))
             self._store.note(held, job, error=None, not_before=self._clock() + wait)
 
+    async def _find(self, job: Job, adapter: Adapter) -> Remote | None:
+        return await lookup.find(
+            adapter,
+            job,
+            self._store.job_rows(job.id),
+            self._store.remote_ids(job.provider),
+            _label(job),
+            job.submitted_at or job.created_at,
+            self._strangers.setdefault(job.id, set()),
+        )
+
     def _has_settled(self, job: Job, settle: float) -> bool:
         """Whether a create that is not listed was never made: time has passed by both clocks.
 
@@ -207,11 +217,8 @@ class Driver:
 
     async def candidates(self, job: Job, adapter: Adapter) -> list[Remote]:
         """Return the remote jobs that a lost create may have made, for the user to decide."""
-        sent = job.submitted_at or job.created_at
-        others = self._store.remote_ids(job.provider)
-        rows = self._store.job_rows(job.id)
         try:
-            found = await lookup.find(adapter, job, rows, others, _label(job), sent)
+            found = await self._find(job, adapter)
         except Undecided as doubt:
             return list(doubt.candidates)
         return [found] if found else []
