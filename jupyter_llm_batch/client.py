@@ -380,6 +380,12 @@ class Client:
             found = self.background.call(adapter.retrieve(remote_id)).result()
         except ProviderError as error:
             raise UsageProblem(f"cannot adopt {remote}: {error}") from None
+        # Ours, though its id never arrived: it is about to be found.
+        ours = self.store.batch_of((found.label or "").rpartition("-a")[0])
+        if ours is not None:
+            raise UsageProblem(
+                f"{remote} is what {ours.title} sent: `%llm_batch status {ours.title}`"
+            )
         batch, job = adopting.records(
             found, provider, name=name, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated,

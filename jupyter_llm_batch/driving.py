@@ -200,7 +200,7 @@ class Driver:
             adapter,
             job,
             self._store.job_rows(job.id),
-            self._store.remote_ids(job.provider),
+            self._store.remote_ids(job.provider, sent_here=True),
             _label(job),
             job.submitted_at or job.created_at,
             self._strangers.setdefault(job.id, set()),
@@ -232,7 +232,7 @@ class Driver:
             )  # fmt: skip
             return
         remote = await adapter.retrieve(remote_id)
-        if remote_id in self._store.remote_ids(job.provider):
+        if remote_id in self._store.remote_ids(job.provider, sent_here=True):
             raise UsageProblem(f"{remote_id} is known already as another job's")
         if remote.size not in {0, job.rows}:
             raise UsageProblem(
