@@ -14,6 +14,12 @@ from .models import Job, Phase, Remote
 from .planning import Ranges, row_of
 from .providers.base import Adapter
 
+#: Stands in a label between the job's id and the number of the attempt.
+MARK = "-a"
+
+#: How far back attempts are looked for, as our clock may be wrong (seconds).
+LOOK_BACK = 31 * 86400.0
+
 
 async def find(
     adapter: Adapter,
@@ -67,6 +73,27 @@ async def find(
             undecided,
         )
     return None
+
+
+async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote]:
+    """Return the remote jobs of every attempt to create `job`, where labels tell them.
+
+    Parameters
+    ----------
+    since
+        When it was made (Unix seconds), as our clock said then.
+    """
+    found = {}
+    async for remote in adapter.list(since - LOOK_BACK):
+        owner, mark, number = (remote.label or "").rpartition(MARK)
+        if mark and owner == job.id and number.isdecimal():
+            found.setdefault(int(number), remote)
+    return found
+
+
+def label(job: Job) -> str:
+    """Return the mark under which this attempt to create can be found again."""
+    return f"{job.id}{MARK}{job.attempts}"
 
 
 async def _first_id(adapter: Adapter, job: Job, remote: Remote) -> str:

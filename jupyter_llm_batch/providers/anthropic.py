@@ -187,9 +187,7 @@ class Anthropic:
         found = [listed.remote async for listed in listing if listed.rows == job.rows]
         if found:
             ids = ", ".join(remote.remote_id for remote in found[:3])
-            raise Undecided(
-                f"{self._who} lists {len(found)} of {job.rows:,} rows ({ids})", found
-            )
+            raise Undecided(f"{self._who} lists {len(found)} of {job.rows:,} rows ({ids})", found)
         return None
 
     async def retrieve(self, remote_id: str) -> Remote:
