@@ -23,6 +23,7 @@ from . import (
     drafts,
     finding,
     leaving,
+    lookup,
     payloads,
     planning,
     previewing,
@@ -266,6 +267,8 @@ class Client:
         plan = self._plan(ask, options)
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
+        if plan.jobs and not options.get("resubmit"):
+            self._check_lost_versions(plan, versions)
         older = [each for each in versions if each.finished_at is None]
         self._keep_servers(plan.batch.models)
         try:
@@ -299,6 +302,21 @@ class Client:
                 f"the journal {loss.reason} and no longer knows {name}, which may have been "
                 "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
             )
+
+    def _check_lost_versions(self, plan: submission.Plan, versions: list[Batch]) -> None:
+        """Raise `UsageProblem` when a lost version may have paid for rows that are about to go."""
+        loss = self.store.losses()
+        if loss is None or not loss.folders or not versions:
+            return
+        if any(each.created_at >= loss.at for each in versions):
+            return  # since then the user has sent it, having been asked
+        payloads.remove(self.store.folder_of(plan.batch.id))
+        fresh = sum(len(rows) for _, rows in plan.jobs)
+        raise UsageProblem(
+            f"the journal {loss.reason} and may no longer know every version of {plan.batch.name}: "
+            f"{many(fresh, 'row that is', 'rows that are')} new to it may have been paid for; "
+            "`%llm_batch doctor` says what can be done, `%llm_batch doctor --settle` lets cells pay"
+        )
 
     def _notices(
         self, plan: submission.Plan, note: str, older: list[Batch], options: Options
@@ -398,6 +416,12 @@ class Client:
             found = self.background.call(adapter.retrieve(remote_id)).result()
         except ProviderError as error:
             raise UsageProblem(f"cannot adopt {remote}: {error}") from None
+        # Ours, though its id never arrived: it is about to be found.
+        ours = self.store.batch_of((found.label or "").rpartition(lookup.MARK)[0])
+        if ours is not None:
+            raise UsageProblem(
+                f"{remote} is what {ours.title} sent: `%llm_batch status {ours.title}`"
+            )
         batch, job = adopting.records(
             found, provider, name=name, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated,
@@ -494,13 +518,6 @@ class Client:
             It is still under way, or a later batch uses its answers.
         """
         batch = handle.record
-        if batch.finished_at is None:
-            raise UsageProblem(f"{batch.title} is still under way: cancel it first")
-        users = [each.title for each in self.store.dependents(batch.id)]
-        if users:
-            raise UsageProblem(
-                f"{', '.join(users)} use answers of {batch.title}: forget them first"
-            )
         self.store.book(self.accounts.unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
         payloads.remove(self.store.folder_of(batch.id))

@@ -148,8 +148,10 @@ class Database:
 
     def settle_loss(self) -> None:
         """Note that the user knows of the loss: cells that are not known need not ask any more."""
+        loss = self.losses()
         with self._write() as db:
             db.execute("DELETE FROM meta WHERE key = 'loss'")
+            journal.forget_folders(db, self.folder, loss.folders if loss else [])
 
     def schema_version(self) -> int:
         """Return the version of the journal's schema."""

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from . import lease, lookup, payloads
 from .ending import ABSENCES, Ends
 from .errors import (
@@ -60,10 +62,14 @@ class Driver:
         self._clock = clock
         self._ends = ends
         self._realtime = realtime
+        #: The attempts that this process has marked as sent, by job.
+        self._marked: dict[str, int] = {}
         #: What was created but could not be written down yet, for lack of room.
         self._created: dict[str, Remote] = {}
         #: Since when (monotonic) this process has looked for a create in vain, by its label.
         self._looked: dict[str, float] = {}
+        #: Remote ids that turned out to be another's while a job was looked for, by that job.
+        self._strangers: dict[str, set[str]] = {}
 
     async def step(
         self, action: Action, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
@@ -87,6 +93,7 @@ class Driver:
             case Action.WITHDRAW:
                 self._withdraw(held, job)
             case Action.START:
+                await asyncio.to_thread(payloads.mark, self._ends.payload(job), 0)
                 self._store.apply(
                     held, job, Event.STARTED, submitted_at=self._clock(), account=who,
                     failures=0, error=None, not_before=0.0,
@@ -130,18 +137,30 @@ class Driver:
             )
 
     async def _submit(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
+        path, number = self._ends.payload(job), job.attempts + 1
+        marked = await asyncio.to_thread(payloads.marked, path)
+        if job.distrusted or (marked >= number and self._marked.get(job.id) != number):
+            # The disk knows of a create that the journal does not: this is an older copy of it.
+            job = self._store.apply(
+                held, job, Event.INTENT, attempts=max(number, marked), distrusted=True,
+                submitted_at=job.submitted_at or job.created_at, account=who,
+            )  # fmt: skip
+            self._lose(held, job, "it may have been sent before: the journal has lost that")
+            return
+        await asyncio.to_thread(payloads.mark, path, number)
+        self._marked[job.id] = number
         # The intent is durable before the call, and the fence is checked with it.
         job = self._store.apply(
             held,
             job,
             Event.INTENT,
-            attempts=job.attempts + 1,
+            attempts=number,
             submitted_at=self._clock(),
             sender=lease.write(lease.me()),
             account=who,
         )
         try:
-            remote = await adapter.create(job, self._ends.payload(job), job.upload_id, _label(job))
+            remote = await adapter.create(job, path, job.upload_id, lookup.label(job))
         except Vanished as error:
             # The upload is gone, or the model: upload again, but not for ever.
             if job.upload_id is None or job.failures >= UPLOADS:
@@ -174,11 +193,8 @@ class Driver:
             del self._created[job.id]
             return
         limits = adapter.limits(job.endpoint)
-        sent = job.submitted_at or job.created_at
-        others = self._store.remote_ids(job.provider)
-        rows = self._store.job_rows(job.id)
         try:
-            remote = await lookup.find(adapter, job, rows, others, _label(job), sent)
+            job, remote = await self._find(job, adapter)
         except (ProviderError, Incomplete) as error:
             self._ends.again(held, job, error)
             return
@@ -191,10 +207,35 @@ class Driver:
                 held, job, error=_FROZEN, sender_seen=now, not_before=now + self._policy.poll
             )
         elif self._has_settled(job, settle):
-            self._store.apply(held, job, Event.ABSENT, not_before=0.0, error=None, failures=0)
+            self._store.apply(
+                held, job, Event.ABSENT, not_before=0.0, error=None, failures=0, distrusted=False
+            )
         else:
             wait = min(self._policy.poll, max(settle / 4, 0.05))
             self._store.note(held, job, error=None, not_before=self._clock() + wait)
+
+    async def _find(self, job: Job, adapter: Adapter) -> tuple[Job, Remote | None]:
+        """Return the remote job that a lost create made; and `job`, perhaps with more attempts."""
+        if job.distrusted and adapter.limits(job.endpoint).labelled:
+            return await self._find_any(job, adapter)
+        return job, await lookup.find(
+            adapter,
+            job,
+            self._store.job_rows(job.id),
+            self._store.remote_ids(job.provider, sent_here=True),
+            lookup.label(job),
+            job.submitted_at or job.created_at,
+            self._strangers.setdefault(job.id, set()),
+        )
+
+    async def _find_any(self, job: Job, adapter: Adapter) -> tuple[Job, Remote | None]:
+        """Return what the latest attempt made, of those too that the journal has lost."""
+        made = await lookup.attempts(adapter, job, job.created_at)
+        marked = await asyncio.to_thread(payloads.marked, self._ends.payload(job))
+        job = msgspec.structs.replace(job, attempts=max([*made, job.attempts, marked]))
+        remote = made[max(made)] if made else None
+        # Refused for lack of room, it holds nothing: it is to be sent again.
+        return job, None if remote is None or remote.phase is Phase.LATER else remote
 
     def _has_settled(self, job: Job, settle: float) -> bool:
         """Whether a create that is not listed was never made: time has passed by both clocks.
@@ -202,16 +243,13 @@ class Driver:
         The clock on the wall may be set, and then a listing had no time at all.
         """
         lost = max(self._lost_at(job), job.sender_seen)
-        looked = self._looked.setdefault(_label(job), time.monotonic())
+        looked = self._looked.setdefault(lookup.label(job), time.monotonic())
         return self._clock() - lost >= settle and time.monotonic() - looked >= settle
 
     async def candidates(self, job: Job, adapter: Adapter) -> list[Remote]:
         """Return the remote jobs that a lost create may have made, for the user to decide."""
-        sent = job.submitted_at or job.created_at
-        others = self._store.remote_ids(job.provider)
-        rows = self._store.job_rows(job.id)
         try:
-            found = await lookup.find(adapter, job, rows, others, _label(job), sent)
+            _, found = await self._find(job, adapter)
         except Undecided as doubt:
             return list(doubt.candidates)
         return [found] if found else []
@@ -221,11 +259,11 @@ class Driver:
         if not remote_id:
             self._store.apply(
                 held, job, Event.ABSENT, detail="the user says so", not_before=0.0, error=None,
-                failures=0,
+                failures=0, distrusted=False,
             )  # fmt: skip
             return
         remote = await adapter.retrieve(remote_id)
-        if remote_id in self._store.remote_ids(job.provider):
+        if remote_id in self._store.remote_ids(job.provider, sent_here=True):
             raise UsageProblem(f"{remote_id} is known already as another job's")
         if remote.size not in {0, job.rows}:
             raise UsageProblem(
@@ -255,6 +293,7 @@ class Driver:
             expires_at=remote.expires_at,
             keep_until=remote.keep_until,
             cancel_sent=False,
+            distrusted=False,
             failures=0,
             error=None,
             **self._next_look(0.0, remote),
@@ -364,8 +403,3 @@ class Driver:
         self._ends.settle(
             held, job, Event.WITHDRAWN, Outcome.CANCELLED, "cancelled before it was sent"
         )
-
-
-def _label(job: Job) -> str:
-    """Return the mark under which this attempt to create can be found again."""
-    return f"{job.id}-a{job.attempts}"

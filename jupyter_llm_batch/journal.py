@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from . import filesystems, forks, permissions, salvage
+from . import filesystems, forks, payloads, permissions, salvage
 from .errors import StoreProblem
 from .payloads import private_folder, private_opener, sync_folder
 
@@ -61,6 +62,11 @@ SCHEMA_VERSION = max(MIGRATIONS)
 
 #: Every release since the first has these.
 TABLES = ("meta", "batch", "job", "pack", "part", "event")
+
+#: Names the fact in `meta` that lists folders of batches that were forgotten, or given up as lost.
+GONE = "gone"
+
+T = TypeVar("T")
 
 #: Up to this size every page is checked at each start; beyond, when something is suspicious.
 SMALL = 2_000_000
@@ -147,7 +153,7 @@ def open_journal(folder: Path) -> Opened:
             try:
                 mode = _set_mode(db, remote=place.remote, kind=place.kind)
                 _migrate(db, path)
-                loss = _assess(db, folder, reason, kept) if reason else None
+                loss = _assess(db, folder, reason, kept) if reason else _compare(db, folder)
             except BaseException:
                 forks.closed(db)
                 db.close()
@@ -338,6 +344,42 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
     )
     db.execute("INSERT OR REPLACE INTO meta VALUES ('loss', ?)", [msgspec.json.encode(loss)])
     return loss
+
+
+def _compare(db: sqlite3.Connection, folder: Path) -> Loss | None:
+    """Note batches that were sent and that the journal does not know: it is an older copy."""
+    batches = folder / "batches"
+    there = sorted(each.name for each in batches.iterdir()) if batches.is_dir() else []
+    known = {
+        row[0] for row in db.execute("SELECT id FROM batch")
+    }  # after the folders: there are more
+    unknown = [name for name in there if name not in known and payloads.was_sent(batches / name)]
+    before = _read(db, "loss", Loss)
+    told = {*(before.folders if before else ()), *(_read(db, GONE, list[str]) or ())}
+    new = [name for name in unknown if name not in told]
+    if not new:
+        return None
+    loss = Loss(
+        at=time.time(),
+        reason="is older than what lies beside it",
+        folders=[*(before.folders if before else ()), *new],
+    )
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('loss', ?)", [msgspec.json.encode(loss)])
+    return loss
+
+
+def forget_folders(db: sqlite3.Connection, folder: Path, names: Sequence[str]) -> None:
+    """Note, in a transaction of the caller's, folders that the journal need not know any more."""
+    earlier = _read(db, GONE, list[str]) or []
+    left = [name for name in earlier if (folder / "batches" / name).exists()]
+    db.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [GONE, msgspec.json.encode([*left, *names])]
+    )
+
+
+def _read(db: sqlite3.Connection, key: str, kind: type[T]) -> T | None:
+    found = db.execute("SELECT value FROM meta WHERE key = ?", [key]).fetchone()
+    return msgspec.json.decode(found[0], type=kind) if found else None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Looking for the job of a create whose answer was lost: it is there, it is not, or nobody knows.
 
 A provider that keeps our label answers by itself. Another one can only name candidates, jobs of
-the right age and size; which of them is ours the custom_ids of its results show, once it has some.
+the right size; which of them is ours the custom_ids of its results show, once it has some.
 """
 
 from __future__ import annotations
@@ -9,14 +9,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 
-from .errors import Undecided
+from .errors import Undecided, Vanished
 from .models import Job, Phase, Remote
 from .planning import Ranges, row_of
 from .providers.base import Adapter
 
+#: Stands in a label between the job's id and the number of the attempt.
+MARK = "-a"
+
+#: How far back attempts are looked for, as our clock may be wrong (seconds).
+LOOK_BACK = 31 * 86400.0
+
 
 async def find(
-    adapter: Adapter, job: Job, rows: Ranges, others: Collection[str], label: str, since: float
+    adapter: Adapter,
+    job: Job,
+    rows: Ranges,
+    others: Collection[str],
+    label: str,
+    since: float,
+    strangers: set[str],
 ) -> Remote | None:
     """Return the remote job that a lost create made, or None when there is none yet.
 
@@ -29,7 +41,9 @@ async def find(
     label
         The mark that the create carried.
     since
-        When it was sent (Unix seconds).
+        When it was sent (Unix seconds), as our clock said then.
+    strangers
+        Remote ids that earlier looks for `job` proved to be another's; those of this one are added.
 
     Raises
     ------
@@ -39,7 +53,8 @@ async def find(
     try:
         return await adapter.find(label, job, since)
     except Undecided as doubt:
-        candidates = [each for each in doubt.candidates if each.remote_id not in others]
+        excluded = {*others, *strangers}
+        candidates = [each for each in doubt.candidates if each.remote_id not in excluded]
     wanted = set(rows)
     undecided = []
     for remote in candidates:
@@ -48,6 +63,8 @@ async def find(
             undecided.append(remote)
         elif row_of(custom_id, job.batch_id) in wanted:
             return remote
+        else:
+            strangers.add(remote.remote_id)
     if undecided:
         ids = ", ".join(remote.remote_id for remote in undecided)
         raise Undecided(
@@ -58,13 +75,34 @@ async def find(
     return None
 
 
+async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote]:
+    """Return the remote jobs of every attempt to create `job`, where labels tell them.
+
+    Parameters
+    ----------
+    since
+        When it was made (Unix seconds), as our clock said then.
+    """
+    found = {}
+    async for remote in adapter.list(since - LOOK_BACK):
+        owner, mark, number = (remote.label or "").rpartition(MARK)
+        if mark and owner == job.id and number.isdecimal():
+            found.setdefault(int(number), remote)
+    return found
+
+
+def label(job: Job) -> str:
+    """Return the mark under which this attempt to create can be found again."""
+    return f"{job.id}{MARK}{job.attempts}"
+
+
 async def _first_id(adapter: Adapter, job: Job, remote: Remote) -> str:
     """Return the custom_id of the first result; empty while there is none to read."""
     if remote.phase is not Phase.ENDED:
         return ""
     for part, ref in remote.parts.items():
         line = _FirstLine()
-        with contextlib.suppress(_Enough):
+        with contextlib.suppress(_Enough, Vanished):
             await adapter.fetch(remote.remote_id, part, ref, line)
         if line.text():
             return adapter.parse(line.text(), job.endpoint).custom_id

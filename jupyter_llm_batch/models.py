@@ -380,6 +380,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         What its rows share is to be cached; None in later rounds, which ask for what failed.
     released
         The provider stores nothing any more that was only needed while the job ran.
+    distrusted
+        The journal has lost what was done with it last, perhaps later creates too: before it is
+        sent, a job of any of its attempts is looked for.
     """
 
     id: str
@@ -410,6 +413,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str] = msgspec.field(default_factory=dict)
     rest: Outcome | None = None
     attempts: int = 0
+    distrusted: bool = False
     #: The process that began to create it and has not said how that went; see `lease.write`.
     sender: str = ""
     #: When that process was last known to live after another one had taken over.

@@ -15,6 +15,9 @@ from .errors import Incomplete, StoreProblem
 
 CHUNK = 1 << 20
 
+#: ``r0-j1.sent.2``: the second attempt to send ``r0-j1.jsonl`` has begun.
+_SENT = "sent"
+
 #: What a disk says that takes no more; a user's own generator of rows raises other errors.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
@@ -121,6 +124,44 @@ def adopt(temporary: Path, path: Path) -> None:
     except OSError as error:
         raise StoreProblem(f"cannot write {path}: {error.strerror}; nothing was sent") from error
     sync_folder(path.parent)
+
+
+def mark(path: Path, attempt: int) -> None:
+    """Note beside a payload, durably, that it is about to be sent; earlier such notes go.
+
+    The journal knows it too, but a copy of the journal may be put back that does not.
+    """
+    earlier = [*_marks(path)]
+    try:
+        os.close(private_opener(str(_mark(path, attempt)), os.O_CREAT | os.O_WRONLY))
+        sync_folder(path.parent)
+        for number in earlier:
+            if number < attempt:
+                _mark(path, number).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreProblem(
+            f"cannot write beside {path}: {error.strerror}; nothing was sent"
+        ) from error
+
+
+def marked(path: Path) -> int:
+    """Return the highest attempt that `mark` noted beside a payload, 0 when there is none."""
+    return max(_marks(path), default=0)
+
+
+def was_sent(folder: Path) -> bool:
+    """Whether anything of a batch's folder was sent, as `mark` noted."""
+    return any(folder.glob(f"*.{_SENT}.*"))
+
+
+def _marks(path: Path) -> Iterator[int]:
+    for each in path.parent.glob(f"{path.stem}.{_SENT}.*"):
+        if each.suffix[1:].isdecimal():
+            yield int(each.suffix[1:])
+
+
+def _mark(path: Path, attempt: int) -> Path:
+    return path.with_name(f"{path.stem}.{_SENT}.{attempt}")
 
 
 def lines(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .models import Batch, Job, JobState
+from . import sources
+from .models import Batch, Job, JobState, Mode
 
 #: Tables and the columns that order them.
 _ORDER = {
@@ -109,17 +110,23 @@ def _is_whole(db: sqlite3.Connection, batch: Batch) -> bool:
         if job.round == 0:
             asked += sum(stop - start for start, stop in struct.iter_unpack("<II", rows))
     together = sorted(numbers) == [*range(1, len(numbers) + 1)]
-    return together and asked == batch.rows - batch.reused - batch.skipped
+    taken = sources.read(packs.get("sources", b""), batch.sources) if batch.sources else {}
+    repeats = sum(source == batch.id for source, _ in taken.values())
+    return together and asked == batch.rows - batch.reused - batch.skipped - repeats
 
 
 def _distrust(db: sqlite3.Connection) -> None:
-    """Have every job that stands as not sent looked up first."""
+    """Have every job that stands as not sent, or is to be sent once more, looked up first."""
     for job_id, record in db.execute("SELECT id, record FROM job").fetchall():
         job = msgspec.json.decode(record, type=Job)
+        if job.mode is Mode.REALTIME:
+            continue  # what was asked stands in files of its own
         if job.state in {JobState.PLANNED, JobState.UPLOADED}:
             job = msgspec.structs.replace(
                 job, state=JobState.SUBMITTING, attempts=max(1, job.attempts)
             )
+        if job.state in {JobState.SUBMITTING, JobState.UNKNOWN, JobState.RUNNING}:
+            job = msgspec.structs.replace(job, distrusted=True)
             db.execute(
                 "UPDATE job SET state = ?, record = ? WHERE id = ?",
                 [job.state.value, msgspec.json.encode(job, order=None), job_id],

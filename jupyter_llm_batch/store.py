@@ -256,11 +256,26 @@ class Store(Books):
         packed = self._rows("SELECT rows FROM job WHERE id = ?", job_id)[0][0]
         return Ranges(struct.iter_unpack("<II", packed))
 
-    def remote_ids(self, provider: str) -> set[str]:
-        """Return every remote id that the journal knows."""
-        rows = self._rows("SELECT record FROM job")
+    def remote_ids(self, provider: str, *, sent_here: bool = False) -> set[str]:
+        """Return every remote id that the journal knows.
+
+        Parameters
+        ----------
+        sent_here
+            Leave out adopted batches: whose those were is not known, perhaps a lost create's.
+        """
+        rows = self._rows(
+            "SELECT job.record FROM job JOIN batch ON batch.id = batch_id WHERE NOT (?"
+            " AND coalesce(json_extract(CAST(batch.record AS TEXT), '$.adopted'), 0))",
+            sent_here,
+        )
         jobs = (_read_job(row[0]) for row in rows)
         return {job.remote_id for job in jobs if job.provider == provider and job.remote_id}
+
+    def batch_of(self, job_id: str) -> Batch | None:
+        """Return the batch that has this job."""
+        found = self._rows("SELECT batch_id FROM job WHERE id = ?", job_id)
+        return self.batch(found[0][0]) if found else None
 
     def apply(
         self,

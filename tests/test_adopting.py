@@ -13,6 +13,7 @@ from support import mark, until
 
 from jupyter_llm_batch import Outcome, adopting
 from jupyter_llm_batch.errors import NotFound, UsageProblem
+from jupyter_llm_batch.models import JobState
 
 KEYS = ["row-10", "row-9", "zeta", "row-1"]
 SORTED = ["row-1", "row-9", "row-10", "zeta"]
@@ -166,6 +167,51 @@ def test_our_own_batch_is_not_adopted_twice(client, sim):
     client.adopt(remote, "found").wait(60)
     with pytest.raises(UsageProblem, match="known here already"):
         client.adopt(remote, "again")
+
+
+PREFIX = {"openai:gpt-5-mini": "openai:", "google:gemini-2.5-flash": "google:batches/"}
+
+
+@pytest.mark.parametrize("model", PREFIX)
+def test_what_a_batch_of_ours_sent_is_not_adopted_beside_it(client, sim, model):
+    """Its label says whose it is, also while the answer to its create is lost."""
+    sim.fault(action="accept_then_drop", method="POST", path="*/batches")
+    sim.fault(action="accept_then_drop", method="POST", path="*:batchGenerateContent")
+    sim.fault(action="status", status=503, method="GET", path="*/batches", times=None)
+    ours = client.submit(name="ours", over=["a", "b"], model=model)
+    until(lambda: client.store.jobs(ours.id)[0].state is JobState.UNKNOWN)
+    until(sim.ledger)
+    made = sim.ledger()[0]["batch_id"]
+    with pytest.raises(UsageProblem, match="is what ours sent"):
+        client.adopt(f"{PREFIX[model]}{made}", "found")
+
+
+def test_adopting_what_a_lost_create_made_buys_nothing_again(client, sim):
+    """Without a label nothing tells whose it is before it ends: that it was adopted does not."""
+    sim.behave(seconds=1000)
+    sim.fault(action="accept_then_drop", method="POST", path="*/messages/batches")
+    ours = client.submit(name="ours", over=["a", "b"], model="anthropic:claude-haiku-4-5")
+    until(lambda: "may be what was sent" in (client.store.jobs(ours.id)[0].error or ""))
+    ((_, (remote,)),) = ours.lost()
+    client.adopt(f"anthropic:{remote.remote_id}", "found")
+    ((_, (still,)),) = ours.lost()
+    assert still.remote_id == remote.remote_id
+    sim.advance(2000)
+    assert mark("b") in ours.wait(60).answers()[1]
+    client.get("found").wait(60)
+    assert len(sim.ledger()) == 2
+
+
+def test_what_was_adopted_may_be_decided_to_be_ours(client, sim):
+    """The user knows better."""
+    sim.behave(seconds=1000)
+    sim.fault(action="accept_then_drop", method="POST", path="*/messages/batches")
+    ours = client.submit(name="ours", over=["a"], model="anthropic:claude-haiku-4-5")
+    until(lambda: "may be what was sent" in (client.store.jobs(ours.id)[0].error or ""))
+    ((_, (remote,)),) = ours.lost()
+    client.adopt(f"anthropic:{remote.remote_id}", "found")
+    ours.resolve(remote.remote_id)
+    assert client.store.jobs(ours.id)[0].state is JobState.RUNNING
 
 
 def test_the_answers_file_is_read_whole_before_rows_are_named(client, sim):

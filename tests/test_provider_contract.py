@@ -240,7 +240,7 @@ class Case:
 
     async def find(self, label: str, since: float) -> Remote | None:
         rows = Ranges([(0, self.job.rows)])
-        return await lookup.find(self.adapter, self.job, rows, (), label, since)
+        return await lookup.find(self.adapter, self.job, rows, (), label, since, set())
 
     async def collect(self, remote: Remote) -> dict[str, Result]:
         found = {}
@@ -696,6 +696,21 @@ def test_a_lost_create_is_found_by_its_own_label_only(case, sim):
 
     mine, found = case.run(steps)
     assert found.remote_id == mine.remote_id
+
+
+@pytest.mark.parametrize("hours", [-30, -2, 2, 30])
+def test_a_lost_create_is_found_whatever_our_clock_said(case, sim, hours):
+    """A clock that was wrong, and perhaps set since, must not hide what was bought."""
+    case.prepare(["prompt"])
+
+    async def steps():
+        upload_id = await case.upload()
+        made = await case.create(upload_id)
+        sim.advance(60)  # over, so that results can tell whose it is
+        return made, await case.find("label-1", made.created_at + hours * 3600)
+
+    made, found = case.run(steps)
+    assert found.remote_id == made.remote_id
 
 
 def test_a_listing_serves_for_polling(case):

@@ -510,7 +510,7 @@ def test_every_page_of_the_listing_is_looked_through(sim, tmp_path):
         for number in range(101):
             made = await adapter.create(job, payload, None, f"label-{number}")
         found = await adapter.find("label-0", job, made.created_at - 60)
-        lost = await adapter.find("label-0", job, made.created_at + 3600)
+        lost = await adapter.find("label-101", job, made.created_at - 60)
         return found, lost
 
     found, lost = simulated(sim, steps)

@@ -73,9 +73,9 @@ _MESSAGES = "/v1/messages"
 _BATCHES = "/v1/messages/batches"
 #: Clocks differ: a listing is read this far beyond the moment asked for.
 _CLOCK_SKEW = 600.0
-#: Longest time from the beginning of a create to the creation of its batch: a full job over a
-#: slow line.
-_CREATE_SECONDS = 3600.0
+#: A look-up goes this far back: what our clock said may be wrong by days, and it was perhaps set
+#: since, so that no time that it told excludes a batch.
+_LOOK_BACK = 7 * 86400.0
 _PAGE = 100
 _PIECE = 1 << 20
 
@@ -176,23 +176,18 @@ class Anthropic:
             return objects.read_remote(answer.content)
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
-        """Look for batches of the right age and size; a batch carries no label that proves more.
+        """Look for batches of the right size; a batch carries no label that proves more.
 
         Raises
         ------
         Undecided
             With those batches. None is returned only when the listing holds no such batch.
         """
-        found: list[Remote] = []
-        async for listed, newest in self._listed(since):
-            created_at = listed.remote.created_at
-            if listed.rows == job.rows and (created_at is None or created_at <= newest):
-                found.append(listed.remote)
+        listing = self._listed(since - _LOOK_BACK)
+        found = [listed.remote async for listed in listing if listed.rows == job.rows]
         if found:
             ids = ", ".join(remote.remote_id for remote in found[:3])
-            raise Undecided(
-                f"{self._who} lists {len(found)} of {job.rows:,} rows from that time ({ids})", found
-            )
+            raise Undecided(f"{self._who} lists {len(found)} of {job.rows:,} rows ({ids})", found)
         return None
 
     async def retrieve(self, remote_id: str) -> Remote:
@@ -205,7 +200,7 @@ class Anthropic:
 
     async def list(self, since: float) -> AsyncIterator[Remote]:
         """Yield batches newest first, down to those made a little before `since`."""
-        async for listed, _ in self._listed(since):
+        async for listed in self._listed(since):
             yield listed.remote
 
     async def cancel(self, remote_id: str) -> Remote | None:
@@ -320,19 +315,18 @@ class Anthropic:
             self._client = connect(self._key, self._token, self._base_url, self._headers)
         return self._client
 
-    async def _listed(self, since: float) -> AsyncIterator[tuple[objects.Listed, float]]:
-        """Yield batches newest first, each with the latest time that a create may have taken."""
+    async def _listed(self, since: float) -> AsyncIterator[objects.Listed]:
+        """Yield batches newest first, down to those made a little before `since`."""
         after = ""
         while True:
             page, more, ahead = await self._page(after)
             # The server's clock counts, whatever ours says and wherever it stood at `since`.
             oldest = since + min(ahead, 0.0) - _CLOCK_SKEW
-            newest = since + max(ahead, 0.0) + _CREATE_SECONDS + _CLOCK_SKEW
             for listed in page:
                 created_at = listed.remote.created_at
                 if created_at is not None and created_at < oldest:
                     return
-                yield listed, newest
+                yield listed
             if not more or not page or page[-1].remote.remote_id == after:
                 return
             after = page[-1].remote.remote_id

@@ -193,8 +193,11 @@ class Google:
             raise Vanished(str(exc), status=exc.status, code=exc.code) from exc
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
-        """Look through the whole listing for the batch that carries `label`."""
-        async for remote in self.list(since):
+        """Look through the whole listing for the batch that carries `label`.
+
+        No time bounds it: our clock may be wrong, and was perhaps set since.
+        """
+        async for remote in self.list(0.0):
             if remote.label == label:
                 return remote
         return None

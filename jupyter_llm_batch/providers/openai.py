@@ -66,6 +66,10 @@ _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not
 _NO_ROOM = "token_limit_exceeded"
 #: Clocks differ: a listing is read this far beyond the moment asked for.
 CLOCK_SKEW = 600.0
+#: A label is unique, so that a look-up needs no time, only an end to its reading. What ours says
+#: may be wrong, and was perhaps set since: by a month no clock gets through TLS, whose certificates
+#: are renewed that long before they end.
+_LOOK_BACK = 31 * 86400.0
 _PAGE = 100
 _PIECE = 1 << 20
 
@@ -200,8 +204,8 @@ class OpenAI:
         return wire.path(job.endpoint)
 
     async def find(self, label: str, job: Job, since: float) -> Remote | None:  # noqa: ARG002
-        """Look through the listing for the batch that carries `label`."""
-        async for remote in self.list(since):
+        """Look through the listing for the batch that carries `label`, whatever our clock says."""
+        async for remote in self.list(since - _LOOK_BACK):
             if remote.label == label:
                 return remote
         return None
