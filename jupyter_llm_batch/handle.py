@@ -219,6 +219,8 @@ class BatchHandle:
     def retry(self) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
 
+        Rows that a retry of an earlier batch has answered, or asks now, are taken from there.
+
         Raises
         ------
         UsageProblem

@@ -44,7 +44,6 @@ from .lifecycle import (
     rows_to_finish,
     rows_to_reask,
     rows_to_repeat,
-    rows_without_answer,
     waits_for_user,
     waits_until,
 )
@@ -170,8 +169,7 @@ class Poller:
         self._beats[batch_id] = self._clock()
         count = 0
         try:
-            rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
-            count = await asyncio.to_thread(self._start_round, held, batch, rows, by_user=True)
+            count = await asyncio.to_thread(self._retry, held, batch)
         finally:
             if not count:
                 self._leases.pop(batch_id, None)
@@ -599,20 +597,16 @@ class Poller:
         if waiter := self._waiters.pop(batch_id, None):
             waiter.set()
 
-    def _start_round(
-        self, held: Lease, batch: Batch, rows: list[int], *, by_user: bool = False
-    ) -> int:
-        """Send `rows` again; a round that the user asked for is money beyond what was promised."""
+    def _limits(self, job: Job) -> Limits:
+        return self._adapters(job.provider).limits(job.endpoint)
 
-        def limits_of(job: Job) -> Limits:
-            return self._adapters(job.provider).limits(job.endpoint)
-
-        rules = self._rules() if by_user else None
-        return rounds.again(self._store, held, batch, rows, limits_of, self._clock(), rules)
+    def _retry(self, held: Lease, batch: Batch) -> int:
+        now, rules = self._clock(), self._rules()
+        return rounds.retry(self._store, held, batch, self._limits, now, rules)
 
     def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
         try:
-            return bool(self._start_round(held, batch, rows))
+            return bool(rounds.again(self._store, held, batch, rows, self._limits, self._clock()))
         except Damaged:
             return False  # the rows keep the outcome that they have
 

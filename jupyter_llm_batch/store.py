@@ -144,9 +144,7 @@ class Store(Books):
         with self._write() as db:
             if reserve is not None:
                 self._reserve(db, batch_id, reserve)
-            record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
-            batch = msgspec.structs.replace(_read_batch(record), **changes)
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])
+            self._change(db, batch_id, **changes)
             self._log(db, batch_id, None, "decided", None, ", ".join(changes))
 
     def request_cancel(self, batch_id: str) -> None:
@@ -303,9 +301,7 @@ class Store(Books):
         after = msgspec.structs.replace(job, rows=len(rows))
         with self._write() as db:
             self._fence(db, held)
-            record = db.execute("SELECT record FROM batch WHERE id = ?", [job.batch_id]).fetchone()
-            batch = msgspec.structs.replace(_read_batch(record[0]), rows=len(rows))
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch.id])
+            self._change(db, job.batch_id, rows=len(rows))
             packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
             db.execute(
                 "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, encode(after), job.id]
@@ -320,9 +316,15 @@ class Store(Books):
         jobs: Sequence[tuple[Job, Ranges]],
         packs: Mapping[str, bytes],
         *,
+        sources: Sequence[str] = (),
         reserve: Reserve | None = None,
     ) -> None:
         """Add the jobs of a retry round; an ended batch is under way again.
+
+        Parameters
+        ----------
+        sources
+            The batches that the pack ``sources`` numbers, where there is one.
 
         Raises
         ------
@@ -337,6 +339,8 @@ class Store(Books):
                 "UPDATE batch SET round = ?, finished_at = NULL, cancel_requested = 0 WHERE id = ?",
                 [round_, held.batch_id],
             )
+            if sources:
+                self._change(db, held.batch_id, sources=[*sources])
             self._insert_jobs(db, jobs)
             self._put_packs(db, held.batch_id, packs)
             self._log(db, held.batch_id, None, "round", None, f"{round_}: {len(jobs)} jobs")
@@ -423,6 +427,12 @@ class Store(Books):
         return [dict(row) for row in rows]
 
     # -- inside a transaction ----------------------------------------------------------------------
+
+    def _change(self, db: sqlite3.Connection, batch_id: str, **changes: Any) -> None:
+        """Change a batch's record as it stands now, whoever wrote to it meanwhile."""
+        record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
+        batch = msgspec.structs.replace(_read_batch(record), **changes)
+        db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])
 
     def _insert_jobs(self, db: sqlite3.Connection, jobs: Sequence[tuple[Job, Ranges]]) -> None:
         for job, rows in jobs:
