@@ -40,7 +40,7 @@ def retry(
     if not sent and outcomes != store.pack(batch.id, "outcomes"):
         packs = {"outcomes": outcomes}
         if WAITING in outcomes:
-            store.add_round(held, batch.round, [], packs)
+            store.add_round(held, batch.round, [], packs, by_user=True)
         else:
             store.put_packs(held, packs)
     return sent
@@ -148,8 +148,14 @@ def again(
     names = list(dict.fromkeys([*batch.sources, *(source for source, _ in taken.values())]))
     if names:
         packs["sources"] = sources.pack(len(after), taken, names)
-    store.add_round(held, round_, planned, packs, sources=names, reserve=promise)
-    return len(sent)
+    by_user = rules is not None
+    if store.add_round(
+        held, round_, planned, packs, sources=names, reserve=promise, by_user=by_user
+    ):
+        return len(sent)
+    for job, _ in planned:
+        (folder / job.payload).unlink(missing_ok=True)
+    return 0
 
 
 def _places(

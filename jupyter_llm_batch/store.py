@@ -318,13 +318,21 @@ class Store(Books):
         *,
         sources: Sequence[str] = (),
         reserve: Reserve | None = None,
-    ) -> None:
+        by_user: bool = False,
+    ) -> bool:
         """Add the jobs of a retry round; an ended batch is under way again.
 
         Parameters
         ----------
         sources
             The batches that the pack ``sources`` numbers, where there is one.
+        by_user
+            The user asked for it, and so has changed his mind about an earlier cancel.
+
+        Returns
+        -------
+        bool
+            False when the user has cancelled meanwhile: nothing was added.
 
         Raises
         ------
@@ -333,6 +341,11 @@ class Store(Books):
         """
         with self._write() as db:
             self._fence(db, held)
+            cancelled = db.execute(
+                "SELECT cancel_requested FROM batch WHERE id = ?", [held.batch_id]
+            ).fetchone()[0]
+            if cancelled and not by_user:
+                return False
             if reserve is not None:
                 self._reserve(db, held.batch_id, reserve)
             db.execute(
@@ -344,6 +357,7 @@ class Store(Books):
             self._insert_jobs(db, jobs)
             self._put_packs(db, held.batch_id, packs)
             self._log(db, held.batch_id, None, "round", None, f"{round_}: {len(jobs)} jobs")
+        return True
 
     def finish(self, held: Lease, spends: Sequence[Spend] = ()) -> None:
         """Note that every row has its outcome; what was paid takes the place of the promise."""

@@ -106,3 +106,25 @@ def test_rows_that_share_a_request_of_an_earlier_batch_are_sent_once(client, sim
     assert outcomes(second.wait(60)) == [Outcome.OK] * 4
     assert [job.rows for job in client.store.jobs(second.id)] == [1]
     assert sim.summary()["max_per_body"] == 1
+
+
+# -- cancelled meanwhile ---------------------------------------------------------------------------
+
+
+def test_a_cancel_outlives_a_round_that_is_being_written(client, sim, monkeypatch):
+    """The user cancels while a round of automatic retries is written: it is not sent."""
+    add = client.store.add_round
+
+    def slow(*args, **options):
+        client.get("x").cancel()
+        return add(*args, **options)
+
+    monkeypatch.setattr(client.store, "add_round", slow)
+    handle = ask(client, [EXPIRED, "b"]).wait(60)
+    assert outcomes(handle) == [Outcome.EXPIRED, Outcome.OK]
+    assert handle.record.cancel_requested
+    assert sim.summary()["rows"] == 1
+    assert [path.name for path in client.store.folder_of(handle.id).glob("r1-*")] == []
+    monkeypatch.undo()
+    assert handle.retry() == 1
+    assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
