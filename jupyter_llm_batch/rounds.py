@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING, inherited, outcome_of, rows_without_answer
+from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, rows_without_answer
 from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
+
+
+#: Name of the pack that says, a byte a row, whether an attempt before the last may have been billed.
+BILLED = "billed"
 
 
 class DamagedRequests(Damaged):
@@ -141,10 +145,12 @@ def again(
         return 0
     after = bytearray(outcomes or store.pack(batch.id, "outcomes"))
     followers = [row for row, place in taken.items() if place[0] == batch.id and place[1] in sent]
+    billed = bytearray(store.pack(batch.id, BILLED) or bytes(len(after)))
     for row in (*sent, *followers):
+        billed[row] |= may_be_billed(after[row])
         after[row] = WAITING
     taken = {row: place for row, place in taken.items() if row not in sent}
-    packs = {"outcomes": bytes(after)}
+    packs = {"outcomes": bytes(after)} | ({BILLED: bytes(billed)} if any(billed) else {})
     names = list(dict.fromkeys([*batch.sources, *(source for source, _ in taken.values())]))
     if names:
         packs["sources"] = sources.pack(len(after), taken, names)

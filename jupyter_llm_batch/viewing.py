@@ -13,6 +13,7 @@ from . import estimate, progress, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
     is_held,
+    may_be_billed,
     never_sent,
     next_action,
     rows_unsent,
@@ -119,7 +120,7 @@ class Views:
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
         """Return why rows have no answer now; what a later round mended is left out."""
         if batch.cancel_requested:
-            jobs = [job for job in jobs if not never_sent(job)]
+            jobs = [job for job in jobs if not never_sent(job) or batch.round]
         if not batch.round:
             return [kind for job in jobs for kind in job.kinds]
         owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
@@ -129,6 +130,7 @@ class Views:
             for job in jobs
             for kind in job.kinds
             if (rows := failing[job.number, kind.code])
+            and (may_be_billed(kind.code) or not (batch.cancel_requested and never_sent(job)))
         ]
 
     def publish(self, batch: Batch) -> None:

@@ -117,3 +117,16 @@ def test_rows_that_may_be_billed_are_never_repeated_by_themselves(codes):
     assert all(not lifecycle.may_be_billed(packed[row]) for row in again)
     assert set(again) <= set(lifecycle.rows_without_answer(packed))
     assert sum(lifecycle.tally(packed).values()) == len(packed)
+
+
+def test_only_reask_repeats_what_an_earlier_attempt_may_have_cost():
+    """An attempt that expired is repeated for nothing, unless one before it may be billed."""
+    codes = bytes(
+        [
+            lifecycle.row_code(Outcome.EXPIRED, transient=True),
+            lifecycle.row_code(Outcome.EXPIRED, transient=True, billed=True),
+            lifecycle.row_code(Outcome.REFUSED, billed=True),
+        ]
+    )
+    assert lifecycle.rows_to_repeat(codes) == [0]
+    assert lifecycle.rows_to_reask(codes) == [1]

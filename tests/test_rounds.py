@@ -128,3 +128,40 @@ def test_a_cancel_outlives_a_round_that_is_being_written(client, sim, monkeypatc
     monkeypatch.undo()
     assert handle.retry() == 1
     assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
+
+
+# -- what a row may have cost ----------------------------------------------------------------------
+
+
+def may_be_billed(handle):
+    return [result.billed for result in handle.results() if result.outcome is not Outcome.OK]
+
+
+def test_a_withdrawn_retry_remembers_that_a_row_may_be_billed(client, sim, versions):
+    """The row of a retry that is cancelled before it was sent is not sent by a later version."""
+    first, second = versions
+    sim.fault(action="status", status=503, method="POST", path="*/files", times=None)
+    second.retry()
+    until(lambda: client.store.jobs(second.id)[-1].failures)
+    second.cancel()
+    assert outcomes(second.wait(60)) == [Outcome.CANCELLED, Outcome.OK, Outcome.OK]
+    assert may_be_billed(second) == [True]
+    assert "an earlier attempt may have been" in second.snapshot().errors[0].remedy
+    sim.clear_faults()
+    third = ask(client, [MISSING, "b", "c", "d"], retry=2).wait(60)
+    assert may_be_billed(third) == [True]
+    assert sim.summary()["max_per_body"] == 1
+
+
+@pytest.mark.parametrize("path", ["*/files", "*/batches"])
+def test_a_refused_retry_remembers_that_a_row_may_be_billed(client, sim, path):
+    """The provider refuses the retry as a whole: a later version does not send its rows."""
+    handle = ask(client, [MISSING, "b"]).wait(60)
+    sim.fault(action="status", status=400, method="POST", path=path)
+    handle.retry()
+    assert outcomes(handle.wait(60)) == [Outcome.FAILED, Outcome.OK]
+    assert may_be_billed(handle) == [True]
+    ask(client, [MISSING, "b", "c"]).wait(60)
+    assert sim.summary()["max_per_body"] == 1
+    assert handle.retry() == 1
+    assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
