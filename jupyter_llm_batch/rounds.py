@@ -24,6 +24,10 @@ class DamagedRequests(Damaged):
         self.job = job
 
 
+class NotHere(UsageProblem):
+    """Request lines were never on this machine."""
+
+
 def retry(
     store: Store,
     held: Lease,
@@ -203,6 +207,28 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
     return bytes(changed)
 
 
+def waits_on(store: Store, batch: Batch) -> list[tuple[Batch, list[Job]]]:
+    """Return the batches under way that work on rows of `batch`, with their jobs."""
+    if not batch.sources or batch.finished_at is not None:
+        return []
+    known = {each: _outcomes(store, each) for each in batch.sources if each != batch.id}
+    under_way = {each for each, (_, finished) in known.items() if not finished}
+    if not under_way:
+        return []
+    outcomes = store.pack(batch.id, "outcomes")
+    behind = {
+        source
+        for row, (source, there) in sources.read(
+            store.pack(batch.id, "sources"), batch.sources
+        ).items()
+        if source in under_way
+        and outcomes[row] == WAITING
+        and inherited(known[source][0][there], finished=False) == WAITING
+    }
+    found = [each for source in batch.sources if source in behind and (each := store.batch(source))]
+    return [(each, store.jobs(each.id)) for each in found]
+
+
 def _outcomes(store: Store, batch_id: str) -> tuple[bytes, bool]:
     """Return the outcomes of a batch, and whether they are final."""
     batch = store.batch(batch_id)
@@ -234,7 +260,7 @@ def _lines(
         if left.isdisjoint(here):
             continue
         if batch.adopted and not path.exists():
-            raise UsageProblem(
+            raise NotHere(
                 f"{batch.title} was created elsewhere, and its requests are not here: send them "
                 "again from where they came"
             )
