@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
-from .lifecycle import WAITING, may_be_billed, outcome_of, result_code, row_code
+from .lifecycle import BILLED, WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import row_of
 from .pricing import LINEAR, Cost, PriceBook
@@ -23,6 +23,10 @@ _REMEDIES = {
     "asks again",
     "refused": "the model or a filter declined; reword the prompt",
 }
+_BEFORE = (
+    "not billed, but an earlier attempt may have been; `%llm_batch retry` sends them again and "
+    "may be billed again"
+)
 
 
 class Reconciler:
@@ -43,11 +47,13 @@ class Reconciler:
         The custom_ids by row, where they are not ours.
     book
         The prices in use.
+    billed
+        Rows of which an earlier attempt may have been billed: only an answer makes up for that.
 
     Attributes
     ----------
     doubtful
-        Rows that may have been billed although nothing tells their tokens.
+        Rows that this job may have been billed for although nothing tells their tokens.
     """
 
     def __init__(
@@ -58,8 +64,10 @@ class Reconciler:
         user_cancelled: bool,
         keys: Sequence[str] | None = None,
         book: PriceBook | None = None,
+        billed: Container[int] = (),
     ) -> None:
         self._job = job
+        self._billed = billed
         self._rows_of = None if keys is None else {key: row for row, key in enumerate(keys)}
         self._book = book or PriceBook()
         self.answered: dict[str, int] = {}
@@ -73,8 +81,9 @@ class Reconciler:
         self._most_samples = SAMPLES_IN_REAL_TIME if one_by_one else SAMPLES
         self.strange = 0
         self.seen = 0
-        # by outcome, the provider's code and our byte: how many, the first row, what it said
-        self._kinds: dict[tuple[str, str, int], tuple[int, int, str]] = {}
+        # by outcome, the provider's code, our byte and whether that is of an earlier attempt: how
+        # many, the first row, what it said
+        self._kinds: dict[tuple[str, str, int, bool], tuple[int, int, str]] = {}
 
     def take(self, result: Result) -> None:
         """Count one line."""
@@ -83,7 +92,7 @@ class Reconciler:
             self.strange += 1
             return
         self.seen += 1
-        self.codes[row] = result_code(result, user_cancelled=self._user_cancelled)
+        code = result_code(result, user_cancelled=self._user_cancelled)
         usage = result.usage
         if usage.input or usage.output:
             model = result.model or self._job.model
@@ -93,13 +102,14 @@ class Reconciler:
             else:
                 before = self.usage.get(model)
                 self.usage[model] = usage if before is None else before + usage
-        elif may_be_billed(self.codes[row]):
+        elif may_be_billed(code):
             self.doubtful += 1
         if result.outcome is Outcome.OK:
+            self.codes[row] = code
             if len(self.samples) < self._most_samples and (said := result.said):
                 self.samples.append((row, said))
         else:
-            self._count(row, result.outcome, result.code or "", result.error or "")
+            self._end(row, code, result.outcome, result.code or "", result.error or "")
 
     def _row_of(self, custom_id: str) -> int | None:
         if self._rows_of is not None:
@@ -117,19 +127,20 @@ class Reconciler:
         )
         for row, known in self.codes.items():
             if known == WAITING:
-                self.codes[row] = code
                 self.doubtful += may_be_billed(code)
-                self._count(row, outcome, "", reason)
+                self._end(row, code, outcome, "", reason)
 
     def fail(self, outcome: Outcome, reason: str) -> None:
         """Give all rows the same outcome, unbilled: the job as a whole never ran."""
         code = row_code(outcome)
         for row in self.codes:
-            self.codes[row] = code
-            self._count(row, outcome, "", reason)
+            self._end(row, code, outcome, "", reason)
 
-    def _count(self, row: int, outcome: Outcome, code: str, message: str) -> None:
-        key = (outcome.value, code, self.codes[row])
+    def _end(self, row: int, byte: int, outcome: Outcome, code: str, message: str) -> None:
+        """Note that a row has no answer, and why."""
+        before = row in self._billed and not may_be_billed(byte)
+        self.codes[row] = byte | BILLED if before else byte
+        key = (outcome.value, code, self.codes[row], before)
         rows, first, example = self._kinds.get(key, (0, row, message[:300]))
         self._kinds[key] = (rows + 1, first, example)
 
@@ -183,9 +194,9 @@ class Reconciler:
                 code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
-                remedy=_remedy(outcome, byte),
+                remedy=_BEFORE if before else _remedy(outcome, byte),
             )
-            for (outcome, code, byte), (rows, row, message) in sorted(
+            for (outcome, code, byte, before), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
             )
         ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, payloads, rowlog, schemas, spending
+from . import adopting, payloads, rounds, rowlog, schemas, spending
 from .collecting import Reconciler
 from .errors import Incomplete, LLMBatchError, ProviderError, Refused, Vanished, redact
 from .lifecycle import Event, Policy
@@ -166,6 +166,7 @@ class Ends:
             user_cancelled=batch.cancel_requested,
             keys=keys if batch.adopted else None,
             book=self._rules().book,
+            billed=self._billed(job),
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
         broken = 0
@@ -236,7 +237,11 @@ class Ends:
     ) -> None:
         """End a job whose rows all have the same outcome (None: missing)."""
         reconciler = Reconciler(
-            job, self._store.job_rows(job.id), user_cancelled=True, book=self._rules().book
+            job,
+            self._store.job_rows(job.id),
+            user_cancelled=True,
+            book=self._rules().book,
+            billed=self._billed(job),
         )
         if outcome is None:
             reconciler.close(None, reason)
@@ -244,6 +249,11 @@ class Ends:
             reconciler.fail(outcome, reason)
         changes.setdefault("error", reason)
         self._record(held, job, event, reconciler, None, **changes)
+
+    def _billed(self, job: Job) -> set[int]:
+        """Return the rows of a job of which an earlier attempt may have been billed."""
+        packed = self._store.pack(job.batch_id, rounds.BILLED)
+        return {row for row in self._store.job_rows(job.id) if packed[row]} if packed else set()
 
     def _record(
         self,

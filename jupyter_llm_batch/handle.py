@@ -219,6 +219,8 @@ class BatchHandle:
     def retry(self) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
 
+        Rows that a retry of an earlier batch has answered, or asks now, are taken from there.
+
         Raises
         ------
         UsageProblem
@@ -263,10 +265,7 @@ class BatchHandle:
         batch = self.record
         if batch.held:
             raise UsageProblem(f"{self.name} waits for your word about its sample")
-        if batch.adopted:
-            raise UsageProblem(
-                f"{self.name} was created elsewhere: its prompts are not here to be asked again"
-            )
+        self._check_prompts()
         if batch.finished_at or not outlook.waiting(self._client.store.jobs(self.id)):
             raise UsageProblem(f"nothing of {self.name} is waited for at the provider")
         return self._decide(in_full=True, cut=True)
@@ -284,12 +283,20 @@ class BatchHandle:
         Raises
         ------
         UsageProblem
-            In real time it may cost more than ``--max-cost`` or the monthly budget allow.
+            In real time it may cost more than ``--max-cost`` or the monthly budget allow, or its
+            prompts are not here.
         """
         if at is None:
             return self._decide(deadline=None, deadline_cost=None)
+        self._check_prompts()
         bound = {} if max_cost is None else {"deadline_cost": max_cost}
         return self._decide(in_full=True, deadline=at, **bound)
+
+    def _check_prompts(self) -> None:
+        if self.record.adopted:
+            raise UsageProblem(
+                f"{self.name} was created elsewhere: its prompts are not here to be asked again"
+            )
 
     def _decide(self, *, in_full: bool = False, **changes: Any) -> BatchHandle:
         """Note a decision; with `in_full` it may ask what is not back in real time."""

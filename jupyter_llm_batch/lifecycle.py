@@ -229,12 +229,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 WAITING, SKIPPED = 0, 15
 _KINDS = {outcome: number for number, outcome in enumerate(Outcome, start=1)}
 _OUTCOMES = {number: outcome for outcome, number in _KINDS.items()}
-_BILLED, _TRANSIENT = 0x10, 0x20
+BILLED, _TRANSIENT = 0x10, 0x20
 
 
 def row_code(outcome: Outcome, *, billed: bool = False, transient: bool = False) -> int:
     """Pack the outcome of a row into a byte."""
-    return _KINDS[outcome] | (_BILLED if billed else 0) | (_TRANSIENT if transient else 0)
+    return _KINDS[outcome] | (BILLED if billed else 0) | (_TRANSIENT if transient else 0)
 
 
 def result_code(result: Result, *, user_cancelled: bool) -> int:
@@ -250,7 +250,7 @@ def outcome_of(code: int) -> Outcome | None:
 
 def may_be_billed(code: int) -> bool:
     """Whether the provider may have charged for the row."""
-    return bool(code & _BILLED)
+    return bool(code & BILLED)
 
 
 def inherited(code: int, *, finished: bool) -> int:
@@ -274,14 +274,19 @@ def tally(codes: bytes) -> dict[str, int]:
 
 def rows_to_repeat(codes: bytes) -> list[int]:
     """Return the rows that are sent again by themselves: ended, unbilled, for a passing reason."""
-    wanted = {code for code in set(codes) if code & _TRANSIENT and not code & _BILLED}
+    wanted = {code for code in set(codes) if code & _TRANSIENT and not code & BILLED}
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
 def rows_to_reask(codes: bytes) -> list[int]:
-    """Return the rows that were maybe paid for and gave nothing usable; refusals stay refusals."""
-    kinds = {_KINDS[Outcome.FAILED] | _BILLED, _KINDS[Outcome.MISSING] | _BILLED}
-    wanted = {code for code in set(codes) if code & 0x1F in kinds}
+    """Return the rows that were maybe paid for and gave nothing usable; refusals stay refusals.
+
+    Those that were asked again, and ended for a passing reason, are among them.
+    """
+    kinds = {_KINDS[Outcome.FAILED] | BILLED, _KINDS[Outcome.MISSING] | BILLED}
+    wanted = {
+        code for code in set(codes) if code & 0x1F in kinds or (code & BILLED and code & _TRANSIENT)
+    }
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
@@ -291,7 +296,7 @@ def rows_to_finish(codes: bytes) -> list[int]:
     wanted = {
         code
         for code in set(codes)
-        if not code & _BILLED and (code & _TRANSIENT or (code & 0x0F) in kinds)
+        if not code & BILLED and (code & _TRANSIENT or (code & 0x0F) in kinds)
     }
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
@@ -314,7 +319,7 @@ def rows_unsent(codes: bytes, owners: bytes, jobs: Iterable[Job]) -> int:
         return 0
     cancelled = _KINDS[Outcome.CANCELLED]
     return sum(
-        owner in numbers and code & 0x0F == cancelled
+        owner in numbers and code & (0x0F | BILLED) == cancelled
         for code, owner in zip(codes, memoryview(owners).cast("I"), strict=True)
     )
 

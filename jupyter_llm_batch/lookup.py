@@ -83,7 +83,7 @@ async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote
     since
         When it was made (Unix seconds), as our clock said then.
     """
-    found = {}
+    found: dict[int, Remote] = {}
     async for remote in adapter.list(since - LOOK_BACK):
         owner, mark, number = (remote.label or "").rpartition(MARK)
         if mark and owner == job.id and number.isdecimal():

@@ -34,6 +34,7 @@ from .errors import (
     ProviderError,
     StoreProblem,
     UsageProblem,
+    redact,
 )
 from .lifecycle import (
     WAITING,
@@ -45,7 +46,6 @@ from .lifecycle import (
     rows_to_finish,
     rows_to_reask,
     rows_to_repeat,
-    rows_without_answer,
     together,
     waits_for_user,
     waits_until,
@@ -151,7 +151,7 @@ class Poller:
         batch = self._store.batch(batch_id)
         if batch is None or batch.finished_at is not None:
             return
-        if waits_for_user(batch, self._store.jobs(batch_id)):
+        if self._waits_for_user(batch, self._store.jobs(batch_id)):
             return
         self.follow(batch_id)
         await self._waiters.setdefault(batch_id, asyncio.Event()).wait()
@@ -184,8 +184,7 @@ class Poller:
         self._beats[batch_id] = self._clock()
         count = 0
         try:
-            rows = rows_without_answer(self._store.pack(batch_id, "outcomes"))
-            count = await asyncio.to_thread(self._start_round, held, batch, rows, by_user=True)
+            count = await asyncio.to_thread(self._retry, held, batch)
         finally:
             if not count:
                 self._leases.pop(batch_id, None)
@@ -298,41 +297,71 @@ class Poller:
 
     def _look_around(self) -> float:
         """Start everything that is due; return when the next thing will be (Unix seconds)."""
-        now = self._clock()
-        wake_at = now + LONGEST_SLEEP
+        wake_at = self._clock() + LONGEST_SLEEP
         polls: dict[str, list[_Poll]] = {}
         for batch in self._unfinished():
-            free = batch.id not in self._leases
-            held = None
-            if not (free and self._stuck(self._store.jobs(batch.id))):
-                held = self._hold(batch)
-            if held is None:
-                self._views.publish(batch)  # somebody else drives it, or may have its key: watch
-                continue
             try:
-                jobs = self._store.jobs(batch.id)
-                if self._stuck(jobs):
-                    self._give_back(batch.id)
-                    self._views.publish(batch)
-                    continue
-                self._release(held, batch, jobs)
-                batch = self._deadline(batch, jobs)  # noqa: PLW2901 - as it stands from here on
-                if waits_for_user(batch, jobs):
-                    self._wake_waiters(batch.id)
-                if is_over(jobs) and not self._busy(jobs):
-                    self._close_round(held, batch, jobs)
-                    continue
-                for job in jobs:
-                    waits = waits_until(job, jobs) > now or is_held(batch, job)
-                    if waits and not is_cancelled(batch, job):
-                        continue
-                    due = self._start(held, batch, job, polls)
-                    wake_at = min(wake_at, due)
-            except LeaseLost:
-                self._lose(batch.id)
+                wake_at = min(wake_at, self._look_at(batch, polls))
+                self._views.troubles.pop(batch.id, None)
+            except StoreProblem as problem:
+                if not isinstance(problem, Damaged):
+                    raise  # the journal cannot be used, for no batch
+                self._note_trouble(batch, problem)
+            except Exception as error:  # noqa: BLE001 - the others go on, and this is tried again
+                self._note_trouble(batch, error)
         for provider, entries in polls.items():
             wake_at = min(wake_at, self._start_polls(provider, entries))
         return wake_at
+
+    def _look_at(self, batch: Batch, polls: dict[str, list[_Poll]]) -> float:
+        """Start what is due for a batch; return when the next thing will be (Unix seconds)."""
+        now = self._clock()
+        wake_at = now + LONGEST_SLEEP
+        free = batch.id not in self._leases
+        held = None
+        if not (free and self._stuck(self._store.jobs(batch.id))):
+            held = self._hold(batch)
+        jobs = self._store.jobs(batch.id)
+        if self._waits_for_user(batch, jobs):
+            self._wake_waiters(batch.id)
+        if held is None:
+            self._views.publish(batch)  # somebody else drives it, or may have its key: watch
+            return wake_at
+        try:
+            if self._stuck(jobs):
+                self._give_back(batch.id)
+                self._views.publish(batch)
+                return wake_at
+            self._release(held, batch, jobs)
+            batch = self._deadline(batch, jobs)
+            if is_over(jobs) and not self._busy(jobs):
+                self._close_round(held, batch, jobs)
+                return wake_at
+            for job in jobs:
+                waits = waits_until(job, jobs) > now or is_held(batch, job)
+                if waits and not is_cancelled(batch, job):
+                    continue
+                wake_at = min(wake_at, self._start(held, batch, job, polls))
+        except LeaseLost:
+            self._lose(held)
+        return wake_at
+
+    def _waits_for_user(self, batch: Batch, jobs: Sequence[Job]) -> bool:
+        """Whether nothing goes on before the user has looked at a sample, of whichever batch."""
+        if waits_for_user(batch, jobs):
+            return True
+        if batch.cancel_requested or not is_over(jobs):
+            return False
+        behind = rounds.waits_on(self._store, batch)
+        return bool(behind) and all(waits_for_user(*each) for each in behind)
+
+    def _note_trouble(self, batch: Batch, error: Exception) -> None:
+        """Say on a batch's own panel what keeps it from going on."""
+        words = redact(str(error)) or type(error).__name__
+        if self._views.troubles.get(batch.id) != words:
+            _log.debug("%s cannot go on", batch.id, exc_info=error)
+            self._views.troubles[batch.id] = words
+            self._views.publish_id(batch.id)
 
     def _unfinished(self) -> Iterable[Batch]:
         seen = set()
@@ -363,7 +392,7 @@ class Poller:
             try:
                 self._store.renew(held)
             except LeaseLost:
-                self._lose(batch.id)
+                self._lose(held)
                 return None
             self._beats[batch.id] = now
         return held
@@ -378,10 +407,12 @@ class Poller:
         if held is not None:
             self._store.release(held)
 
-    def _lose(self, batch_id: str) -> None:
-        self._leases.pop(batch_id, None)
-        self._beats.pop(batch_id, None)
-        self._followed.add(batch_id)
+    def _lose(self, held: Lease) -> None:
+        """Forget a lease that is not ours any more; a newer one of the same batch may be."""
+        if self._leases.get(held.batch_id) == held:
+            self._leases.pop(held.batch_id)
+            self._beats.pop(held.batch_id, None)
+        self._followed.add(held.batch_id)
 
     def _busy(self, jobs: Iterable[Job]) -> bool:
         return any(job.id in self._steps for job in jobs)
@@ -427,7 +458,7 @@ class Poller:
             ):
                 adapter = self._adapters(job.provider)
                 step = self._ends.release(held, job, adapter)
-                self._launch(job.id, batch.id, self._guarded(batch, step))
+                self._launch(job.id, batch.id, self._guarded(held, step))
 
     def _start_polls(self, provider: str, polls: list[_Poll]) -> float:
         """Ask about running jobs, together where that is possible; return when to look again."""
@@ -476,7 +507,7 @@ class Poller:
             else:
                 await self._driver.step(action, held, batch, job, adapter, who)
         except LeaseLost:
-            self._lose(batch.id)
+            self._lose(held)
         except Exception as error:  # noqa: BLE001 - shown on the panel, and tried again later
             self._stumble(held, job, error)
 
@@ -551,8 +582,13 @@ class Poller:
         if batch.sources and WAITING in outcomes:
             outcomes = rounds.inherit(self._store, held, batch, outcomes)
             if WAITING in outcomes:
+                # Earlier batches still work on these rows; of another notebook, driven from here.
+                behind = {each.id for each, _ in rounds.waits_on(self._store, batch)}
+                if behind - self._followed:
+                    self._followed |= behind
+                    self.wake()
                 self._views.publish(batch)
-                return  # earlier batches of this name still work on these rows
+                return
         if not batch.cancel_requested:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
             if batch.round < batch.max_reasks:
@@ -565,12 +601,14 @@ class Poller:
         if batch.delete_uploads and self._tidy(held, batch):
             return
         self._store.finish(held, rounds.reused(self._store, batch, self._clock()))
-        self._store.release(held)
-        self._leases.pop(batch.id, None)
-        self._followed.discard(batch.id)
-        self._notify(batch.id)
-        self._views.publish_id(batch.id)
-        self._wake_waiters(batch.id)
+        try:
+            self._leases.pop(batch.id, None)
+            self._followed.discard(batch.id)
+            self._store.release(held)
+            self._notify(batch.id)
+            self._views.publish_id(batch.id)
+        finally:
+            self._wake_waiters(batch.id)
 
     def _tidy(self, held: Lease, batch: Batch) -> bool:
         """Start deleting what the provider still holds; False when there is nothing to wait for."""
@@ -581,16 +619,15 @@ class Poller:
         ]
         for job in jobs:
             adapter = self._adapters(job.provider)
-            self._launch(
-                job.id, batch.id, self._guarded(batch, self._ends.tidy(held, job, adapter))
-            )
+            step = self._ends.tidy(held, job, adapter)
+            self._launch(job.id, batch.id, self._guarded(held, step))
         return bool(jobs)
 
-    async def _guarded(self, batch: Batch, step: Awaitable[None]) -> None:
+    async def _guarded(self, held: Lease, step: Awaitable[None]) -> None:
         try:
             await step
         except LeaseLost:
-            self._lose(batch.id)
+            self._lose(held)
 
     def _notify(self, batch_id: str) -> None:
         """Tell the end of a batch, if that is wanted and nobody else has taken it on."""
@@ -617,21 +654,18 @@ class Poller:
         if waiter := self._waiters.pop(batch_id, None):
             waiter.set()
 
-    def _start_round(
-        self, held: Lease, batch: Batch, rows: list[int], *, by_user: bool = False
-    ) -> int:
-        """Send `rows` again; a round that the user asked for is money beyond what was promised."""
+    def _limits(self, job: Job) -> Limits:
+        return self._adapters(job.provider).limits(job.endpoint)
 
-        def limits_of(job: Job) -> Limits:
-            return self._adapters(job.provider).limits(job.endpoint)
-
-        rules = self._rules() if by_user else None
-        return rounds.again(self._store, held, batch, rows, limits_of, self._clock(), rules)
+    def _retry(self, held: Lease, batch: Batch) -> int:
+        now, rules = self._clock(), self._rules()
+        return rounds.retry(self._store, held, batch, self._limits, now, rules)
 
     def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
+        """Send rows again by themselves; `UsageProblem` when that cannot be done now."""
         try:
-            return bool(self._start_round(held, batch, rows))
-        except Damaged:
+            return bool(rounds.again(self._store, held, batch, rows, self._limits, self._clock()))
+        except (Damaged, rounds.NotHere):
             return False  # the rows keep the outcome that they have
 
     async def mend(self, wrong: Sequence[results.Harm]) -> list[str]:

@@ -15,7 +15,7 @@ from statistics import median
 import msgspec
 
 from . import outlook
-from .lifecycle import is_held, waits_until
+from .lifecycle import is_held, waits_for_user, waits_until
 from .models import (
     Batch,
     ErrorKind,
@@ -69,6 +69,7 @@ def snapshot(
     book: PriceBook | None = None,
     errors: Iterable[ErrorKind] = (),
     samples: Iterable[Sample] = (),
+    behind: Sequence[tuple[Batch, Sequence[Job]]] = (),
 ) -> Snapshot:
     """Describe a batch at one moment.
 
@@ -98,6 +99,8 @@ def snapshot(
         The prices of what the user may decide about.
     errors, samples
         For the panel's details.
+    behind
+        Batches under way that ask rows of this one, whose own jobs are over, with their jobs.
     """
     rows = batch.rows - outcomes.get("skipped", batch.skipped)
     ok = outcomes.get(Outcome.OK, 0)
@@ -113,6 +116,11 @@ def snapshot(
     choices: list[str] = []
     if not (finished or paused or batch.draft or batch.cancel_requested):
         question, choices, urgent = _question(batch, jobs, now, history, book or PriceBook())
+    if behind and state in ("preparing", "collecting") and not batch.cancel_requested:
+        words = f"waiting for {', '.join(_called(each, batch) for each, _ in behind)}"
+        words += ", which asks the same rows"
+        if all(waits_for_user(*each) for each in behind):
+            question, urgent = _about_other(behind[0][0], batch), True
     if urgent:
         state, words = "attention", "waits for your decision"
     end = now if batch.finished_at is None else batch.finished_at
@@ -377,6 +385,19 @@ def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job], book
         f"{count(usage.output)} out{paid}: send {rest} as a batch? "
         f"(%llm_batch submit {batch.title}, %llm_batch cancel {batch.title})"
     )
+
+
+def _called(other: Batch, batch: Batch) -> str:
+    """Return the name of another batch, as the notebook of `batch` knows it."""
+    here = other.notebook == batch.notebook
+    return other.title if here else f"{other.notebook}::{other.title}"
+
+
+def _about_other(other: Batch, batch: Batch) -> str:
+    words = f"{_called(other, batch)} asks the same rows, and waits for a look at its sample"
+    if other.notebook != batch.notebook:
+        return f"{words}: decide there"
+    return f"{words} (%llm_batch submit {other.title}, %llm_batch cancel {other.title})"
 
 
 def _about(rest: outlook.Rest) -> str:

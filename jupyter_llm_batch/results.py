@@ -62,6 +62,8 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
             )
         elif outcome is None:
             found[row] = None
+        elif (result := found[row]) and outcome is not Outcome.OK and may_be_billed(code):
+            found[row] = replace(result, billed=True)  # an earlier attempt may have been
     return found
 
 

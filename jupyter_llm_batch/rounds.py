@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING, inherited
-from .models import Batch, Job, Limits, Mode, Spend
+from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, rows_without_answer
+from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
+
+#: Name of the pack that says, a byte a row, whether an attempt before the last may have been billed.
+BILLED = "billed"
 
 
 class DamagedRequests(Damaged):
@@ -20,6 +23,53 @@ class DamagedRequests(Damaged):
         self.job = job
 
 
+class NotHere(UsageProblem):
+    """Request lines were never on this machine."""
+
+
+def retry(
+    store: Store,
+    held: Lease,
+    batch: Batch,
+    limits_of: Callable[[Job], Limits],
+    now: float,
+    rules: spending.Rules,
+) -> int:
+    """Send the rows of an ended batch that have no answer again; return how many.
+
+    What earlier batches have got by retries of their own is taken over, and what they ask now is
+    waited for. The parameters are those of `again`.
+    """
+    outcomes = caught_up(store, batch)
+    sent = again(
+        store, held, batch, rows_without_answer(outcomes), limits_of, now, rules, outcomes=outcomes
+    )
+    if not sent and outcomes != store.pack(batch.id, "outcomes"):
+        packs = {"outcomes": outcomes}
+        if WAITING in outcomes:
+            store.add_round(held, batch.round, [], packs, by_user=True)
+        else:
+            store.put_packs(held, packs)
+    return sent
+
+
+def caught_up(store: Store, batch: Batch) -> bytes:
+    """Return the outcomes of an ended batch, with those that earlier ones have reached since.
+
+    Rows that an earlier batch is asking again are waiting.
+    """
+    outcomes = bytearray(store.pack(batch.id, "outcomes"))
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    known = {each: _outcomes(store, each) for each in batch.sources if each != batch.id}
+    for row, (source, there) in sources.read(
+        store.pack(batch.id, "sources"), batch.sources
+    ).items():
+        theirs, finished = known.get(source, (b"", True))
+        if theirs and not owners[row] and outcome_of(outcomes[row]) is not Outcome.OK:
+            outcomes[row] = inherited(theirs[there], finished=finished)
+    return bytes(outcomes)
+
+
 def again(
     store: Store,
     held: Lease,
@@ -28,6 +78,8 @@ def again(
     limits_of: Callable[[Job], Limits],
     now: float,
     rules: spending.Rules | None = None,
+    *,
+    outcomes: bytes = b"",
 ) -> int:
     """Plan `rows` of `batch` as one more round, durably, and return how many are sent.
 
@@ -39,16 +91,15 @@ def again(
         Returns the limits for jobs of the same kind as a job.
     rules
         The user asked for this round: it is money beyond what was promised, held to these.
+    outcomes
+        What is to be journaled with it of the other rows; by default what stands there.
 
     Raises
     ------
     UsageProblem
         It may cost more than is allowed.
     """
-    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
-    follow = {row: there for row, (source, there) in taken.items() if source == batch.id}
-    wanted = {follow.get(row, row) for row in rows}
-    followers = [row for row, there in follow.items() if there in wanted]
+    wanted, taken = _places(store, batch, rows)
     if not wanted:
         return 0
     mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
@@ -58,6 +109,7 @@ def again(
     splitter = Splitter(first=max((job.number for job in jobs), default=0) + 1)
     writers: dict[int, payloads.PayloadWriter] = {}
     found: dict[int, Job] = {}
+    sent: set[int] = set()
     try:
         for row, line, origin in _lines(store, batch, jobs, wanted):
             models = origin.models or [origin.model]
@@ -72,13 +124,12 @@ def again(
                 writers[draft.number] = payloads.PayloadWriter(path)
                 found[draft.number] = origin
             writers[draft.number].write(line)
+            sent.add(row)
         size = sum(draft.bytes for draft in splitter.drafts)
         promise = None
         if rules is not None:
             in_full = mode is Mode.REALTIME
-            promise = spending.before_sending(
-                store, batch, len(wanted), size, rules, in_full=in_full
-            )
+            promise = spending.before_sending(store, batch, len(sent), size, rules, in_full=in_full)
     except BaseException as error:
         for writer in writers.values():
             writer.discard()
@@ -93,11 +144,51 @@ def again(
         endpoint = found[draft.number].endpoint
         job = draft.job(batch.id, round_, endpoint, _name(round_, draft.number), now)
         planned.append((job, draft.rows))
-    outcomes = bytearray(store.pack(batch.id, "outcomes"))
-    for row in (*wanted, *followers):
-        outcomes[row] = WAITING
-    store.add_round(held, round_, planned, {"outcomes": bytes(outcomes)}, reserve=promise)
-    return len(wanted)
+    if not sent:
+        return 0
+    after = bytearray(outcomes or store.pack(batch.id, "outcomes"))
+    followers = [row for row, place in taken.items() if place[0] == batch.id and place[1] in sent]
+    billed = bytearray(store.pack(batch.id, BILLED) or bytes(len(after)))
+    for row in (*sent, *followers):
+        billed[row] |= may_be_billed(after[row])
+        after[row] = WAITING
+    taken = {row: place for row, place in taken.items() if row not in sent}
+    packs = {"outcomes": bytes(after)} | ({BILLED: bytes(billed)} if any(billed) else {})
+    names = list(dict.fromkeys([*batch.sources, *(source for source, _ in taken.values())]))
+    if names:
+        packs["sources"] = sources.pack(len(after), taken, names)
+    by_user = rules is not None
+    if store.add_round(
+        held, round_, planned, packs, sources=names, reserve=promise, by_user=by_user
+    ):
+        return len(sent)
+    for job, _ in planned:
+        (folder / job.payload).unlink(missing_ok=True)
+    return 0
+
+
+def _places(
+    store: Store, batch: Batch, rows: Iterable[int]
+) -> tuple[set[int], dict[int, tuple[str, int]]]:
+    """Return the rows to send, one of each that share an answer, and whose answer others take."""
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    wanted: set[int] = set()
+    first: dict[tuple[str, int], int] = {}
+    for row in rows:
+        place = taken.get(row)
+        if place is None or owners[row]:
+            wanted.add(row)
+        elif place[0] == batch.id:
+            wanted.add(place[1])
+        else:
+            wanted.add(first.setdefault(place, row))
+    moved = {
+        row: (batch.id, first[place])
+        for row, place in taken.items()
+        if place in first and not owners[row]
+    }
+    return wanted, taken | moved
 
 
 def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
@@ -113,6 +204,28 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
     if bytes(changed) != outcomes:
         store.put_packs(held, {"outcomes": bytes(changed)})
     return bytes(changed)
+
+
+def waits_on(store: Store, batch: Batch) -> list[tuple[Batch, list[Job]]]:
+    """Return the batches under way that work on rows of `batch`, with their jobs."""
+    if not batch.sources or batch.finished_at is not None:
+        return []
+    known = {each: _outcomes(store, each) for each in batch.sources if each != batch.id}
+    under_way = {each for each, (_, finished) in known.items() if not finished}
+    if not under_way:
+        return []
+    outcomes = store.pack(batch.id, "outcomes")
+    behind = {
+        source
+        for row, (source, there) in sources.read(
+            store.pack(batch.id, "sources"), batch.sources
+        ).items()
+        if source in under_way
+        and outcomes[row] == WAITING
+        and inherited(known[source][0][there], finished=False) == WAITING
+    }
+    found = [each for source in batch.sources if source in behind and (each := store.batch(source))]
+    return [(each, store.jobs(each.id)) for each in found]
 
 
 def _outcomes(store: Store, batch_id: str) -> tuple[bytes, bool]:
@@ -146,7 +259,7 @@ def _lines(
         if left.isdisjoint(here):
             continue
         if batch.adopted and not path.exists():
-            raise UsageProblem(
+            raise NotHere(
                 f"{batch.title} was created elsewhere, and its requests are not here: send them "
                 "again from where they came"
             )

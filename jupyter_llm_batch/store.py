@@ -144,9 +144,7 @@ class Store(Books):
         with self._write() as db:
             if reserve is not None:
                 self._reserve(db, batch_id, reserve)
-            record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
-            batch = msgspec.structs.replace(_read_batch(record), **changes)
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])
+            self._change(db, batch_id, **changes)
             self._log(db, batch_id, None, "decided", None, ", ".join(changes))
 
     def request_cancel(self, batch_id: str) -> None:
@@ -319,9 +317,7 @@ class Store(Books):
         after = msgspec.structs.replace(job, rows=len(rows))
         with self._write() as db:
             self._fence(db, held)
-            record = db.execute("SELECT record FROM batch WHERE id = ?", [job.batch_id]).fetchone()
-            batch = msgspec.structs.replace(_read_batch(record[0]), rows=len(rows))
-            db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch.id])
+            self._change(db, job.batch_id, rows=len(rows))
             packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
             db.execute(
                 "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, encode(after), job.id]
@@ -336,9 +332,23 @@ class Store(Books):
         jobs: Sequence[tuple[Job, Ranges]],
         packs: Mapping[str, bytes],
         *,
+        sources: Sequence[str] = (),
         reserve: Reserve | None = None,
-    ) -> None:
+        by_user: bool = False,
+    ) -> bool:
         """Add the jobs of a retry round; an ended batch is under way again.
+
+        Parameters
+        ----------
+        sources
+            The batches that the pack ``sources`` numbers, where there is one.
+        by_user
+            The user asked for it, and so has changed his mind about an earlier cancel.
+
+        Returns
+        -------
+        bool
+            False when the user has cancelled meanwhile: nothing was added.
 
         Raises
         ------
@@ -347,15 +357,23 @@ class Store(Books):
         """
         with self._write() as db:
             self._fence(db, held)
+            cancelled = db.execute(
+                "SELECT cancel_requested FROM batch WHERE id = ?", [held.batch_id]
+            ).fetchone()[0]
+            if cancelled and not by_user:
+                return False
             if reserve is not None:
                 self._reserve(db, held.batch_id, reserve)
             db.execute(
                 "UPDATE batch SET round = ?, finished_at = NULL, cancel_requested = 0 WHERE id = ?",
                 [round_, held.batch_id],
             )
+            if sources:
+                self._change(db, held.batch_id, sources=[*sources])
             self._insert_jobs(db, jobs)
             self._put_packs(db, held.batch_id, packs)
             self._log(db, held.batch_id, None, "round", None, f"{round_}: {len(jobs)} jobs")
+        return True
 
     def finish(self, held: Lease, spends: Sequence[Spend] = ()) -> None:
         """Note that every row has its outcome; what was paid takes the place of the promise."""
@@ -439,6 +457,12 @@ class Store(Books):
         return [dict(row) for row in rows]
 
     # -- inside a transaction ----------------------------------------------------------------------
+
+    def _change(self, db: sqlite3.Connection, batch_id: str, **changes: Any) -> None:
+        """Change a batch's record as it stands now, whoever wrote to it meanwhile."""
+        record = db.execute("SELECT record FROM batch WHERE id = ?", [batch_id]).fetchone()[0]
+        batch = msgspec.structs.replace(_read_batch(record), **changes)
+        db.execute("UPDATE batch SET record = ? WHERE id = ?", [encode(batch), batch_id])
 
     def _insert_jobs(self, db: sqlite3.Connection, jobs: Sequence[tuple[Job, Ranges]]) -> None:
         for job, rows in jobs:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Container
 from decimal import Decimal
 
 import msgspec
 
-from . import estimate, progress, spending
+from . import estimate, progress, rounds, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
     is_held,
+    may_be_billed,
     never_sent,
     next_action,
     rows_unsent,
@@ -21,7 +23,9 @@ from .lifecycle import (
 )
 from .models import Account, Batch, ErrorKind, Job, JobState, Snapshot
 from .providers.base import Adapter
-from .store import Store
+from .store import Store, is_over
+
+_log = logging.getLogger(__name__)
 
 Listener = Callable[[Snapshot], None]
 
@@ -52,6 +56,8 @@ class Views:
         self._listen = listen
         self._salt = store.salt()
         self._expected: dict[str, estimate.Money] = {}
+        #: What keeps a batch from going on, by its id.
+        self.troubles: dict[str, str] = {}
 
     def pause(self, job: Job) -> str:
         """Return why a job must not be touched now: no key, or another account's."""
@@ -82,6 +88,7 @@ class Views:
             and (reason := self.pause(job))
             and (batch.id in self._driven or self._store.driver(batch.id) is None)
         ]
+        pauses += [self.troubles[batch.id]] if batch.id in self.troubles else []
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]
         known = costs and all(cost is not None for cost in costs)
@@ -109,6 +116,7 @@ class Views:
             book=book,
             errors=self._errors(batch, jobs, outcomes),
             samples=samples[: 10 if batch.held else 5],
+            behind=rounds.waits_on(self._store, batch) if is_over(jobs) else (),
         )
 
     def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
@@ -119,7 +127,7 @@ class Views:
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
         """Return why rows have no answer now; what a later round mended is left out."""
         if batch.cancel_requested:
-            jobs = [job for job in jobs if not never_sent(job)]
+            jobs = [job for job in jobs if not never_sent(job) or batch.round]
         if not batch.round:
             return [kind for job in jobs for kind in job.kinds]
         owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
@@ -129,18 +137,25 @@ class Views:
             for job in jobs
             for kind in job.kinds
             if (rows := failing[job.number, kind.code])
+            and (may_be_billed(kind.code) or not (batch.cancel_requested and never_sent(job)))
         ]
 
     def publish(self, batch: Batch) -> None:
         """Hand out how a batch stands, and note what it may cost when that is known."""
-        self._listen(self.snapshot(batch))
+        self._show(self.snapshot(batch))
         if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
             # After the first picture: the price list takes a moment to load.
             cost = estimate.price(batch.estimates, self._rules().book)
             self._expected[batch.id] = cost
             if cost.ceiling is not None:
                 self._store.reserve(batch.id, float(cost.ceiling))
-            self._listen(self.snapshot(batch))
+            self._show(self.snapshot(batch))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        try:
+            self._listen(snapshot)
+        except Exception as error:  # noqa: BLE001 - a panel that went away is no reason to fail
+            _log.debug("a listener failed", exc_info=error)
 
     def publish_id(self, batch_id: str) -> None:
         """Hand out how a batch stands, if it is there."""

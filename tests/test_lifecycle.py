@@ -134,3 +134,16 @@ def test_a_wait_of_the_providers_is_not_cut_short():
         assert next_action(running, cancel=False) == (action, 70.0)
     refused = job(JobState.RUNNING, failures=1, asked_until=70.0)
     assert next_action(refused, cancel=True) == (Action.CANCEL, 70.0)
+
+
+def test_only_reask_repeats_what_an_earlier_attempt_may_have_cost():
+    """An attempt that expired is repeated for nothing, unless one before it may be billed."""
+    codes = bytes(
+        [
+            lifecycle.row_code(Outcome.EXPIRED, transient=True),
+            lifecycle.row_code(Outcome.EXPIRED, transient=True, billed=True),
+            lifecycle.row_code(Outcome.REFUSED, billed=True),
+        ]
+    )
+    assert lifecycle.rows_to_repeat(codes) == [0]
+    assert lifecycle.rows_to_reask(codes) == [1]

@@ -242,7 +242,7 @@ class Book:
     def retry(self, handle: BatchHandle) -> int:
         """Send rows without an answer again, and expect new answers."""
         count = handle.retry()
-        if count:
+        if count or not handle.done:  # it may also wait for what an earlier batch asks again
             self._awaited.add(handle.id)
         return count
 

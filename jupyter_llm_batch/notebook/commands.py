@@ -359,7 +359,7 @@ class Commands:
     def _retry(self, found: list[str]) -> None:
         handle = self._get("retry", found)
         show.before_retry(self.book.client, handle)
-        if self.book.retry(handle):
+        if self.book.retry(handle) or not handle.done:
             self.book.panels.show(handle.snapshot())
 
     def _cancel(self, found: list[str]) -> None:

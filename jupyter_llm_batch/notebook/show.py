@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .. import ledger, results
+from .. import ledger, results, rounds
 from ..client import Client
 from ..handle import BatchHandle
-from ..lifecycle import may_be_billed, rows_unsent, rows_without_answer
+from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
 from ..models import Job, JobState, Result, Snapshot, Usage
 from ..previewing import Preview
 from ..progress import count, duration, money
@@ -197,13 +197,27 @@ def lost(handle: BatchHandle) -> None:
 def before_retry(client: Client, handle: BatchHandle) -> None:
     """Say what a retry sends, and which of it may have been billed."""
     handle.check_ended()
-    outcomes = client.store.pack(handle.id, "outcomes")
+    store = client.store
+    before = store.pack(handle.id, "outcomes")
+    outcomes = rounds.caught_up(store, handle.record)
     rows = rows_without_answer(outcomes)
+    missed = len(rows_without_answer(before))
+    asked = missed and outcomes.count(WAITING)
+    if answered := missed - len(rows) - asked:
+        print(
+            f"{many(answered, 'row was', 'rows were')} answered by a retry of an earlier batch "
+            f"meanwhile: `%llm_batch results {handle.name}` binds them"
+        )
+    if asked:
+        print(
+            f"{many(asked, 'row is', 'rows are')} being asked by a retry of an earlier batch: "
+            "taken from there"
+        )
     if not rows:
-        print(f"nothing to retry: every row of {handle.name} has its answer")
+        if not missed:
+            print(f"nothing to retry: every row of {handle.name} has its answer")
         return
     billed = sum(may_be_billed(outcomes[row]) for row in rows)
-    store = client.store
     unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
     parts = []
     if again := len(rows) - unsent:
