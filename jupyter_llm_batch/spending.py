@@ -151,9 +151,7 @@ def before_sending(
         )
     # Which model the rows are of does not show in their number: the dearest is assumed.
     costs = [
-        estimate.price(
-            [_of_rows(each, rows, size / whole, in_full=in_full)], rules.book
-        )
+        estimate.price([_of_rows(each, rows, size / whole, in_full=in_full)], rules.book)
         for each in batch.estimates
     ]
     cost = next(
