@@ -146,7 +146,7 @@ class Ends:
             # A process that was frozen and woken may have written an answer meanwhile.
             if rowlog.Past(folder, job).answered.keys() <= past.answered.keys():
                 break
-        reconciler.close(job.rest)
+        reconciler.close(job.rest, job.error or "")
         sums = dict(job.sums)
         for name in job.parts:
             sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))

@@ -70,8 +70,14 @@ class RealTime:
         adapter: Adapter,
         who: Account,
         payload: Path,
+        harm: str = "",
     ) -> tuple[Job, LLMBatchError | None]:
         """Ask what has not been asked, until the job is over, cancelled or has to wait.
+
+        Parameters
+        ----------
+        harm
+            Why its request lines must not be sent; what was asked before is kept.
 
         Returns
         -------
@@ -88,16 +94,20 @@ class RealTime:
         left = self._left.setdefault(job.id, [])
         run = _Run(self, held, job, adapter, self._window(who), payload, left)
         try:
-            for model in (job.models or [job.model]) if run.untouched else ():
-                await adapter.check_model(model)
-            await run.until_over()
+            if not harm:
+                for model in (job.models or [job.model]) if run.untouched else ():
+                    await adapter.check_model(model)
+                await run.until_over()
         except Exception:
             await run.settle()
             raise
         finally:
             await run.close()
+        if harm:
+            return self._finish(held, run, harm, Outcome.FAILED, error=harm, damaged=True), None
         if run.trouble is None and (run.cancelled or not self.stopping):
-            return self._finish(held, run), None
+            rest = Outcome.CANCELLED if run.cancelled else None
+            return self._finish(held, run, "cancelled" if rest else "asked", rest), None
         return run.job, run.trouble
 
     def _window(self, who: Account) -> Window:
@@ -105,21 +115,23 @@ class RealTime:
             self._windows[who] = Window(self.policy.at_once)
         return self._windows[who]
 
-    def _finish(self, held: Lease, run: _Run) -> Job:
+    def _finish(
+        self, held: Lease, run: _Run, detail: str, rest: Outcome | None, **changes: Any
+    ) -> Job:
         """Hand the job over to collecting: all that came back is in its log."""
         del self._left[run.job.id]
         return self.store.apply(
             held,
             run.job,
             Event.ENDED,
-            detail="cancelled" if run.cancelled else "asked",
+            detail=detail,
             parts={PART: "realtime"},
-            rest=Outcome.CANCELLED if run.cancelled else None,
+            rest=rest,
             remote_state=None,
             ended_at=self._clock(),
             not_before=0.0,
             failures=0,
-            error=None,
+            **{"error": None, **changes},
         )
 
 
