@@ -93,13 +93,9 @@ class Driver:
             case Action.WITHDRAW:
                 self._withdraw(held, job)
             case Action.START:
-                await asyncio.to_thread(payloads.mark, self._ends.payload(job), 0)
-                self._store.apply(
-                    held, job, Event.STARTED, submitted_at=self._clock(), account=who,
-                    failures=0, error=None, not_before=0.0,
-                )  # fmt: skip
+                await self._start(held, job, who)
             case Action.ASK:
-                await self._ask(held, job, adapter, who)
+                await self._ask(held, batch, job, adapter, who)
 
     # -- sending -----------------------------------------------------------------------------------
 
@@ -107,13 +103,8 @@ class Driver:
         if job.upload_id is not None and job.account == who:
             self._store.apply(held, job, Event.UPLOADED, detail="already there")
             return
-        path, known = self._ends.payload(job), job.sums.get("request", "")
-        harm = await asyncio.to_thread(payloads.harm, path, known, job.bytes)
-        if harm:
-            reason = (
-                f"not sent, because {path.name} {harm}; running the cell again sends these rows"
-            )
-            self._ends.fail(held, job, Event.REJECTED, reason, damaged=True)
+        if harm := await self._harm(job):
+            self._ends.fail(held, job, Event.REJECTED, harm, damaged=True)
             return
         try:
             upload_id = await adapter.upload(job, self._ends.payload(job))
@@ -130,11 +121,24 @@ class Driver:
                 job,
                 Event.UPLOADED,
                 upload_id=upload_id,
-                sums={"request": known or await asyncio.to_thread(payloads.checksum, path)},
+                sums=await self._sums(job),
                 account=who,
                 not_before=0.0,
                 **done,
             )
+
+    async def _harm(self, job: Job) -> str:
+        """Return why the request lines of a job must not be sent, empty when they are whole."""
+        path, known = self._ends.payload(job), job.sums.get("request", "")
+        harm = await asyncio.to_thread(payloads.harm, path, known, job.bytes)
+        if not harm:
+            return ""
+        return f"not sent, because {path.name} {harm}; running the cell again sends these rows"
+
+    async def _sums(self, job: Job) -> dict[str, str]:
+        """Return by what the request lines of a job are known from now on."""
+        path, known = self._ends.payload(job), job.sums.get("request", "")
+        return {"request": known or await asyncio.to_thread(payloads.checksum, path)}
 
     async def _submit(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
         path, number = self._ends.payload(job), job.attempts + 1
@@ -311,10 +315,31 @@ class Driver:
 
     # -- while it runs -----------------------------------------------------------------------------
 
-    async def _ask(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
+    async def _start(self, held: Lease, job: Job, who: Account) -> None:
+        if harm := await self._harm(job):
+            self._ends.fail(held, job, Event.REJECTED, harm, damaged=True)
+            return
+        await asyncio.to_thread(payloads.mark, self._ends.payload(job), 0)
+        self._store.apply(
+            held,
+            job,
+            Event.STARTED,
+            submitted_at=self._clock(),
+            sums=await self._sums(job),
+            account=who,
+            failures=0,
+            error=None,
+            not_before=0.0,
+        )
+
+    async def _ask(
+        self, held: Lease, batch: Batch, job: Job, adapter: Adapter, who: Account
+    ) -> None:
+        # After a cancel nothing is sent that could be wrong.
+        harm = "" if batch.cancel_requested else await self._harm(job)
         try:
             job, trouble = await self._realtime.run(
-                held, job, adapter, who, self._ends.payload(job)
+                held, job, adapter, who, self._ends.payload(job), harm
             )
         except Refused as error:
             self._ends.fail(held, job, Event.INVALID, str(error))

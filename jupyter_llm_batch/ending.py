@@ -22,7 +22,7 @@ from .errors import Incomplete, LLMBatchError, ProviderError, Refused, Vanished,
 from .lifecycle import Event, Policy
 from .models import Batch, Job, Mode, Outcome, Remote
 from .providers.base import Adapter
-from .realtime import without_line
+from .realtime import PART, without_line
 from .store import Lease, Store
 
 #: How often an incomplete download is fetched again before rows count as missing.
@@ -136,15 +136,32 @@ class Ends:
 
     async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         """Collect what was asked in real time: everything there is lies here already."""
-        reconciler = await self._reconcile(batch, job, adapter)
-        for result in without_line(self.payload(job).parent, job):
-            reconciler.take(result)
-        reconciler.close(job.rest)
+        folder = self.payload(job).parent
+        while True:
+            past = rowlog.Past(folder, job)
+            self._write_answers(held, job, past)
+            reconciler = await self._reconcile(batch, job, adapter)
+            for result in without_line(past, job):
+                reconciler.take(result)
+            # A process that was frozen and woken may have written an answer meanwhile.
+            if rowlog.Past(folder, job).answered.keys() <= past.answered.keys():
+                break
+        reconciler.close(job.rest, job.error or "")
         sums = dict(job.sums)
         for name in job.parts:
             sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
         self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
-        rowlog.tidy(self.payload(job).parent, job)
+        rowlog.tidy(folder, job, past.answered)
+
+    def _write_answers(self, held: Lease, job: Job, past: rowlog.Past) -> None:
+        """Make the result lines of a log a file like a batch's."""
+        path = self.part(job, PART)
+        if past.untouched and path.exists():
+            return  # the log was lost, the answers were not
+        with payloads.writing(path) as writer:
+            for line in past.lines():
+                writer.write(line)
+            self._store.renew(held)  # else what another process has would be replaced
 
     def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
         """Take up what the provider says now about a job that is being collected."""
@@ -174,14 +191,15 @@ class Ends:
             path = self.part(job, name)
             if not path.exists():
                 continue
-            payloads.check_whole(path)
+            if job.mode is Mode.BATCH:
+                payloads.check_whole(path)
             for number, line in enumerate(payloads.lines(path)):
                 if number % SLICE == SLICE - 1:
                     await self._breathe()
                 result = parse(line, job.endpoint)
                 broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
                 reconciler.take(result)
-        if broken and job.fetches < FETCHES:
+        if broken and job.fetches < FETCHES and job.mode is Mode.BATCH:
             raise Incomplete(f"{broken} lines arrived garbled")
         return reconciler
 

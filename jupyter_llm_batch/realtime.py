@@ -22,7 +22,7 @@ from .models import Account, Counts, Job, Outcome, Result
 from .pacing import Window
 from .planning import custom_id
 from .providers.base import Adapter
-from .rowlog import Past, RowLog
+from .rowlog import Past, Record, RowLog
 from .store import Lease, Store
 
 #: A row that was turned away so often ends as failed; a later round may send it again.
@@ -59,12 +59,25 @@ class RealTime:
         self._clock = clock
         self.tell = tell
         self._windows: dict[Account, Window] = {}
+        #: What came back and could not be written down yet, for lack of room, by job.
+        self._left: dict[str, list[Record]] = {}
         self.stopping = False
 
     async def run(
-        self, held: Lease, job: Job, adapter: Adapter, who: Account, payload: Path
+        self,
+        held: Lease,
+        job: Job,
+        adapter: Adapter,
+        who: Account,
+        payload: Path,
+        harm: str = "",
     ) -> tuple[Job, LLMBatchError | None]:
         """Ask what has not been asked, until the job is over, cancelled or has to wait.
+
+        Parameters
+        ----------
+        harm
+            Why its request lines must not be sent; what was asked before is kept.
 
         Returns
         -------
@@ -78,18 +91,23 @@ class RealTime:
         LeaseLost
             Another process drives the batch now.
         """
-        run = _Run(self, held, job, adapter, self._window(who), payload)
+        left = self._left.setdefault(job.id, [])
+        run = _Run(self, held, job, adapter, self._window(who), payload, left)
         try:
-            for model in (job.models or [job.model]) if run.untouched else ():
-                await adapter.check_model(model)
-            await run.until_over()
+            if not harm:
+                for model in (job.models or [job.model]) if run.untouched else ():
+                    await adapter.check_model(model)
+                await run.until_over()
         except Exception:
             await run.settle()
             raise
         finally:
             await run.close()
+        if harm:
+            return self._finish(held, run, harm, Outcome.FAILED, error=harm, damaged=True), None
         if run.trouble is None and (run.cancelled or not self.stopping):
-            return self._finish(held, run, payload), None
+            rest = Outcome.CANCELLED if run.cancelled else None
+            return self._finish(held, run, "cancelled" if rest else "asked", rest), None
         return run.job, run.trouble
 
     def _window(self, who: Account) -> Window:
@@ -97,24 +115,23 @@ class RealTime:
             self._windows[who] = Window(self.policy.at_once)
         return self._windows[who]
 
-    def _finish(self, held: Lease, run: _Run, payload: Path) -> Job:
-        """Make the result lines a file like a batch's, and hand the job over to collecting."""
-        past = Past(payload.parent, run.job)
-        with payloads.writing(payload.parent / f"{payload.stem}.{PART}.jsonl") as writer:
-            for line in past.lines():
-                writer.write(line)
+    def _finish(
+        self, held: Lease, run: _Run, detail: str, rest: Outcome | None, **changes: Any
+    ) -> Job:
+        """Hand the job over to collecting: all that came back is in its log."""
+        del self._left[run.job.id]
         return self.store.apply(
             held,
             run.job,
             Event.ENDED,
-            detail="cancelled" if run.cancelled else "asked",
+            detail=detail,
             parts={PART: "realtime"},
-            rest=Outcome.CANCELLED if run.cancelled else None,
+            rest=rest,
             remote_state=None,
             ended_at=self._clock(),
             not_before=0.0,
             failures=0,
-            error=None,
+            **{"error": None, **changes},
         )
 
 
@@ -129,6 +146,7 @@ class _Run:
         adapter: Adapter,
         window: Window,
         payload: Path,
+        left: list[Record],
     ) -> None:
         self.job = job
         self.cancelled = False
@@ -137,6 +155,8 @@ class _Run:
         self._held = held
         self._adapter = adapter
         self._window = window
+        if left:  # it counts as came, or else what it is about would be asked again
+            RowLog(payload.parent, job, held.token, left).close()
         past = Past(payload.parent, job)
         self.untouched = past.untouched
         self._ok = sum(past.answered.values())
@@ -148,7 +168,7 @@ class _Run:
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken = asyncio.Event()
         self._looked = float("-inf")
-        self._log = RowLog(payload.parent, job, held.token)
+        self._log = RowLog(payload.parent, job, held.token, left)
 
     async def until_over(self) -> None:
         """Send while there is something to send and room for it, and await what was sent."""
@@ -202,6 +222,8 @@ class _Run:
             return
         self._log.asking([row for row, _ in rows])
         if not self._room.store.holds(self._held):
+            for row, _ in rows:
+                self._log.not_executed(row)
             raise LeaseLost(f"another process drives batch {self._held.batch_id} now")
         for row, line in rows:
             self._window.sent()
@@ -300,9 +322,8 @@ def _todo(store: Store, job: Job, payload: Path, past: Past) -> Iterator[tuple[i
             yield row, line
 
 
-def without_line(folder: Path, job: Job) -> Iterator[Result]:
+def without_line(past: Past, job: Job) -> Iterator[Result]:
     """Yield the results of rows that were asked and have no result line."""
-    past = Past(folder, job)
     for row, why in past.open.items():
         yield Result(
             custom_id=custom_id(job.batch_id, row),

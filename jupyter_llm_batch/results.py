@@ -41,7 +41,7 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
     _own(store, batch, found, whole=whole)
     if batch.sources:
         _inherited(store, batch, found, whole=whole)
-    reasons = {job.number: job.error or "" for job in store.jobs(batch.id)}
+    jobs = {job.number: job for job in store.jobs(batch.id)}
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     for row, code in enumerate(outcomes):
         outcome = outcome_of(code)
@@ -57,7 +57,7 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
             found[row] = Result(
                 custom_id=ids[row],
                 outcome=outcome,
-                error=reasons.get(owners[row]) or _WITHOUT_LINE.get(outcome, outcome.value),
+                error=_reason(jobs.get(owners[row]), outcome),
                 billed=may_be_billed(code),
             )
         elif outcome is None:
@@ -75,6 +75,14 @@ _WITHOUT_LINE = {
     Outcome.EXPIRED: "not executed before the completion window ended",
     Outcome.CANCELLED: "cancelled before it was executed",
 }
+
+
+def _reason(job: Job | None, outcome: Outcome) -> str:
+    """Return why a row without a line of its own has its outcome."""
+    why = job.error if job is not None else None
+    if job is not None and job.rest is Outcome.FAILED and outcome is not Outcome.FAILED:
+        why = None  # it says why the rest of the job's rows was not sent
+    return why or _WITHOUT_LINE.get(outcome, outcome.value)
 
 
 def _own(store: Store, batch: Batch, found: list[Result | None], *, whole: bool) -> None:

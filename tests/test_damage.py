@@ -130,6 +130,33 @@ def test_damaged_requests_are_not_sent(unsent, make_client, sim, harm):
 
 
 @pytest.mark.parametrize("harm", HARMS)
+def test_damaged_requests_are_not_asked_in_real_time(make_client, sim, harm):
+    """Answers that are there are kept; the other rows fail, unbilled, until the cell runs again."""
+    sim.fault(
+        action="status", status=429, path="*/chat/completions", times=None, after=2,
+        headers={"retry-after": "1"},
+    )  # fmt: skip
+    client = make_client()
+    ask = {"name": "x", "over": list("abcdef"), "model": MODEL, "realtime": True, "retry": 0}
+    handle = client.submit(**ask)
+    until(lambda: sim.faults()[0]["met"] >= 2)
+    client.close()
+    harm(client.store.folder_of(handle.id) / "r0-j1.jsonl")
+    sim.clear_faults()
+    client = make_client()
+    found = client.get("x").wait(60).results()
+    assert [result.outcome for result in found].count(Outcome.OK) == 2 == len(sim.ledger())
+    for result in found:
+        assert result.outcome is Outcome.OK or "r0-j1.jsonl" in result.error
+        assert result.billed == (result.outcome is Outcome.OK)
+    again = client.submit(**ask).wait(60)
+    assert again.name == "x#2"
+    assert all(mark(prompt) in said for prompt, said in zip("abcdef", again.answers(), strict=True))
+    assert sim.summary()["max_per_body"] == 1
+    assert len(sim.ledger()) == 6
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_retry_of_damaged_requests_leads_back_to_the_cell(client, sim, harm):
     """Only the rows without an answer are sent when the cell runs again."""
     ask = {"name": "x", "over": ["a", "b [[sim:fail-400 x1]]"], "model": MODEL, "retry": 0}

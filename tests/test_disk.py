@@ -15,7 +15,8 @@ from support import mark
 from jupyter_llm_batch import filesystems, journal
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.errors import StoreProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.models import Job, JobState, Outcome
+from jupyter_llm_batch.rowlog import Past, RowLog
 from jupyter_llm_batch.store import Store
 
 MODEL = "openai:gpt-5-mini"
@@ -114,6 +115,64 @@ def test_a_disk_that_fills_while_polling_loses_no_answer(disk, make_client, sim)
     client = make_client(folder=disk.path / "data")
     assert mark("b") in client.get("x").wait(60).answers()[1]
     assert len(sim.ledger()) == 2
+
+
+def test_a_disk_that_fills_in_real_time_loses_no_answer(disk, make_client, sim):
+    """What came back waits in memory, nothing more is asked, and with room it is written down."""
+    client = make_client(folder=disk.path / "data")
+    sim.fault(action="freeze", path="*/chat/completions", times=None, after=5)
+    over = [f"prompt {i}" for i in range(40)]
+    handle = client.submit(name="x", over=over, model=MODEL, realtime=True)
+    until(lambda: len(sim.ledger()) == 5 and any(fault["met"] >= 4 for fault in sim.faults()))
+    disk.fill()
+    sim.clear_faults()
+    until(lambda: client.poller()._resting)
+    assert 5 < len(sim.ledger()) < 40
+    disk.empty()
+    found = handle.wait(60).results()
+    assert {result.outcome for result in found} == {Outcome.OK}
+    assert all(mark(prompt) in each.text for prompt, each in zip(over, found, strict=True))
+    assert sim.summary()["max_per_body"] == 1
+
+
+JOB = Job(
+    id="batch-r0-j1", batch_id="batch", round=0, number=1, provider="openai", model="m",
+    endpoint="chat", rows=9000, bytes=1, payload="r0-j1.jsonl",
+)  # fmt: skip
+
+
+@pytest.fixture
+def log(disk):
+    """The log of a real-time job on a disk that fills; its files have begun."""
+    log = RowLog(disk.path, JOB, 1, [])
+    log.asking([0, 1, 2])
+    log.answered(0, b'{"custom_id":"batch-0"}\n', ok=True)
+    log.sync()
+    disk.fill()
+    yield log
+    log.close()
+
+
+def test_an_intent_without_room_is_no_intent(disk, log):
+    """Of a record that is cut short nothing stays, and nothing may go out."""
+    with pytest.raises(OSError, match="No space"):
+        log.asking([*range(3, 3000)])
+    assert {*Past(disk.path, JOB).open} == {1, 2}
+    disk.empty()
+    log.asking([3])
+    assert {*Past(disk.path, JOB).open} == {1, 2, 3}
+
+
+def test_an_answer_without_room_waits(disk, log):
+    """It is written whole when there is room, and those after it too."""
+    lines = [b'{"custom_id":"batch-%d","a":"%s"}\n' % (row, b"a" * 9000) for row in (1, 2)]
+    for row, line in enumerate(lines, start=1):
+        with pytest.raises(OSError, match="No space"):
+            log.answered(row, line, ok=True)
+    assert {*Past(disk.path, JOB).answered} == {0}
+    disk.empty()
+    log.sync()
+    assert [*Past(disk.path, JOB).lines()][1:] == lines
 
 
 def test_a_file_size_limit_stops_a_submission_too(tmp_path, sim):
