@@ -354,6 +354,11 @@ def prompt_text(job: Job, line: bytes) -> str:
 
 #: The kinds of tokens that exported rows tell.
 _COUNTED = ("input", "output", "cached", "reasoning")
+#: What exported rows have beside the answer.
+_RECORDED = {
+    "row", "custom_id", "outcome", "error", "finish_reason", "model", "cost_usd", "realtime_usd",
+    *(f"{kind}_tokens" for kind in _COUNTED),
+}  # fmt: skip
 
 
 def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:
@@ -377,12 +382,14 @@ def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:
 def as_records(batch: Batch, found: list[Result | None]) -> list[dict[str, Any]]:
     """Return one plain mapping per row, for export."""
     records: list[dict[str, Any]] = []
+    # A series may be called anything; here its answers have neighbours.
+    column = "answer" if batch.shape.column in _RECORDED else batch.shape.column
     for row, (result, answer) in enumerate(zip(found, _answers(found), strict=True)):
         record: dict[str, Any] = {
             "row": row,
             **({"custom_id": result.custom_id if result else None} if batch.adopted else {}),
             "outcome": str(result.outcome) if result else None,
-            batch.shape.column: answer,
+            column: answer,
             "error": _error(result),
             "finish_reason": result.finish_reason if result else None,
             "model": result.model if result else None,

@@ -11,41 +11,12 @@ import time
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
-from support import mark, until
+from support import mark, ok, run, until
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.notebook import extension, show
 from jupyter_llm_batch.notebook.book import SIMULATED_MODEL
 from jupyter_llm_batch.notebook.namespace import Placeholder
-
-
-@pytest.fixture
-def shell(make_client, tmp_path, monkeypatch):
-    """A shell with the extension loaded and a client on the simulator."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    book.config.model = "openai:gpt-5-mini"
-    book.use(make_client())
-    shell.book = book
-    yield shell
-    extension.unload(shell)
-    if shell.history_manager:
-        shell.history_manager.end_session()
-
-
-def run(shell, code):
-    """Run a cell as a user would and return its result object."""
-    return shell.run_cell(code, store_history=False)
-
-
-def ok(shell, code):
-    result = run(shell, code)
-    assert result.success, result.error_before_exec or result.error_in_exec
-    return result
 
 
 def accepted(shell, code):

@@ -18,6 +18,7 @@ from ..models import Snapshot
 from ..settings import this_notebook
 from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
+from .options import names_in
 from .panels import Panels
 
 #: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
@@ -128,7 +129,7 @@ class Book:
 
     def check_name(self, name: str, over: str = "") -> None:
         """Raise `UsageProblem` unless the answers may be bound to `name`."""
-        if over and over.strip() == name:
+        if name in names_in(over):
             raise UsageProblem(
                 f"{name!r} is the input's own name: give the batch another, its answers go there"
             )

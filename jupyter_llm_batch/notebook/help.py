@@ -48,7 +48,8 @@ Options
                             one: --base-url http://localhost:11434/v1 -m llama3 --realtime
 --over EXPR                 rows: a variable or any Python expression
 --route EXPR                the model of each row: a column, a function of the row, or a list;
-                            one batch spans models and providers
+                            one batch spans models and providers; a frame gets the column
+                            `model` (`answer_model` where that name is taken)
 --as NAME                   name of the answer column (answer)
 --image COL                 a column of images beside the text: paths, URLs, bytes, PIL images,
                             ids of uploaded files, or lists of these; with a plain list `item`,
@@ -62,7 +63,8 @@ Options
 --embed                     embeddings instead of answers: vectors come back, as lists of
                             floats, NumPy arrays (pandas) or fixed-size lists (polars, pyarrow)
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
-                            schema of the notebook; a frame gets its fields as columns
+                            schema of the notebook; a frame gets its fields as columns (beside
+                            a field `error` the reason of a failure is in `answer_error`)
 --cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
                             cell) cached for an hour or 5 minutes; Gemini keeps a long system
                             prompt until the job is over, if that pays
