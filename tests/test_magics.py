@@ -211,6 +211,9 @@ def test_cancel_from_the_magic(shell, sim, capsys):
         ("%%llm_batch x --over nothing_here\nhello {{ item }}", "nothing_here"),
         ("%%llm_batch x --over revews\nhello {{ item }}", "did you mean 'reviews'"),
         ("%%llm_batch reviews --over reviews\n{{ text }}", "input's own name"),
+        ("%%llm_batch reviews --over reviews.head(1)[['text']]\n{{ text }}", "input's own name"),
+        ("%%llm_batch reviews --over [reviews for _ in 'a']\nhi", "input's own name"),
+        ("%llm_batch run reviews --over list(reviews.text)", "input's own name"),
         ("%%llm_batch taken --over reviews\n{{ text }}", "in use"),
         ("%%llm_batch print --over reviews\n{{ text }}", "Python's own"),
         ("%%llm_batch 2x --over reviews\n{{ text }}", "variable name"),
@@ -253,6 +256,13 @@ def test_mistakes_are_one_line_and_send_nothing(shell, sim, capsys, code, words)
     assert sim.requests() == []
     assert "x" not in shell.user_ns
     assert shell.user_ns["taken"] == 5
+
+
+def test_a_name_that_an_expression_uses_for_itself_is_free(shell):
+    """What a comprehension calls its items is no input."""
+    shell.user_ns["rows"] = ["a"]
+    ok(shell, "%%llm_batch x --over [x.upper() for x in rows] --wait\nsay {{ item }}")
+    assert mark("say A") in shell.user_ns["x"][0]
 
 
 def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):

@@ -62,6 +62,10 @@ def test_a_placeholder_shows_the_progress():
         lambda it: 1 in it,
         list,
         sorted,
+        lambda it: setattr(it, "x", 1),
+        lambda it: delattr(it, "x"),
+        lambda it: operator.setitem(it, "x", 1),
+        lambda it: operator.delitem(it, "x"),
     ],
 )
 def test_no_code_computes_with_a_placeholder(use):

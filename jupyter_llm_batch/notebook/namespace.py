@@ -43,6 +43,16 @@ class Placeholder:
             raise AttributeError(name)
         self._llm_batch_refuse()
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            self._llm_batch_refuse()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not name.startswith("_"):
+            self._llm_batch_refuse()
+        super().__delattr__(name)
+
     def __iter__(self) -> NoReturn:
         self._llm_batch_refuse()
 
@@ -53,6 +63,12 @@ class Placeholder:
         self._llm_batch_refuse()
 
     def __getitem__(self, key: object) -> NoReturn:
+        self._llm_batch_refuse()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._llm_batch_refuse()
+
+    def __delitem__(self, key: object) -> None:
         self._llm_batch_refuse()
 
     def __eq__(self, other: object) -> bool:
