@@ -189,6 +189,8 @@ class Client:
         if ask.model:
             self._lanes(ask).of(ask.model)  # the cell that errs is told
             self._keep_servers([ask.model])
+        if ask.kind is not None:
+            self._kinds[name, ask.recipe.schema_name] = ask.kind
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated, servers=self.servers,

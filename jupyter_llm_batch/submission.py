@@ -393,12 +393,12 @@ def content_hash(meaning: hashlib.blake2b, content: Content, row: int = 0) -> by
     return digest.digest()
 
 
-def write_rows(rows: Rows, folder: Path) -> None:
+def write_rows(rows: Rows, folder: Path, name: str = ROWS_FILE) -> None:
     """Snapshot the input beside the plan, whole or not at all."""
     snapshot = getattr(rows, "snapshot", None)
     if snapshot is None:
         return
-    temporary = folder / f"{ROWS_FILE}.new"
+    temporary = folder / f"{name}.new"
     os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
     snapshot(temporary)
-    payloads.adopt(temporary, folder / ROWS_FILE)
+    payloads.adopt(temporary, folder / name)

@@ -32,9 +32,7 @@ def columns(frame):
 def test_a_schemas_own_fields_stay_beside_the_outcome(client, library):
     """Fields named like an outcome column keep their values; the outcome's column moves aside."""
     over = LIBRARIES[library]({"t": ["a", "b"]})
-    handle = client.submit(
-        "Q {{ t }}", name="x", over=over, schema=KINDS, route=lambda row: OPENAI
-    )
+    handle = client.submit("Q {{ t }}", name="x", over=over, schema=KINDS, route=lambda row: OPENAI)
     assert "'error' is called 'answer_error'" in handle.notice
     out = columns(handle.wait(60).answers())
     assert list(out) == [
@@ -64,9 +62,7 @@ def test_no_column_of_the_input_gives_way_to_the_models(client, library):
     """With `model` and `answer_model` taken, a third name holds what each row was asked of."""
     models = [OPENAI, ANTHROPIC]
     over = {"t": ["a", "b"], "model": models, "answer_model": ["mine", "mine too"]}
-    handle = client.submit(
-        "Q {{ t }}", name="x", over=LIBRARIES[library](over), route="model"
-    )
+    handle = client.submit("Q {{ t }}", name="x", over=LIBRARIES[library](over), route="model")
     out = columns(handle.wait(60).answers())
     assert {name: out[name] for name in over} == over
     assert out["answer_model_2"] == models
@@ -81,3 +77,61 @@ def test_a_cell_is_told_which_column_has_another_name(shell, capsys):
     assert list(shell.user_ns["x"]["error"]) == ["of the schema"]
     ok(shell, "%%llm_batch y --over df --schema kinds --dry-run\nQ {{ t }} again")
     assert "'error' is called 'answer_error'" in capsys.readouterr().out
+
+
+# -- collected cells -------------------------------------------------------------------------------
+
+
+def test_one_collected_cell_keeps_the_shape_of_its_rows(client):
+    """Frame, series, dict, list and a single text come back as what they were when collected."""
+    index = ["p", "q", "p"]
+    given = {
+        "a_frame": pd.DataFrame({"item": ["a", "b", "c"]}, index=index),
+        "a_series": pd.Series(["a", "b", "c"], index=index),
+        "a_dict": {"k": "a", ("l", 1): "b"},
+        "a_list": ["a", "b"],
+    }
+    for name, over in given.items():
+        client.add("Q {{ item }}", name=name, key="1", over=over, model=OPENAI)
+        out = client.submit_draft(name).wait(60).answers()
+        assert type(out) is type(over), name
+        answers = out["answer"] if name == "a_frame" else out
+        if name in {"a_frame", "a_series"}:
+            assert list(out.index) == index
+        found = answers.values() if name == "a_dict" else answers
+        assert all(mark(f"Q {c}") in each for c, each in zip("abc", found, strict=False)), name
+        assert name != "a_dict" or [*out] == [*over]
+    client.add("Q", name="one", key="1", model=OPENAI)
+    assert mark("Q") in client.submit_draft("one").wait(60).answers()
+
+
+def test_a_collected_cell_is_replaced_with_its_rows(client, make_client):
+    """The shape is that of the cell as it was run last, after a restart too."""
+    client.add("Q {{ item }}", name="x", key="1", over=["a"], model=OPENAI)
+    over = pd.DataFrame({"item": ["b", "c"]}, index=[5, 7])
+    client.add("Q {{ item }}", name="x", key="1", over=over, model=OPENAI)
+    client.close()
+    out = make_client().submit_draft("x").wait(60).answers()
+    assert list(out.index) == [5, 7]
+    assert list(out.columns) == ["item", "answer", "error", "finish_reason"]
+
+
+def test_several_collected_cells_give_a_list(client):
+    """Cells of different shapes have a list in common."""
+    for key, text in (("1", "a"), ("2", "b")):
+        over = pd.DataFrame({"item": [text]})
+        client.add("Q {{ item }}", name="x", key=key, over=over, model=OPENAI)
+    out = client.submit_draft("x").wait(60).answers()
+    assert [mark("Q a") in out[0], mark("Q b") in out[1]] == [True, True]
+
+
+def test_one_cell_with_add_gives_its_frame(shell):
+    """`--add --over df` and `submit` give a frame with the input's index and columns."""
+    shell.user_ns["df"] = pd.DataFrame({"t": ["a", "b"]}, index=["p", "q"])
+    ok(shell, "%%llm_batch x --add --over df --as said\nQ {{ t }}")
+    ok(shell, "df.drop(index='p', inplace=True)")
+    ok(shell, "%llm_batch submit x --wait")
+    out = shell.user_ns["x"]
+    assert list(out.columns) == ["t", "said", "error", "finish_reason"]
+    assert mark("Q b") in out.loc["q", "said"]
+    assert list(out.index) == ["p", "q"]

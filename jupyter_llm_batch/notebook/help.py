@@ -71,7 +71,8 @@ Options
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
-                            `%llm_batch submit NAME` sends
+                            `%llm_batch submit NAME` sends; one cell's answers have its
+                            shape, those of several cells are a list
 --realtime                  ask at once through the ordinary endpoints, at full price: the same
                             answers and safety, but this kernel has to keep running
 --sample N [--random]       ask N rows at once, in real time; their answers, their cost and what
