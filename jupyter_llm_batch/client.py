@@ -158,8 +158,26 @@ class Client:
         UsageProblem
             Something must be changed first; nothing was sent.
         """
+        return self.begin(text, name, options)
+
+    def begin(
+        self,
+        text: str | None,
+        name: str,
+        options: Options,
+        *,
+        new: Callable[[], object] = lambda: None,
+    ) -> BatchHandle:
+        """Submit as `submit` does.
+
+        Parameters
+        ----------
+        new
+            Called before a batch is journaled that is not an earlier one; what it raises leaves
+            nothing written or sent.
+        """
         check_name(name)
-        return self._start(self._ask(text, name, options), options)
+        return self._start(self._ask(text, name, options), options, new)
 
     def preview(self, text: str | None = None, *, name: str, **options: Unpack[Options]) -> Preview:
         """Render and split like `submit`, but write and send nothing."""
@@ -201,9 +219,17 @@ class Client:
         return drafts.drop(self.store, notebook=self.notebook, name=name)
 
     def submit_draft(
-        self, name: str, *, resubmit: bool = False, max_cost: float | None = None
+        self,
+        name: str,
+        *,
+        resubmit: bool = False,
+        max_cost: float | None = None,
+        new: Callable[[], object] = lambda: None,
     ) -> BatchHandle:
-        """Send what `add` collected under `name`, or what waits for a look at its sample."""
+        """Send what `add` collected under `name`, or what waits for a look at its sample.
+
+        See `begin` for `new`.
+        """
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
@@ -215,7 +241,7 @@ class Client:
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
-        handle = self._start(ask, {"resubmit": resubmit})
+        handle = self._start(ask, {"resubmit": resubmit}, new)
         drafts.drop(self.store, notebook=self.notebook, name=name)
         return handle
 
@@ -252,7 +278,9 @@ class Client:
             dry=dry,
         )
 
-    def _start(self, ask: submission.Ask, options: Options) -> BatchHandle:
+    def _start(
+        self, ask: submission.Ask, options: Options, new: Callable[[], object]
+    ) -> BatchHandle:
         if ask.kind is not None:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
         versions = self._versions(ask.name)
@@ -262,8 +290,9 @@ class Client:
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         older = [each for each in versions if each.finished_at is None]
-        self._keep_servers(plan.batch.models)
         try:
+            new()
+            self._keep_servers(plan.batch.models)
             batch = self.store.add_batch(
                 plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1,
                 reserve=self.accounts.promise(plan.batch),

@@ -24,10 +24,7 @@ class ForUsers(BaseException):
 
 def render(error: BaseException) -> list[str]:
     """Return the user's own line of code, if there is one, and the message; nothing of ours."""
-    found = None
-    for found in _own(error):
-        pass
-    return [*([found] if found else []), f"{type(error).__name__}: {error}"]
+    return [*list(_own(error))[-1:], f"{type(error).__name__}: {error}"]
 
 
 def _own(error: BaseException) -> Iterator[str]:

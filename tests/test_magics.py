@@ -105,8 +105,10 @@ def test_an_answer_frame_that_the_user_extended_is_left_alone(shell):
     shell.user_ns["df"] = pd.DataFrame({"t": ["a"]})
     ok(shell, "%%llm_batch x --over df --wait\n{{ t }}")
     ok(shell, "x['mine'] = 1")
-    error = run(shell, "%%llm_batch x --over df\n{{ t }}").error_in_exec
-    assert "in use" in str(error)
+    ok(shell, "%%llm_batch x --over df\n{{ t }}")
+    assert "mine" in shell.user_ns["x"]
+    error = run(shell, "%%llm_batch x --over df\n{{ t }}, otherwise").error_in_exec
+    assert "answers that you have changed" in str(error)
     assert "mine" in shell.user_ns["x"]
 
 
