@@ -168,8 +168,9 @@ class Book:
                 # By this cell itself: nbclient hears only what the running cell publishes.
                 self.panels.listen(handle.snapshot())
                 self.panels.speak()
-        if handle.done and (kept := self.settle(handle)):
-            print(f"{handle.record.name}: {kept}")
+        kept = self.settle(handle) if handle.done else ""
+        if kept and not handle.attached:  # else its panel says so
+            print(kept)
 
     def settle(self, handle: BatchHandle) -> str:
         """Bind the answers of an ended batch unless they are there; return what to tell.
