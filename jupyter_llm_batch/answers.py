@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import msgspec
 from . import snapshots
 from .cells import unpack
 from .models import Shape
+
+#: Columns of every answered frame; only the answers' own column can be named.
+FIXED = ("error", "finish_reason")
 
 
 def restore(
@@ -37,9 +41,9 @@ def restore(
     fields
         Columns that take the place of the answer column in a frame.
     errors, reasons
-        Columns ``error`` and ``finish_reason`` of a frame.
+        Columns ``error`` and ``finish_reason`` of a frame; see `beside`.
     models
-        Column ``model`` of a frame, or ``answer_model`` where the input has a column ``model``.
+        Column ``model`` of a frame.
     """
     if shape.kind == "one":
         return answers[0]
@@ -50,15 +54,38 @@ def restore(
         return dict(zip(keys, answers, strict=True))
     if shape.kind == "series":
         return _series(shape, snapshot, answers)
+    names = beside(shape, fields, routed=models is not None)
     added: dict[str, Sequence[Any]] = {
         **({shape.column: answers} if fields is None else fields),
-        "error": errors,
-        "finish_reason": reasons,
+        names["error"]: errors,
+        names["finish_reason"]: reasons,
     }
     if models is not None:
-        taken = "model" in shape.columns or shape.column == "model"
-        added[f"{shape.column}_model" if taken else "model"] = models
+        added[names["model"]] = models
     return _APPEND[shape.library](snapshots.read(snapshot, shape.library), added)
+
+
+def beside(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[str, str]:
+    """Return what the columns beside a frame's answers are called, by their usual names.
+
+    Where the input has such a column, or a schema such a field, it is ``answer_error`` (after the
+    name of the answer column); where there is that too, ``answer_error_2``.
+
+    Parameters
+    ----------
+    fields
+        Columns that take the place of the answer column.
+    routed
+        Whether there is a column ``model``.
+    """
+    taken = {*shape.columns, *([shape.column] if fields is None else fields)}
+    names = {}
+    for usual in (*FIXED, "model") if routed else FIXED:
+        second = f"{shape.column}_{usual}"
+        choices = chain([usual, second], (f"{second}_{number}" for number in count(2)))
+        names[usual] = next(name for name in choices if name not in taken)
+        taken.add(names[usual])
+    return names
 
 
 def _series(shape: Shape, snapshot: Path, answers: Sequence[Any]) -> Any:

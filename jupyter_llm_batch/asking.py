@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
-from . import frames, media, notify, prompts, providers, routing, schemas
+from . import answers, frames, media, notify, prompts, providers, routing, schemas
 from .earlier import HASH
 from .errors import UsageProblem
 from .models import Content, Recipe, Rows, Shape
@@ -33,7 +33,8 @@ class Options(TypedDict, total=False):
         ``provider:model``, or a well-known model name; `Settings.model` by default.
     route
         Names the model of each row: a column's name, a function of the row, or a list of names.
-        Rows for which it gives None are asked of `model`.
+        Rows for which it gives None are asked of `model`. A frame gets a column ``model``, or
+        ``answer_model`` where the input has a column, or `schema` a field, of that name.
     system
         System prompt.
     max_tokens
@@ -47,7 +48,9 @@ class Options(TypedDict, total=False):
         Short for ``endpoint="embeddings"``.
     schema
         Structured output: a pydantic model, dataclass, TypedDict or JSON schema that every
-        answer follows. A frame gets its fields as columns, other input gets objects.
+        answer follows. A frame gets its fields as columns, other input gets objects. Beside a
+        field ``error`` or ``finish_reason`` the answers' own column of that name is called
+        ``answer_error`` or ``answer_finish_reason``.
     cache
         ``"5m"`` or ``"1h"`` (True means ``"1h"``): have what all prompts share cached. Gemini
         keeps a long system prompt until the job is over, where that costs less than it saves.
@@ -191,6 +194,8 @@ def ask(
             raise UsageProblem(f"--schema is for answers, {option} for vectors: leave one out")
         described, title = schemas.read(options["schema"])
         _check_fields(described, shape)
+    if renamed := _renamed(shape, described, routed=route is not None):
+        note = "; ".join(filter(None, (note, renamed)))
     retry, reask = options.get("retry"), options.get("reask")
     told = options.get("notify")
     return Ask(
@@ -305,6 +310,18 @@ def _check_fields(schema: dict[str, Any], shape: Shape) -> None:
             f"the input has a column {taken[0]!r} already, which is a field of --schema: "
             f"rename it, for instance --over df.rename(columns={{{taken[0]!r}: ...}})"
         )
+
+
+def _renamed(shape: Shape, schema: dict[str, Any] | None, *, routed: bool) -> str:
+    """Say which columns beside the answers have other names than usual, since these are taken."""
+    if shape.kind != "frame":
+        return ""
+    names = answers.beside(shape, None if schema is None else schemas.fields(schema), routed=routed)
+    return "; ".join(
+        f"the answers' column {usual!r} is called {name!r}, since that name is taken"
+        for usual, name in names.items()
+        if name != usual
+    )
 
 
 def _contents(

@@ -159,8 +159,26 @@ class Client:
         UsageProblem
             Something must be changed first; nothing was sent.
         """
+        return self.begin(text, name, options)
+
+    def begin(
+        self,
+        text: str | None,
+        name: str,
+        options: Options,
+        *,
+        new: Callable[[], object] = lambda: None,
+    ) -> BatchHandle:
+        """Submit as `submit` does.
+
+        Parameters
+        ----------
+        new
+            Called before a batch is journaled that is not an earlier one; what it raises leaves
+            nothing written or sent.
+        """
         check_name(name)
-        return self._start(self._ask(text, name, options), options)
+        return self._start(self._ask(text, name, options), options, new)
 
     def preview(self, text: str | None = None, *, name: str, **options: Unpack[Options]) -> Preview:
         """Render and split like `submit`, but write and send nothing."""
@@ -197,6 +215,8 @@ class Client:
         if ask.model:
             self._lanes(ask).of(ask.model)  # the cell that errs is told
             self._keep_servers([ask.model])
+        if ask.kind is not None:
+            self._kinds[name, ask.recipe.schema_name] = ask.kind
         return drafts.add(
             self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated, servers=self.servers,
@@ -207,9 +227,17 @@ class Client:
         return drafts.drop(self.store, notebook=self.notebook, name=name)
 
     def submit_draft(
-        self, name: str, *, resubmit: bool = False, max_cost: float | None = None
+        self,
+        name: str,
+        *,
+        resubmit: bool = False,
+        max_cost: float | None = None,
+        new: Callable[[], object] = lambda: None,
     ) -> BatchHandle:
-        """Send what `add` collected under `name`, or what waits for a look at its sample."""
+        """Send what `add` collected under `name`, or what waits for a look at its sample.
+
+        See `begin` for `new`.
+        """
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
@@ -221,7 +249,7 @@ class Client:
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
-        handle = self._start(ask, {"resubmit": resubmit})
+        handle = self._start(ask, {"resubmit": resubmit}, new)
         drafts.drop(self.store, notebook=self.notebook, name=name)
         return handle
 
@@ -258,7 +286,9 @@ class Client:
             dry=dry,
         )
 
-    def _start(self, ask: submission.Ask, options: Options) -> BatchHandle:
+    def _start(
+        self, ask: submission.Ask, options: Options, new: Callable[[], object]
+    ) -> BatchHandle:
         if ask.kind is not None:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
         versions = self._versions(ask.name)
@@ -270,8 +300,9 @@ class Client:
         if plan.jobs and not options.get("resubmit"):
             self._check_lost_versions(plan, versions)
         older = [each for each in versions if each.finished_at is None]
-        self._keep_servers(plan.batch.models)
         try:
+            new()
+            self._keep_servers(plan.batch.models)
             batch = self.store.add_batch(
                 plan.batch, plan.jobs, plan.packs, after=plan.batch.version - 1,
                 reserve=self.accounts.promise(plan.batch),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +13,7 @@ from . import payloads, planning, providers, routing
 from .errors import NotFound, UsageProblem
 from .models import Batch, Content, Recipe, Shape
 from .store import Store
-from .submission import Ask
+from .submission import Ask, write_rows
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,6 +31,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape
     file: str
     rows: int
+    snapshot: str = ""  # the file with what the output needs of the input
     routed: bool = False
     dedupe: bool = False
     reuse: list[str] = []
@@ -36,6 +39,32 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     sample: int = 0
     deadline: float | None = None
     deadline_cost: float | None = None
+
+
+class _Saved:
+    """The rows of a collected cell as far as they are kept: how many, and for their shape."""
+
+    fields: Sequence[str] | None = None
+
+    def __init__(self, part: Part, path: Path) -> None:
+        self.shape = part.shape
+        self._size = part.rows
+        self._path = path
+
+    def __len__(self) -> int:
+        return self._size
+
+    def columns(self, names: Sequence[str], step: int = 0) -> Iterator[tuple[Any, ...]]:
+        """Refuse: the cells were rendered when they were collected."""
+        raise NotImplementedError(names, step)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Refuse, as `columns` does."""
+        raise NotImplementedError
+
+    def snapshot(self, path: Path) -> None:
+        """Write what `restore` needs to `path`."""
+        shutil.copyfile(self._path, path)
 
 
 def add(
@@ -81,6 +110,9 @@ def add(
                 line = (model, content)
             writer.write(_encode(line) + b"\n")
             count += 1
+    snapshot = f"part-{key}.rows" if ask.rows is not None else ""
+    if ask.rows is not None:
+        write_rows(ask.rows, folder, snapshot)
     part = Part(
         recipe=msgspec.structs.replace(ask.recipe, prefix=""),  # of one cell, not of all
         model=ask.model,
@@ -92,6 +124,7 @@ def add(
         shape=ask.shape,
         file=name,
         rows=count,
+        snapshot=snapshot,
         routed=ask.models is not None,
         dedupe=ask.dedupe,
         reuse=ask.reuse,
@@ -105,6 +138,8 @@ def add(
 
 def ask(store: Store, *, notebook: str, name: str) -> Ask:
     """Return what was collected under `name` as one thing to submit.
+
+    The answers to a single cell have its shape, those to several are a list.
 
     Raises
     ------
@@ -128,12 +163,12 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         )
     if any(part.recipe != parts[0].recipe for part in parts):
         raise UsageProblem(f"the cells of {name} differ in their options: give all the same")
-    single = len(parts) == 1 and parts[0].shape.kind == "one"
+    rows, shape = _input(store, draft, parts)
     return Ask(
         name=name,
         contents=_contents(store, draft, parts),
-        rows=None,
-        shape=Shape(kind="one" if single else "list"),
+        rows=rows,
+        shape=shape,
         recipe=parts[0].recipe,
         model=parts[0].model,
         models=_models(store, draft, parts) if any(part.routed for part in parts) else None,
@@ -177,6 +212,15 @@ def _model(
         return "" if left_out else providers.qualify(name, servers)
     except UsageProblem as problem:
         raise UsageProblem(f"row {row}: {problem}") from None
+
+
+def _input(store: Store, draft: Batch, parts: list[Part]) -> tuple[_Saved | None, Shape]:
+    only = parts[0]
+    if len(parts) == 1 and only.snapshot:
+        return _Saved(only, store.folder_of(draft.id) / only.snapshot), only.shape
+    if len(parts) == 1 and only.shape.kind == "one":
+        return None, only.shape
+    return None, Shape(kind="list")
 
 
 def _contents(store: Store, draft: Batch, parts: list[Part]) -> Iterator[Content | None]:

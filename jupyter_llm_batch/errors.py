@@ -32,6 +32,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .own_line import ForUsers
+
 if TYPE_CHECKING:
     from .models import Remote
 
@@ -40,11 +42,11 @@ class LLMBatchError(Exception):
     """Base of everything this package raises on purpose."""
 
 
-class UsageProblem(LLMBatchError, ValueError):
+class UsageProblem(LLMBatchError, ValueError, ForUsers):
     """The input cannot be used as it is; the message says what to change."""
 
 
-class NotReady(LLMBatchError):
+class NotReady(LLMBatchError, ForUsers):
     """The answers are not there yet."""
 
 
@@ -52,7 +54,7 @@ class NotFound(UsageProblem, LookupError):
     """No batch, row or file of that name."""
 
 
-class ProviderError(LLMBatchError):
+class ProviderError(LLMBatchError, ForUsers):
     """Something between here and the provider went wrong.
 
     Parameters
@@ -119,11 +121,11 @@ class Undecided(ProviderError):
         self.candidates = candidates
 
 
-class Incomplete(LLMBatchError):
+class Incomplete(LLMBatchError, ForUsers):
     """A download did not arrive whole; it is fetched again."""
 
 
-class StoreProblem(LLMBatchError):
+class StoreProblem(LLMBatchError, ForUsers):
     """The local journal or its files cannot be used."""
 
 

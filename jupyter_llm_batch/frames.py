@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from . import snapshots
-from .answers import restore
+from .answers import FIXED, restore
 from .cells import pack
 from .errors import UsageProblem
 from .models import Shape
@@ -24,9 +24,6 @@ from .values import fields_of
 from .wording import a_type
 
 __all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
-
-#: Columns of every answered frame; only the answers' own column can be named.
-FIXED = ("error", "finish_reason")
 
 _SLICE = 1024  # rows held as Python objects at a time
 

@@ -71,7 +71,7 @@ class BatchHandle:
         Raises
         ------
         NotReady
-            The time is over and the batch is not.
+            The time is over and the batch is not, or it waits for the user.
         """
         poller = self._client.poller()
         future = self._client.background.call(poller.finished(self.id))
@@ -81,11 +81,15 @@ class BatchHandle:
             raise NotReady(f"not done after {timeout:g} s: {self!r}") from None
         finally:
             future.cancel()
+        return self._ended()
+
+    def _ended(self) -> BatchHandle:
         if not self.done:
             raise NotReady(f"it waits for you: {self!r}")
         return self
 
     def __await__(self) -> Generator[Any, None, BatchHandle]:
+        """Wait as `wait` does, while the loop goes on; raises what that raises."""
         return self._until_done().__await__()
 
     async def _until_done(self) -> BatchHandle:
@@ -94,9 +98,10 @@ class BatchHandle:
         try:
             while not future.done():  # noqa: ASYNC110 - waking often lets an interrupt through
                 await asyncio.sleep(AWAKE)
+            future.result()
         finally:
             future.cancel()
-        return self
+        return self._ended()
 
     # -- answers -----------------------------------------------------------------------------------
 

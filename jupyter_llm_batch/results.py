@@ -200,7 +200,7 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
             answers,
             fields=_columns(batch, found) if batch.shape.kind == "frame" else None,
             errors=[_error(result) for result in found],
-            reasons=[_reason(batch, result) for result in found],
+            reasons=[_finish(batch, result) for result in found],
             models=models(store, batch) if batch.routed else None,
         )
     except LLMBatchError:
@@ -269,7 +269,7 @@ def _error(result: Result | None) -> str | None:
     return f"{result.outcome}: {words}" if words else str(result.outcome)
 
 
-def _reason(batch: Batch, result: Result | None) -> str | None:
+def _finish(batch: Batch, result: Result | None) -> str | None:
     """Return why an answer ended; there a simulated number, choice or vector says what it is."""
     if result is None:
         return None
@@ -377,6 +377,11 @@ def prompt_text(job: Job, line: bytes) -> str:
 
 #: The kinds of tokens that exported rows tell.
 _COUNTED = ("input", "output", "cached", "reasoning")
+#: What exported rows have beside the answer.
+_RECORDED = {
+    "row", "custom_id", "outcome", "error", "finish_reason", "model", "cost_usd", "realtime_usd",
+    *(f"{kind}_tokens" for kind in _COUNTED),
+}  # fmt: skip
 
 
 def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:
@@ -400,14 +405,16 @@ def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:
 def as_records(batch: Batch, found: list[Result | None]) -> list[dict[str, Any]]:
     """Return one plain mapping per row, for export."""
     records: list[dict[str, Any]] = []
+    # A series may be called anything; here its answers have neighbours.
+    column = "answer" if batch.shape.column in _RECORDED else batch.shape.column
     for row, (result, answer) in enumerate(zip(found, _answers(found), strict=True)):
         record: dict[str, Any] = {
             "row": row,
             **({"custom_id": result.custom_id if result else None} if batch.adopted else {}),
             "outcome": str(result.outcome) if result else None,
-            batch.shape.column: answer,
+            column: answer,
             "error": _error(result),
-            "finish_reason": _reason(batch, result),
+            "finish_reason": _finish(batch, result),
             "model": result.model if result else None,
         }
         usage = msgspec.structs.asdict(result.usage) if result else {}

@@ -6,6 +6,7 @@ durable; when it raises, nothing was written and nothing will be sent.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import random
@@ -396,12 +397,15 @@ def content_hash(meaning: hashlib.blake2b, content: Content, row: int = 0) -> by
     return digest.digest()
 
 
-def write_rows(rows: Rows, folder: Path) -> None:
-    """Snapshot the input beside the plan, whole or not at all."""
+def write_rows(rows: Rows, folder: Path, name: str = ROWS_FILE) -> None:
+    """Snapshot the input beside the plan, whole or not at all; an equal one stays as it is."""
     snapshot = getattr(rows, "snapshot", None)
     if snapshot is None:
         return
-    temporary = folder / f"{ROWS_FILE}.new"
+    temporary = folder / f"{name}.new"
     os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
     snapshot(temporary)
-    payloads.adopt(temporary, folder / ROWS_FILE)
+    if (folder / name).exists() and filecmp.cmp(temporary, folder / name, shallow=False):
+        temporary.unlink()
+    else:
+        payloads.adopt(temporary, folder / name)

@@ -6,10 +6,12 @@ from collections import Counter
 
 import leaks
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from support import FAST
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.notebook import extension
 from jupyter_llm_batch.simulator import Simulator
 
 
@@ -55,6 +57,23 @@ def make_client(sim, tmp_path):
 def client(make_client):
     """One client."""
     return make_client()
+
+
+@pytest.fixture
+def shell(make_client, tmp_path, monkeypatch):
+    """A shell with the extension loaded and a client on the simulator."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    shell = InteractiveShell()
+    shell.run_line_magic("load_ext", "jupyter_llm_batch")
+    book = extension._loaded[id(shell)][0].commands().book
+    book.config.model = "openai:gpt-5-mini"
+    book.use(make_client())
+    shell.book = book
+    yield shell
+    extension.unload(shell)
+    if shell.history_manager:
+        shell.history_manager.end_session()
 
 
 @pytest.fixture(scope="module")

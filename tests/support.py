@@ -35,6 +35,17 @@ KEYS = {
 }
 
 
+def run(shell, code):
+    """Run a cell as a user would and return its result object."""
+    return shell.run_cell(code, store_history=False)
+
+
+def ok(shell, code):
+    result = run(shell, code)
+    assert result.success, result.error_before_exec or result.error_in_exec
+    return result
+
+
 class Shifted:
     """A clock that a test may set."""
 

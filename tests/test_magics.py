@@ -11,41 +11,12 @@ import time
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
-from support import mark, until
+from support import mark, ok, run, until
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.notebook import extension, show
 from jupyter_llm_batch.notebook.book import SIMULATED_MODEL
 from jupyter_llm_batch.notebook.namespace import Placeholder
-
-
-@pytest.fixture
-def shell(make_client, tmp_path, monkeypatch):
-    """A shell with the extension loaded and a client on the simulator."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    book.config.model = "openai:gpt-5-mini"
-    book.use(make_client())
-    shell.book = book
-    yield shell
-    extension.unload(shell)
-    if shell.history_manager:
-        shell.history_manager.end_session()
-
-
-def run(shell, code):
-    """Run a cell as a user would and return its result object."""
-    return shell.run_cell(code, store_history=False)
-
-
-def ok(shell, code):
-    result = run(shell, code)
-    assert result.success, result.error_before_exec or result.error_in_exec
-    return result
 
 
 def accepted(shell, code):
@@ -134,8 +105,10 @@ def test_an_answer_frame_that_the_user_extended_is_left_alone(shell):
     shell.user_ns["df"] = pd.DataFrame({"t": ["a"]})
     ok(shell, "%%llm_batch x --over df --wait\n{{ t }}")
     ok(shell, "x['mine'] = 1")
-    error = run(shell, "%%llm_batch x --over df\n{{ t }}").error_in_exec
-    assert "in use" in str(error)
+    ok(shell, "%%llm_batch x --over df\n{{ t }}")
+    assert "mine" in shell.user_ns["x"]
+    error = run(shell, "%%llm_batch x --over df\n{{ t }}, otherwise").error_in_exec
+    assert "answers that you have changed" in str(error)
     assert "mine" in shell.user_ns["x"]
 
 
@@ -240,6 +213,9 @@ def test_cancel_from_the_magic(shell, sim, capsys):
         ("%%llm_batch x --over nothing_here\nhello {{ item }}", "nothing_here"),
         ("%%llm_batch x --over revews\nhello {{ item }}", "did you mean 'reviews'"),
         ("%%llm_batch reviews --over reviews\n{{ text }}", "input's own name"),
+        ("%%llm_batch reviews --over reviews.head(1)[['text']]\n{{ text }}", "input's own name"),
+        ("%%llm_batch reviews --over [reviews for _ in 'a']\nhi", "input's own name"),
+        ("%llm_batch run reviews --over list(reviews.text)", "input's own name"),
         ("%%llm_batch taken --over reviews\n{{ text }}", "in use"),
         ("%%llm_batch print --over reviews\n{{ text }}", "Python's own"),
         ("%%llm_batch 2x --over reviews\n{{ text }}", "variable name"),
@@ -282,6 +258,13 @@ def test_mistakes_are_one_line_and_send_nothing(shell, sim, capsys, code, words)
     assert sim.requests() == []
     assert "x" not in shell.user_ns
     assert shell.user_ns["taken"] == 5
+
+
+def test_a_name_that_an_expression_uses_for_itself_is_free(shell):
+    """What a comprehension calls its items is no input."""
+    shell.user_ns["rows"] = ["a"]
+    ok(shell, "%%llm_batch x --over [x.upper() for x in rows] --wait\nsay {{ item }}")
+    assert mark("say A") in shell.user_ns["x"][0]
 
 
 def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):

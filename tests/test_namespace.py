@@ -2,10 +2,13 @@
 
 import asyncio
 import copy
+import dataclasses
 import operator
 import threading
 
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from jupyter_llm_batch.errors import NotReady, UsageProblem
@@ -62,6 +65,10 @@ def test_a_placeholder_shows_the_progress():
         lambda it: 1 in it,
         list,
         sorted,
+        lambda it: setattr(it, "x", 1),
+        lambda it: delattr(it, "x"),
+        lambda it: operator.setitem(it, "x", 1),
+        lambda it: operator.delitem(it, "x"),
     ],
 )
 def test_no_code_computes_with_a_placeholder(use):
@@ -203,6 +210,11 @@ def test_an_equal_value_is_not_ours(kernel):
     assert not kernel.binder.is_ours("x")
 
 
+@dataclasses.dataclass
+class Label:
+    text: str
+
+
 def add_column(frame):
     frame["mine"] = 1
 
@@ -223,10 +235,23 @@ def add_row(frame):
         (pd.DataFrame({"a": [1, 2]}), add_column),
         (pd.DataFrame({"a": [1, 2]}), rename),
         (pd.DataFrame({"a": [1, 2]}), add_row),
+        (["a", "b"], lambda value: operator.setitem(value, 0, "mine")),
+        ({"a": 1}, lambda value: operator.setitem(value, "a", 2)),
+        ([{"a": [1]}], lambda value: value[0].update(a=[2])),
+        ([{"a": [1]}], lambda value: value[0]["a"].append(2)),
+        ([Label("a")], lambda value: setattr(value[0], "text", "mine")),
+        (Label("a"), lambda value: setattr(value, "text", "mine")),
+        (pd.DataFrame({"a": ["x", "y"]}), lambda value: operator.setitem(value.loc, (0, "a"), "z")),
+        (pd.DataFrame({"a": [1, 2]}), lambda value: operator.setitem(value, "a", value["a"] + 1)),
+        (pd.DataFrame({"a": [1, 2]}), lambda value: setattr(value.index, "name", "mine")),
+        (pd.Series(["x", "y"]), lambda value: operator.setitem(value, 0, "z")),
+        (pl.DataFrame({"a": ["x", "y"]}), lambda value: operator.setitem(value, (0, "a"), "z")),
+        (pl.DataFrame({"a": [1]}), lambda value: setattr(value, "columns", ["mine"])),
+        (pl.Series("a", [1, 2]), lambda value: operator.setitem(value, 0, 3)),
     ],
 )
 def test_answers_that_the_user_built_on_are_the_users(kernel, value, change):
-    """A column, an item or a row that the user added or renamed makes them the user's own."""
+    """Whatever the user added, renamed or replaced in them makes them the user's own."""
     value = copy.deepcopy(value)
     kernel.binder.bind_now("x", value)
     assert kernel.binder.is_ours("x")
@@ -234,6 +259,43 @@ def test_answers_that_the_user_built_on_are_the_users(kernel, value, change):
     assert not kernel.binder.is_ours("x")
     assert not kernel.binder.bind_now("x", "new")
     assert kernel.variables["x"] is value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["a", None, 2_000],
+        {"a": [1.5, 2.5], ("b", 1): None},
+        [Label("a"), {"b": [{"c": 2_000}]}],
+        pd.DataFrame({"a": ["x", None], "b": [[1], {"c": 2}], "d": [1.5, float("nan")]}),
+        pd.Series(["x", None], name="a", index=[1, 1]),
+        pl.DataFrame({"a": ["x", None], "b": [[1.5], [2.5]]}),
+        pa.table({"a": [1, 2]}),
+        "one",
+        None,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_looking_at_answers_leaves_them_ours(kernel, value):
+    """What the user only reads is replaced by what is newer."""
+    kernel.binder.bind_now("x", value)
+    assert repr(value)
+    assert kernel.binder.is_ours("x")
+    assert kernel.binder.bind_now("x", "newer")
+
+
+def test_who_offered_answers_is_told_whether_they_were_bound(kernel):
+    """A name that the user takes before the cell ends is kept, and that is told."""
+    told = []
+    kernel.binder.reserve("x", placeholder())
+    kernel.binder.cell_begins()
+    for name in ("x", "y"):
+        kernel.binder.bind_soon(name, [1], told=told.append)
+    kernel.variables["x"] = "mine"
+    assert told == []
+    kernel.binder.cell_ended()
+    assert told == [False, True]
+    assert kernel.variables == {"x": "mine", "y": [1]}
 
 
 def test_a_cell_inside_a_cell_does_not_end_the_outer_one():

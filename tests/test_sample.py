@@ -1,5 +1,6 @@
 """`--sample N`: a few rows at once and in real time, the rest when the user says so."""
 
+import asyncio
 import re
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pytest
 from support import mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import NotReady, UsageProblem
+from jupyter_llm_batch.errors import LLMBatchError, NotReady, UsageProblem
 from jupyter_llm_batch.models import Mode
 from jupyter_llm_batch.notebook import show
 from jupyter_llm_batch.progress import money
@@ -36,6 +37,23 @@ def test_only_the_sample_is_asked_until_the_user_says_so(client, sim):
     assert Counter(entry["mode"] for entry in sim.ledger()) == {"realtime": 5, "batch": 25}
     assert all(mark(f"prompt {i}") in answer for i, answer in enumerate(handle.answers()))
     assert sim.summary()["max_per_body"] == 1
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_awaiting_agrees_with_waiting(client, forgotten):
+    """A batch that waits for its user, or is none any more, raises the same either way."""
+    handle = looked_at(start(client, 30, sample=5))
+    if forgotten:
+        handle.cancel().wait(60)
+        client.forget(handle)
+
+    async def awaited():
+        return await handle
+
+    with pytest.raises(LLMBatchError) as waited:
+        handle.wait(60)
+    with pytest.raises(type(waited.value), match="forgotten" if forgotten else "waits for you"):
+        asyncio.run(awaited())
 
 
 def test_the_panel_asks_with_figures(client):

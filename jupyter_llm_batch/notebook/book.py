@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from concurrent.futures import Future
-from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -16,12 +16,16 @@ from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
 from ..models import Snapshot
 from ..settings import this_notebook
+from ..submission import ROWS_FILE
 from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
+from .options import names_in
 from .panels import Panels
 
 #: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
 SIMULATED_MODEL = "openai:gpt-5-mini"
+
+_ALONE = "your variable was left alone"
 
 
 class Book:
@@ -43,6 +47,7 @@ class Book:
         self._client: Client | None = None
         self._awaited: set[str] = set()
         self._waiting: set[str] = set()
+        self._binding: set[str] = set()  # answers that wait for the end of a cell
 
     # -- the client --------------------------------------------------------------------------------
 
@@ -115,28 +120,43 @@ class Book:
     ) -> BatchHandle:
         """Submit from a cell: placeholder, panel, and the batch under way."""
         self.check_name(name, over)
-        handle = self.client.submit(text, name=name, **options)
+        free = functools.partial(self.binder.check_free, name)
+        handle = self.client.begin(text, name, options, new=free)
         if line != handle.record.line:
             self.client.store.decide(handle.id, line=line)
         return self.started(handle)
 
+    def submit_draft(self, name: str, *, resubmit: bool, max_cost: float | None) -> BatchHandle:
+        """Submit what cells have collected, as `submit` does."""
+        self.check_name(name)
+        free = functools.partial(self.binder.check_free, name)
+        return self.started(
+            self.client.submit_draft(name, resubmit=resubmit, max_cost=max_cost, new=free)
+        )
+
     def started(self, handle: BatchHandle) -> BatchHandle:
         """Show a batch that was submitted or attached to, and bind what is there."""
         self.panels.notices.pop(handle.id, None)
+        kept = ""
         if handle.done:
-            self.bind(handle)
+            kept = self.settle(handle)
         else:
             self._expect(handle)
-        self.panels.show(handle.snapshot(), notice=handle.notice)
+        notice = "; ".join(filter(None, (handle.notice, kept)))
+        self.panels.show(handle.snapshot(), notice=notice)
         return handle
 
     def check_name(self, name: str, over: str = "") -> None:
-        """Raise `UsageProblem` unless the answers may be bound to `name`."""
-        if over and over.strip() == name:
+        """Raise `UsageProblem` unless the answers may be bound to `name`, or were.
+
+        Answers that the user has changed since stand in the way of others only.
+        """
+        if name in names_in(over):
             raise UsageProblem(
                 f"{name!r} is the input's own name: give the batch another, its answers go there"
             )
-        self.binder.check_free(name)
+        if not self.binder.holds(name):
+            self.binder.check_free(name)
 
     def wait(self, handle: BatchHandle) -> None:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
@@ -153,8 +173,42 @@ class Book:
                 # By this cell itself: nbclient hears only what the running cell publishes.
                 self.panels.listen(handle.snapshot())
                 self.panels.speak()
-        if handle.done:
+        kept = self.settle(handle) if handle.done else ""
+        if kept and not handle.attached:  # else its panel says so
+            print(kept)
+
+    def settle(self, handle: BatchHandle) -> str:
+        """Bind the answers of an ended batch unless they are there; return what to tell.
+
+        Answers that the user has changed since they were bound stay as they are.
+
+        Raises
+        ------
+        UsageProblem
+            The variable holds something else of the user's.
+        """
+        name = handle.record.name
+        bound = self.binder.holds(name, self._edition(handle))
+        if self.binder.holds(name) and not self.binder.is_ours(name):
+            self._awaited.discard(handle.id)
+            return (
+                f"{name} has changes of yours and was left alone; after `del {name}`, "
+                f"`%llm_batch results {handle.name}` binds the answers as they came"
+            )
+        if not bound:
             self.bind(handle)
+        return ""
+
+    def _edition(self, handle: BatchHandle) -> object:
+        """Return what changes when there are more answers, or they take another shape."""
+        batch, store = handle.record, self.client.store
+        try:
+            found = (store.folder_of(batch.id) / ROWS_FILE).stat()
+            rows = found.st_mtime_ns, found.st_ino, found.st_size
+        except OSError:
+            rows = 0, 0, 0
+        packs = [hash(store.pack(batch.id, each)) for each in ("outcomes", "owners")]
+        return batch.id, batch.shape, rows, self.client.kind_of(batch), packs
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
         """Bind the answers now, in the cell that asks for them.
@@ -165,10 +219,11 @@ class Book:
             The variable holds something of the user's.
         """
         name = handle.record.name
+        edition = self._edition(handle)
         answers = handle.answers(partial=partial)
         if handle.done:
             self._awaited.discard(handle.id)  # else they are bound again when all are there
-        if not self.binder.bind_now(name, answers):
+        if not self.binder.bind_now(name, answers, edition):
             raise UsageProblem(
                 f"the variable {name!r} holds something of yours and was left alone: "
                 f"`del {name}` and run this again, or take the answers with "
@@ -201,23 +256,33 @@ class Book:
             return
         handle = BatchHandle(client, snapshot.batch_id)
         try:
-            value = await asyncio.to_thread(handle.answers)
+            await asyncio.to_thread(self._offer, handle)
         except (LLMBatchError, OSError) as error:
             self.panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
-        else:
-            self._offer(handle, value)
         if snapshot.batch_id not in self._waiting:
-            self.panels.listen(snapshot)
+            self.panels.listen(snapshot, open_end=snapshot.batch_id in self._binding)
 
-    def _offer(self, handle: BatchHandle, value: Any) -> None:
+    def _offer(self, handle: BatchHandle) -> None:
         """Have the answers bound at the next chance, unless the name is not this batch's."""
-        batch = handle.record
+        batch, edition = handle.record, self._edition(handle)
+        value = handle.answers()
         if self.client.get(batch.name).id != handle.id:
             self._left_alone(handle, f"a later version has the name {batch.name}")
             return
         if batch.name in self.shell.user_ns and not self.binder.is_ours(batch.name):
-            self._left_alone(handle, "your variable was left alone")
-        self.binder.bind_soon(batch.name, value)
+            self._left_alone(handle, _ALONE)
+        self._binding.add(handle.id)
+        self.binder.bind_soon(batch.name, value, edition, functools.partial(self._told, handle))
+
+    def _told(self, handle: BatchHandle, bound: bool) -> None:
+        """Have the panel say whether the answers were bound after all; in the user's thread."""
+        self._binding.discard(handle.id)
+        with contextlib.suppress(LLMBatchError):  # it was forgotten meanwhile
+            if not bound:
+                self._left_alone(handle, _ALONE)
+            elif self.panels.notices.get(handle.id, "").startswith(_ALONE):
+                del self.panels.notices[handle.id]
+        self.panels.amend(handle.id)
 
     def _left_alone(self, handle: BatchHandle, why: str) -> None:
         self.panels.notices[handle.id] = (

@@ -163,11 +163,7 @@ class Commands:
         parser.add_argument("--wait", action="store_true")
         parser.add_argument("--max-cost", type=usd, metavar="USD")
         args = parser.parse(found)
-        self.book.check_name(args.name)
-        handle = self.book.client.submit_draft(
-            args.name, resubmit=args.resubmit, max_cost=args.max_cost
-        )
-        self.book.started(handle)
+        handle = self.book.submit_draft(args.name, resubmit=args.resubmit, max_cost=args.max_cost)
         if args.wait:
             self._waiting(handle)
 
@@ -205,7 +201,7 @@ class Commands:
 
     def _status(self, found: list[str]) -> None:
         handle = self._get("status", found)
-        self.book.panels.show(handle.snapshot(), buttons=True)
+        self.book.panels.show(handle.snapshot())
 
     def _show(self, found: list[str]) -> None:
         parser = _named("show")
@@ -393,7 +389,7 @@ class Commands:
         parser.add_argument("name")
         parser.add_argument("--wait", action="store_true")
         args = parser.parse(found)
-        self.book.check_name(args.name)
+        self.book.binder.check_free(args.name)
         remote = filled(args.remote, self.book.shell.user_ns, "adopt")
         handle = self.book.started(self.book.client.adopt(remote, args.name))
         if args.wait:

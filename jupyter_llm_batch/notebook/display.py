@@ -42,13 +42,13 @@ class PanelView:
         self._waiting: Snapshot | None = None
         self._summary: dict[str, str] | None = None
 
-    def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Display the panel in the current cell.
 
-        A finished batch is shown as its lasting summary, which survives a restart, unless
-        `buttons` asks for the live panel.
+        A finished batch is shown as its lasting summary, which survives a restart: of a widget
+        beside it a notebook that is opened again would show an error only.
         """
-        if snapshot.finished and not buttons:
+        if snapshot.finished:
             display(static.bundle(snapshot), raw=True, display_id=self._display_id)
             return
         self._live = _live(snapshot, self._on_action)
@@ -91,6 +91,10 @@ class PanelView:
         # the widget has to stay open.
         self._live.update(snapshot)
         self._live = None
+        self.amend(snapshot)
+
+    def amend(self, snapshot: Snapshot) -> None:
+        """Replace the summary by that of `snapshot`."""
         self._summary = static.bundle(snapshot)
         self.confirm()
 
@@ -111,7 +115,7 @@ class TextView:
         self._said = ""
         self._latest: Snapshot | None = None
 
-    def show(self, snapshot: Snapshot, *, buttons: bool = False) -> None:  # noqa: ARG002 - none here
+    def show(self, snapshot: Snapshot) -> None:
         """Print the line in the current cell."""
         self._latest = snapshot
         self.speak()
@@ -128,6 +132,10 @@ class TextView:
     def finish(self, snapshot: Snapshot) -> None:
         """Keep the end until `speak`."""
         self._latest = snapshot
+
+    def amend(self, snapshot: Snapshot) -> None:
+        """Have `speak` print the line of `snapshot`, if that of its state was printed or not."""
+        self._latest, self._said = snapshot, ""
 
     def speak(self) -> None:
         """Print the line if the state is new; called in the user's thread."""

@@ -48,7 +48,8 @@ Options
                             one: --base-url http://localhost:11434/v1 -m llama3 --realtime
 --over EXPR                 rows: a variable or any Python expression
 --route EXPR                the model of each row: a column, a function of the row, or a list;
-                            one batch spans models and providers
+                            one batch spans models and providers; a frame gets the column
+                            `model` (`answer_model` where that name is taken)
 --as NAME                   name of the answer column (answer)
 --image COL                 a column of images beside the text: paths, URLs, bytes, PIL images,
                             ids of uploaded files, or lists of these; with a plain list `item`,
@@ -62,14 +63,16 @@ Options
 --embed                     embeddings instead of answers: vectors come back, as lists of
                             floats, NumPy arrays (pandas) or fixed-size lists (polars, pyarrow)
 --schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
-                            schema of the notebook; a frame gets its fields as columns
+                            schema of the notebook; a frame gets its fields as columns (beside
+                            a field `error` the reason of a failure is in `answer_error`)
 --cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
                             cell) cached for an hour or 5 minutes; Gemini keeps a long system
                             prompt until the job is over, if that pays
 --skip-null                 leave out rows with an empty cell
 --split                     the cell holds several prompts, divided by lines of ---
 --add                       collect only; the same NAME in other cells adds to it,
-                            `%llm_batch submit NAME` sends
+                            `%llm_batch submit NAME` sends; one cell's answers have its
+                            shape, those of several cells are a list
 --realtime                  ask at once through the ordinary endpoints, at full price: the same
                             answers and safety, but this kernel has to keep running
 --sample N [--random]       ask N rows at once, in real time; their answers, their cost and what

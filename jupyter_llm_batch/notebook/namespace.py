@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import NotReady, UsageProblem
+from . import untouched
 
 
 class Placeholder:
@@ -43,6 +44,16 @@ class Placeholder:
             raise AttributeError(name)
         self._llm_batch_refuse()
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_"):
+            self._llm_batch_refuse()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if not name.startswith("_"):
+            self._llm_batch_refuse()
+        super().__delattr__(name)
+
     def __iter__(self) -> NoReturn:
         self._llm_batch_refuse()
 
@@ -53,6 +64,12 @@ class Placeholder:
         self._llm_batch_refuse()
 
     def __getitem__(self, key: object) -> NoReturn:
+        self._llm_batch_refuse()
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._llm_batch_refuse()
+
+    def __delitem__(self, key: object) -> None:
         self._llm_batch_refuse()
 
     def __eq__(self, other: object) -> bool:
@@ -87,8 +104,8 @@ class Binder:
     ) -> None:
         self._namespace = namespace
         self._later = later
-        self._ours: dict[str, tuple[object, Any]] = {}
-        self._queue: list[tuple[str, Any]] = []
+        self._ours: dict[str, _Bound] = {}
+        self._queue: list[tuple[str, _Bound, Callable[[bool], object]]] = []
         self._lock = threading.Lock()
         self._depth = 0  # cells may run cells
 
@@ -108,39 +125,72 @@ class Binder:
     # -- names -------------------------------------------------------------------------------------
 
     def check_free(self, name: str) -> None:
-        """Raise `UsageProblem` when `name` holds something that is not ours."""
-        if name in self._namespace and not self.is_ours(name):
-            kind = type(self._namespace[name]).__name__
+        """Raise `UsageProblem` when `name` holds something that is not ours, or not any more."""
+        if name not in self._namespace or self.is_ours(name):
+            return
+        if self.holds(name):
             raise UsageProblem(
-                f"the name {name!r} is in use (a {kind}): choose another name for the batch, "
-                f"or `del {name}` first"
+                f"{name} holds answers that you have changed: keep them under another name and "
+                f"`del {name}`, or choose another name for the batch"
             )
+        kind = type(self._namespace[name]).__name__
+        raise UsageProblem(
+            f"the name {name!r} is in use (a {kind}): choose another name for the batch, "
+            f"or `del {name}` first"
+        )
+
+    def holds(self, name: str, edition: object = None) -> bool:
+        """Whether the variable is the very object that was bound, whatever became of it.
+
+        Parameters
+        ----------
+        edition
+            Of these answers; of any by default.
+        """
+        bound = self._ours.get(name)
+        if bound is None or self._namespace.get(name) is not bound.value:
+            return False
+        return edition is None or edition == bound.edition
 
     def is_ours(self, name: str) -> bool:
-        """Whether the variable is what we put there, unchanged as far as can be told cheaply."""
+        """Whether the variable is what we put there, unchanged."""
         found = self._namespace.get(name)
         if isinstance(found, Placeholder) and found._llm_batch_name == name:
             return True  # perhaps from before the extension was loaded again
-        if name not in self._namespace or name not in self._ours:
-            return False
-        value, outline = self._ours[name]
-        return self._namespace[name] is value and _outline(value) == outline
+        return self.holds(name) and untouched.is_untouched(found, self._ours[name].kept)
 
     def reserve(self, name: str, placeholder: Placeholder) -> None:
         """Put the placeholder in place; called in the user's cell."""
-        self._put(name, placeholder)
+        self._put(name, _Bound(placeholder, untouched.keep(placeholder), None))
 
-    def bind_now(self, name: str, value: Any) -> bool:
-        """Bind in the user's cell, which asked for it; False when the name holds the user's own."""
-        if name in self._namespace and not self.is_ours(name):
-            return False
-        self._put(name, value)
-        return True
+    def bind_now(self, name: str, value: Any, edition: object = None) -> bool:
+        """Bind in the user's cell, which asked for it; False when the name holds the user's own.
 
-    def bind_soon(self, name: str, value: Any) -> None:
-        """Bind at the next cell boundary, or at once when the kernel is idle; from any thread."""
+        Parameters
+        ----------
+        edition
+            What tells these answers from others of the same name; see `holds`.
+        """
+        return self._put_if_ours(name, _Bound(value, untouched.keep(value), edition))
+
+    def bind_soon(
+        self,
+        name: str,
+        value: Any,
+        edition: object = None,
+        told: Callable[[bool], object] = bool,
+    ) -> None:
+        """Bind at the next cell boundary, or at once when the kernel is idle; from any thread.
+
+        Parameters
+        ----------
+        told
+            Is told, in the user's thread, whether the answers were bound: they are not when the
+            name holds the user's own by then.
+        """
+        bound = _Bound(value, untouched.keep(value), edition)
         with self._lock:
-            self._queue.append((name, value))
+            self._queue.append((name, bound, told))
         if self._later is not None:
             with contextlib.suppress(RuntimeError):  # the kernel is shutting down
                 self._later(self._when_idle)
@@ -152,23 +202,26 @@ class Binder:
     def _drain(self) -> None:
         with self._lock:
             queue, self._queue = self._queue, []
-        for name, value in queue:
-            self.bind_now(name, value)
+        for name, bound, told in queue:
+            told(self._put_if_ours(name, bound))
 
-    def _put(self, name: str, value: Any) -> None:
-        self._namespace[name] = value
-        self._ours[name] = (value, _outline(value))
+    def _put_if_ours(self, name: str, bound: _Bound) -> bool:
+        if name in self._namespace and not self.is_ours(name):
+            return False
+        self._put(name, bound)
+        return True
+
+    def _put(self, name: str, bound: _Bound) -> None:
+        self._namespace[name] = bound.value
+        self._ours[name] = bound
 
 
-def _outline(value: Any) -> Any:
-    """Return what changes when a user adds a column or an item to answers they were given."""
-    if isinstance(value, Placeholder):
-        return None
-    columns = getattr(value, "columns", None)
-    shape = getattr(value, "shape", None)
-    if columns is not None and shape is not None:
-        return tuple(shape), tuple(str(column) for column in columns)
-    return len(value) if isinstance(value, list | dict) else None
+class _Bound(NamedTuple):
+    """What was bound, how it was then, and which answers it holds."""
+
+    value: Any
+    kept: Any
+    edition: object
 
 
 def kernel_scheduler() -> Callable[[Callable[[], None]], None] | None:

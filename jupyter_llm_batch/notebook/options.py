@@ -7,6 +7,7 @@ import ast
 import difflib
 import json
 import re
+import symtable
 from typing import Any, NoReturn
 
 from .. import celllines, frames
@@ -223,6 +224,21 @@ def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
     except Exception as error:  # noqa: BLE001 - whatever the user's expression raises
         said = " ".join(str(error).split())
         raise UsageProblem(f"{option} {expression}: {type(error).__name__}: {said}") from None
+
+
+def names_in(expression: str) -> set[str]:
+    """Return the variables of the notebook that an expression uses."""
+    try:
+        top = symtable.symtable(expression.strip(), "--over", "eval")
+    except SyntaxError:
+        return set()
+    found = {each.get_name() for each in top.get_symbols() if each.is_referenced()}
+    inner = [*top.get_children()]
+    while inner:  # comprehensions and lambdas, whose own names are no variables
+        table = inner.pop()
+        found |= {each.get_name() for each in table.get_symbols() if each.is_global()}
+        inner += table.get_children()
+    return found
 
 
 def filled(word: str, namespace: dict[str, Any], option: str) -> str:

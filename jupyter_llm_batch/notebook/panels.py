@@ -14,6 +14,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from ..models import Snapshot
 from .display import PanelView, TextView
 
+#: A view, and the notice that is its own.
+_View = tuple[PanelView | TextView, str]
+
 
 class Panels:
     """Views by batch. `show` runs in the user's cell, `listen` on the background loop.
@@ -24,19 +27,18 @@ class Panels:
     def __init__(self, shell: InteractiveShell, on_action: Callable[[str, str], object]) -> None:
         self._shell = shell
         self._on_action = on_action
-        self._views: dict[str, list[tuple[PanelView | TextView, str]]] = {}
+        self._views: dict[str, list[_View]] = {}
         self._texts: list[TextView] = []
         self._ended: list[PanelView] = []
+        self._over: dict[str, tuple[Snapshot, Snapshot, list[_View]]] = {}
         self._lock = threading.Lock()  # a cell that waits draws the end itself
         self.notices: dict[str, str] = {}
 
-    def show(self, snapshot: Snapshot, *, buttons: bool = False, notice: str = "") -> None:
+    def show(self, snapshot: Snapshot, *, notice: str = "") -> None:
         """Display a batch in the current cell, live until it is over.
 
         Parameters
         ----------
-        buttons
-            Keep the panel live although the batch is over.
         notice
             What only this panel says; `notices` are said by all panels of a batch.
         """
@@ -46,8 +48,8 @@ class Panels:
             self._texts.append(view)
         else:
             view = PanelView(self._on_action)
-        view.show(_noted(self._told(snapshot), notice), buttons=buttons)
-        if not snapshot.finished or buttons:
+        view.show(_noted(self._told(snapshot), notice))
+        if not snapshot.finished:
             self._views.setdefault(snapshot.batch_id, []).append((view, notice))
 
     def speak(self) -> None:
@@ -60,12 +62,20 @@ class Panels:
             with contextlib.suppress(Exception):  # a front end that went away
                 panel.confirm()
 
-    def listen(self, snapshot: Snapshot) -> None:
-        """Draw a new snapshot in every view of its batch."""
-        told = self._told(snapshot)
+    def listen(self, snapshot: Snapshot, *, open_end: bool = False) -> None:
+        """Draw a new snapshot in every view of its batch.
+
+        Parameters
+        ----------
+        open_end
+            There may be a last notice; `amend` adds it.
+        """
         with self._lock:
+            told = self._told(snapshot)
             if snapshot.finished:
                 views = self._views.pop(snapshot.batch_id, [])
+                if open_end:
+                    self._over[snapshot.batch_id] = (snapshot, told, views)
             else:
                 views = [*self._views.get(snapshot.batch_id, [])]
         for view, notice in views:
@@ -77,6 +87,18 @@ class Panels:
                     self._remember(view)
                 else:
                     self._draw(view.update(drawn, time.monotonic()), view)
+
+    def amend(self, batch_id: str) -> None:
+        """Draw the end of a batch once more, with the notice that has come since."""
+        with self._lock:
+            over = self._over.pop(batch_id, None)
+        if over is None:
+            return
+        snapshot, before, views = over
+        told = self._told(snapshot)
+        for view, notice in views if told != before else ():
+            with contextlib.suppress(Exception):  # a front end that went away
+                view.amend(_noted(told, notice))
 
     def _remember(self, view: PanelView | TextView) -> None:
         if isinstance(view, PanelView):
