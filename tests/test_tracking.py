@@ -221,6 +221,21 @@ def test_a_loop_is_priced_as_a_batch(sim, tracked):
     assert use.cost == 2 * use.batch_cost > 0
 
 
+def test_a_loop_over_streams_is_advised_about(client, sim, tracked):
+    """Streams tell no tokens unless they are asked to: the loop is named, and its cost unknown."""
+    sync, _ = openai_clients(sim)
+    for i in range(12):
+        messages = [{"role": "user", "content": f"{i}"}]
+        for _ in sync.chat.completions.create(model=GPT, messages=messages, stream=True):
+            pass
+    assert tracked()[0].unknown == 12
+    (found,) = client.advise()
+    assert (found.kind, found.saves) == ("batch", None)
+    assert f"12 calls of openai:{GPT}" in found.why
+    assert "12 of them without token counts" in found.why
+    assert found.command.startswith(f"%%llm_batch NAME -m openai:{GPT}")
+
+
 def test_refused_calls_are_told_apart(sim, tracked):
     """A call that the provider refuses is no cost."""
     import openai
