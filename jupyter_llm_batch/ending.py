@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, payloads, rounds, rowlog, schemas, spending
+from . import adopting, leftovers, payloads, rounds, rowlog, schemas, spending
 from .collecting import Reconciler
 from .errors import Incomplete, LLMBatchError, ProviderError, Refused, Vanished, redact
 from .lifecycle import Event, Policy
@@ -114,6 +114,8 @@ class Ends:
         if gone is not None and job.absences + 1 < ABSENCES:
             self.again(held, job, gone, absences=job.absences + 1)
             return
+        if gone is not None or job.fetches >= FETCHES:
+            job = await self._join(held, job, adapter)
         try:
             if batch.adopted:
                 job = await self._find_rows(held, batch, job, adapter)
@@ -162,6 +164,21 @@ class Ends:
             for line in past.lines():
                 writer.write(line)
             self._store.renew(held)  # else what another process has would be replaced
+
+    async def _join(self, held: Lease, job: Job, adapter: Adapter) -> Job:
+        """Make the best of all downloads, since no more is to be had."""
+        parse = schemas.legible(adapter.parse)
+        kept = leftovers.names(self.payload(job))
+        for name in kept:
+            await asyncio.to_thread(
+                leftovers.join,
+                self.part(job, name),
+                lambda line: parse(line, job.endpoint),
+                lambda: self._store.renew(held),  # else what another process has would be replaced
+            )
+        if job.parts.keys() >= {*kept}:
+            return job
+        return self._store.note(held, job, parts={**dict.fromkeys(kept, ""), **job.parts})
 
     def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
         """Take up what the provider says now about a job that is being collected."""
@@ -231,8 +248,8 @@ class Ends:
         self._store.renew(held)  # else the good files of another process would be moved away
         for name in job.parts:
             path = self.part(job, name)
-            if path.exists():  # kept, since what is in it was paid for
-                path.replace(path.with_suffix(f".incomplete{job.fetches}"))
+            if path.exists():
+                leftovers.put_aside(path)
         # Counted apart from failures: an outage must not use up the patience for short downloads.
         self.again(held, self._store.note(held, job, fetches=job.fetches + 1), error)
 

@@ -131,15 +131,17 @@ class BatchHandle:
                 "partial=True gives what is there"
             )
         wrong = results.harmed(self._client.store, batch)
+        left: list[tuple[results.Harm, str]] = []
         if wrong:
             poller = self._client.poller()
             left = self._client.background.call(poller.mend(wrong)).result()
             if left and not partial:
                 raise Damaged(
-                    f"some answers of {batch.title} cannot be read: {left[0]}; "
+                    f"some answers of {batch.title} cannot be read: {left[0][1]}; "
                     f"`%llm_batch results {batch.title} --partial` binds the others"
                 )
-        found = results.read(self._client.store, batch, whole=whole)
+        damaged = {harm.path for harm, _ in left}
+        found = results.read(self._client.store, batch, whole=whole, damaged=damaged)
         if batch.finished_at is not None:
             self._client.store.mark_read(self.id)
         return found

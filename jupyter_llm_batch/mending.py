@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from . import payloads, results
@@ -16,36 +17,41 @@ async def refetch(
     adapters: Callable[[str], Adapter],
     pause: Callable[[Job], str],
     wrong: Sequence[results.Harm],
-) -> list[str]:
-    """Set each damaged file aside and fetch it again; return what could not be mended.
+) -> list[tuple[results.Harm, str]]:
+    """Fetch each damaged file again; return those that could not be mended, each with the reason.
 
-    Nothing is bought: the provider only hands out once more what it keeps.
+    Nothing is bought: the provider only hands out once more what it keeps. What lay there is set
+    aside when a whole file takes its place, not before.
     """
     left = []
     for harm in wrong:
-        payloads.set_aside(harm.path)
         try:
+            if not harm.job.remote_id or not harm.job.parts[harm.part]:
+                raise Damaged("no provider keeps it")
             if reason := pause(harm.job):
                 raise Damaged(reason)
             await _fetch(store, adapters(harm.job.provider), harm)
         except (LLMBatchError, OSError) as error:
-            kept = "" if harm.what == "is missing" else f" (kept as {harm.path.name}.damaged)"
-            left.append(
-                f"{harm.path.name} {harm.what}{kept} and could not be fetched again: {error}"
-            )
+            words = f"{harm.path.name} {harm.what} and could not be fetched again: {error}"
+            left.append((harm, words))
     return left
 
 
 async def _fetch(store: Store, adapter: Adapter, harm: results.Harm) -> None:
-    job = harm.job
+    job, fresh = harm.job, harm.path.with_suffix(f".{os.getpid()}.fresh")
     assert job.remote_id is not None
-    with payloads.writing(harm.path) as writer:
-        await adapter.fetch(job.remote_id, harm.part, job.parts[harm.part], writer)
-    payloads.check_whole(harm.path)
-    expected = job.sums.get(harm.part, "")
-    if expected and payloads.checksum(harm.path) != expected:
+    try:
+        with payloads.writing(fresh) as writer:
+            await adapter.fetch(job.remote_id, harm.part, job.parts[harm.part], writer)
+        payloads.check_whole(fresh)
+        known, now = job.sums.get(harm.part, ""), payloads.checksum(fresh)
         # The same rows in another order or wording of JSON are as good; fewer are not.
-        missing = results.unread(store, job)
-        if missing:
-            payloads.set_aside(harm.path)
+        if known and now != known and (missing := results.unread(store, job, {harm.path: fresh})):
             raise Damaged(f"{missing} answers are not in what came")
+        payloads.set_aside(harm.path)
+        fresh.replace(harm.path)
+        payloads.sync_folder(harm.path.parent)
+        if now != known:
+            store.know_sum(job.id, harm.part, now)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -668,6 +668,6 @@ class Poller:
         except (Damaged, rounds.NotHere):
             return False  # the rows keep the outcome that they have
 
-    async def mend(self, wrong: Sequence[results.Harm]) -> list[str]:
-        """Fetch damaged result files again; return what could not be mended, in words."""
+    async def mend(self, wrong: Sequence[results.Harm]) -> list[tuple[results.Harm, str]]:
+        """Fetch damaged result files again; return what could not be mended, and in words why."""
         return await mending.refetch(self._store, self._adapters, self._views.pause, wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ def _reader(provider: str) -> providers.Adapter:
     return providers.reader(provider)
 
 
-def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | None]:
+def read(
+    store: Store, batch: Batch, *, whole: bool = False, damaged: Collection[Path] = ()
+) -> list[Result | None]:
     """Return the result of every row, in the order of the input; None where there is none yet.
 
     Rows that have an outcome but no line of their own (missing, withdrawn, refused as a whole) get
@@ -34,13 +37,15 @@ def read(store: Store, batch: Batch, *, whole: bool = False) -> list[Result | No
     ----------
     whole
         With each raw line and what the model thought; without them the answers alone are held.
+    damaged
+        Files that are not what they were, and could not be mended: nothing in them is believed.
     """
     outcomes = store.pack(batch.id, "outcomes")
     ids = custom_ids(store, batch)
     found: list[Result | None] = [None] * len(outcomes)
-    _own(store, batch, found, whole=whole)
+    _own(store, batch, found, whole=whole, damaged=damaged)
     if batch.sources:
-        _inherited(store, batch, found, whole=whole)
+        _inherited(store, batch, found, whole=whole, damaged=damaged)
     jobs = {job.number: job for job in store.jobs(batch.id)}
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     for row, code in enumerate(outcomes):
@@ -85,14 +90,21 @@ def _reason(job: Job | None, outcome: Outcome) -> str:
     return why or _WITHOUT_LINE.get(outcome, outcome.value)
 
 
-def _own(store: Store, batch: Batch, found: list[Result | None], *, whole: bool) -> None:
+def _own(
+    store: Store,
+    batch: Batch,
+    found: list[Result | None],
+    *,
+    whole: bool,
+    damaged: Collection[Path],
+) -> None:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     rows = {custom_id: row for row, custom_id in enumerate(custom_ids(store, batch))}
     for job in store.jobs(batch.id):
         parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
         endpoint, number = job.endpoint, job.number
         for path in result_files(store, job):
-            for line in payloads.lines(path):
+            for line in payloads.lines(path) if path not in damaged else ():
                 result = parse(line, endpoint)
                 row = rows.get(result.custom_id, -1)
                 # The first line of a row counts, and only of the job that gave its outcome.
@@ -111,7 +123,14 @@ def custom_ids(store: Store, batch: Batch) -> list[str]:
     return [planning.custom_id(batch.id, row) for row in range(batch.rows)]
 
 
-def _inherited(store: Store, batch: Batch, found: list[Result | None], *, whole: bool) -> None:
+def _inherited(
+    store: Store,
+    batch: Batch,
+    found: list[Result | None],
+    *,
+    whole: bool,
+    damaged: Collection[Path],
+) -> None:
     taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
     theirs: dict[str, list[Result | None]] = {}
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
@@ -123,7 +142,7 @@ def _inherited(store: Store, batch: Batch, found: list[Result | None], *, whole:
             continue
         if source not in theirs:
             origin = store.batch(source)
-            theirs[source] = read(store, origin, whole=whole) if origin else []
+            theirs[source] = read(store, origin, whole=whole, damaged=damaged) if origin else []
         if there < len(theirs[source]):
             found[row] = theirs[source][there]
 
@@ -152,8 +171,14 @@ def harmed(store: Store, batch: Batch) -> list[Harm]:
     return found
 
 
-def unread(store: Store, job: Job) -> int:
-    """Return how many rows of a job, answered when it was collected, its files lack now."""
+def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
+    """Return how many rows of a job, answered when it was collected, its files would lack.
+
+    Parameters
+    ----------
+    instead
+        Files that are to take the place of others.
+    """
     outcomes = store.pack(job.batch_id, "outcomes")
     owners = memoryview(store.pack(job.batch_id, "owners")).cast("I")
     batch = store.batch(job.batch_id)
@@ -164,8 +189,9 @@ def unread(store: Store, job: Job) -> int:
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }
     parse = schemas.legible(_reader(job.provider).parse)
-    for path in result_files(store, job):
-        for line in payloads.lines(path):
+    paths = [_result_file(store, job, part) for part in job.parts]
+    for path in (instead.get(path, path) for path in paths):
+        for line in payloads.lines(path) if path.exists() else ():
             wanted.discard(parse(line, job.endpoint).custom_id)
     return len(wanted)
 

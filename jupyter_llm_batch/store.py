@@ -312,6 +312,15 @@ class Store(Books):
             self._put_spends(db, spends)
         return after
 
+    def know_sum(self, job_id: str, part: str, checksum: str) -> None:
+        """Note by what a file that came anew is known; its job is over, so nobody drives it."""
+        with self._write() as db:
+            record = db.execute("SELECT record FROM job WHERE id = ?", [job_id]).fetchone()
+            if record is not None:
+                job = _read_job(record[0])
+                sums = {**job.sums, part: checksum}
+                self._put_job(db, msgspec.structs.replace(job, sums=sums))
+
     def know_rows(self, held: Lease, job: Job, rows: Ranges, packs: Mapping[str, bytes]) -> Job:
         """Note which rows the only job of a batch has, where that was not known before."""
         after = msgspec.structs.replace(job, rows=len(rows))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -77,6 +78,60 @@ def test_answers_that_are_gone_for_good_are_said_in_one_line(done, client, sim, 
     assert {result.outcome for result in found} == {Outcome.MISSING}
     assert handle.answers(partial=True) == [None, None, None]
     assert sim.ledger() == []
+
+
+def test_a_file_that_cannot_be_fetched_again_stays_where_it_is(done, make_client, sim):
+    """Under another key nothing is asked for, and with the right one it is mended."""
+    handle, path = done
+    before = handle.answers()
+    changed(path)
+    broken = path.read_bytes()
+    handle._client.close()
+    other = make_client(environ=sim.environ() | {"OPENAI_API_KEY": "sim-anotherKey99"})
+    with pytest.raises(Damaged, match="another openai account"):
+        other.get("x").answers()
+    assert path.read_bytes() == broken
+    other.close()
+    assert make_client().get("x").answers() == before
+
+
+def test_what_came_in_another_order_is_good_for_ever(done, make_client, sim, monkeypatch):
+    """It is known from then on, and read when the provider keeps nothing any more."""
+    handle, path = done
+    before = handle.answers()
+    adapter = handle._client.adapter("openai")
+    fetch = adapter.fetch
+
+    async def reordered(remote_id, part, ref, sink):
+        came = bytearray()
+        await fetch(remote_id, part, ref, SimpleNamespace(write=came.extend))
+        sink.write(b"".join(reversed(came.splitlines(keepends=True))))
+
+    monkeypatch.setattr(adapter, "fetch", reordered)
+    missing(path)
+    assert handle.answers() == before
+    sim.reset()
+    assert handle.answers() == before
+    handle._client.close()
+    assert make_client().get("x").answers() == before
+    assert not [*path.parent.glob("*.damaged*")]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damaged_answers_of_real_time_harm_no_others(client, sim, harm):
+    """Nobody keeps them: their rows say so, the file stays, and the rest of the batch is read."""
+    handle = client.submit(name="x", over=list("abcd"), model=MODEL, sample=1)
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.DONE)
+    handle.send_rest()
+    handle.wait(60)
+    path = client.store.folder_of(handle.id) / "r0-j1.output.jsonl"
+    harm(path)
+    with pytest.raises(Damaged, match="--partial"):
+        handle.answers()
+    outcomes = [result.outcome for result in handle.results(partial=True)]
+    assert outcomes == [Outcome.MISSING, Outcome.OK, Outcome.OK, Outcome.OK]
+    assert path.exists() == (harm is not missing)
+    assert len(sim.ledger()) == 4
 
 
 def test_inherited_answers_are_looked_after_too(done, client, sim):

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from support import mark
-from test_magics import line_of, ok, shell  # noqa: F401 - a fixture
+from test_magics import line_of, ok
 
 from jupyter_llm_batch import asking, frames, media, media_types, prompts, submission
 from jupyter_llm_batch.cells import pack, unpack

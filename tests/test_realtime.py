@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from support import mark
 from jupyter_llm_batch import Outcome, providers
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import JobState, Mode
+from jupyter_llm_batch.planning import custom_id
+from jupyter_llm_batch.rowlog import Past, RowLog
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 OPENAI = MODELS[0]
@@ -263,6 +266,51 @@ def test_a_frozen_kernel_that_wakes_asks_nothing_more(make_client, sim, tmp_path
     assert set(billed(sim).values()) == {1}
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_an_answer_that_comes_while_others_are_collected_counts(
+    client, sim, monkeypatch, cancelled
+):
+    """A process that was frozen and wakes then writes its answer into a log of its own."""
+    ends = client.poller()._ends
+    reconcile, collect = ends._reconcile, ends._collect_here
+
+    def wake(job):
+        folder = client.store.folder_of(job.batch_id)
+        row, line = next(
+            (row, line) for line in Past(folder, job).lines() for row in Past(folder, job).open
+        )
+        theirs = re.sub(
+            rb'(?<=")[a-z0-9]+-[0-9]+(?=")', custom_id(job.batch_id, row).encode(), line
+        )
+        log = RowLog(folder, job, 0, [])
+        log.answered(row, theirs, ok=True)
+        log.close()
+
+    async def woken_while_reading(batch, job, adapter):
+        found = await reconcile(batch, job, adapter)
+        if Past(client.store.folder_of(job.batch_id), job).open:
+            wake(job)
+        return found
+
+    async def woken_before(held, batch, job, adapter):
+        wake(job)
+        await collect(held, batch, job, adapter)
+
+    if cancelled:
+        monkeypatch.setattr(ends, "_collect_here", woken_before)
+        sim.behave(realtime_seconds=0.2)
+    else:
+        monkeypatch.setattr(ends, "_reconcile", woken_while_reading)
+    sim.fault(action="accept_then_drop", path=PATHS[0], times=1, after=2)
+    handle = start(client, prompts(60 if cancelled else 3))
+    if cancelled:
+        until(lambda: handle.snapshot().progress)
+        handle.cancel()
+    outcomes = Counter(result.outcome for result in handle.wait(60).results())
+    assert set(outcomes) == ({Outcome.OK, Outcome.CANCELLED} if cancelled else {Outcome.OK})
+    assert outcomes[Outcome.OK] == len(sim.ledger())
+
+
 def test_what_is_left_is_what_a_batch_leaves(make_client):
     """After a real-time job its folder holds requests and answers, the log is gone."""
     client = make_client()
@@ -271,7 +319,7 @@ def test_what_is_left_is_what_a_batch_leaves(make_client):
     assert job.state is JobState.DONE
     assert job.remote_id is None
     folder = client.store.folder_of(handle.id)
-    left = sorted(path.name for path in folder.glob("r0-*"))
+    left = sorted(path.name for path in folder.glob("r0-*") if ".sent." not in path.name)
     assert left == ["r0-j1.jsonl", "r0-j1.output.jsonl"]
 
 
