@@ -762,7 +762,7 @@ def test_cells_are_collected_with_their_media(client):
 # -- in the notebook -------------------------------------------------------------------------------
 
 
-def test_a_cell_takes_images_and_files(shell, tmp_path):  # noqa: F811
+def test_a_cell_takes_images_and_files(shell, tmp_path):
     """The options may be repeated, and name columns."""
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
@@ -771,7 +771,7 @@ def test_a_cell_takes_images_and_files(shell, tmp_path):  # noqa: F811
     assert "saw 2 images and 1 file" in shell.user_ns["x"]["answer"][0]
 
 
-def test_a_cell_without_rows_takes_a_variable(shell):  # noqa: F811
+def test_a_cell_without_rows_takes_a_variable(shell):
     """One prompt, or several, about an image of the notebook."""
     shell.user_ns["shot"] = Image.new("RGB", (2, 2))
     ok(shell, "%%llm_batch x --image shot --wait\nWhat?")
@@ -780,7 +780,7 @@ def test_a_cell_without_rows_takes_a_variable(shell):  # noqa: F811
     assert all("saw 1 image" in answer for answer in shell.user_ns["y"])
 
 
-def test_show_and_dry_run_print_no_base64(shell, capsys):  # noqa: F811
+def test_show_and_dry_run_print_no_base64(shell, capsys):
     """A megabyte of image is a mark in the prompt, and a stump in the request."""
     shell.user_ns["photos"] = [PNG + os.urandom(1_000_000)]
     ok(shell, "%%llm_batch x --over photos --image item --dry-run\nWhat?")
@@ -797,14 +797,14 @@ def test_show_and_dry_run_print_no_base64(shell, capsys):  # noqa: F811
     assert len(printed) < 6_000
 
 
-def test_the_line_magic_names_the_cell(shell, capsys):  # noqa: F811
+def test_the_line_magic_names_the_cell(shell, capsys):
     """`run` has no text that media could stand beside."""
     shell.user_ns["photos"] = [PNG]
     said = line_of(shell, "%llm_batch run x --over photos --image item", capsys)
     assert "%%llm_batch NAME --over ROWS --image COL" in said
 
 
-def test_tab_completes_columns(shell):  # noqa: F811
+def test_tab_completes_columns(shell):
     """After --image and --file come the fields of the rows."""
     from test_magics import complete
 
