@@ -284,6 +284,15 @@ def test_looking_at_answers_leaves_them_ours(kernel, value):
     assert kernel.binder.bind_now("x", "newer")
 
 
+def test_answers_that_nobody_wants_any_more_are_not_bound(kernel):
+    """A cell that bound newer ones first is not set back by older ones that come late."""
+    kernel.binder.cell_begins()
+    kernel.binder.bind_soon("x", [1], wanted=lambda: False)
+    kernel.binder.bind_now("x", [1, 2])
+    kernel.binder.cell_ended()
+    assert kernel.variables == {"x": [1, 2]}
+
+
 def test_who_offered_answers_is_told_whether_they_were_bound(kernel):
     """A name that the user takes before the cell ends is kept, and that is told."""
     told = []

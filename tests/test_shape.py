@@ -43,7 +43,7 @@ def test_a_schemas_own_fields_stay_beside_the_outcome(client, library):
     assert out["finish_reason"] == ["of the schema too"] * 2
     assert set(out["model"]) <= {"A1", "B2"}
     assert out["answer_model"] == [OPENAI] * 2
-    assert set(out["answer_finish_reason"]) == {"stop"}
+    assert all("stop" in reason for reason in out["answer_finish_reason"])
 
 
 def test_the_reason_of_a_failure_is_kept_beside_a_field_error(client):
@@ -129,7 +129,7 @@ def test_one_cell_with_add_gives_its_frame(shell):
     """`--add --over df` and `submit` give a frame with the input's index and columns."""
     shell.user_ns["df"] = pd.DataFrame({"t": ["a", "b"]}, index=["p", "q"])
     ok(shell, "%%llm_batch x --add --over df --as said\nQ {{ t }}")
-    ok(shell, "df.drop(index='p', inplace=True)")
+    ok(shell, "df['t'] = 'other'")
     ok(shell, "%llm_batch submit x --wait")
     out = shell.user_ns["x"]
     assert list(out.columns) == ["t", "said", "error", "finish_reason"]

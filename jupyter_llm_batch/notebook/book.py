@@ -265,6 +265,8 @@ class Book:
     def _offer(self, handle: BatchHandle) -> None:
         """Have the answers bound at the next chance, unless the name is not this batch's."""
         batch, edition = handle.record, self._edition(handle)
+        if self.binder.holds(batch.name, edition):
+            return  # a cell that waited was first
         value = handle.answers()
         if self.client.get(batch.name).id != handle.id:
             self._left_alone(handle, f"a later version has the name {batch.name}")
@@ -272,7 +274,20 @@ class Book:
         if batch.name in self.shell.user_ns and not self.binder.is_ours(batch.name):
             self._left_alone(handle, _ALONE)
         self._binding.add(handle.id)
-        self.binder.bind_soon(batch.name, value, edition, functools.partial(self._told, handle))
+        self.binder.bind_soon(
+            batch.name,
+            value,
+            edition,
+            functools.partial(self._told, handle),
+            lambda: self._is_latest(handle, edition),
+        )
+
+    def _is_latest(self, handle: BatchHandle, edition: object) -> bool:
+        """Whether answers that were read a while ago are not bound yet, and no cell has newer."""
+        with contextlib.suppress(LLMBatchError):  # it was forgotten meanwhile
+            held = self.binder.holds(handle.record.name, edition)
+            return not held and edition == self._edition(handle)
+        return False
 
     def _told(self, handle: BatchHandle, bound: bool) -> None:
         """Have the panel say whether the answers were bound after all; in the user's thread."""

@@ -105,7 +105,7 @@ class Binder:
         self._namespace = namespace
         self._later = later
         self._ours: dict[str, _Bound] = {}
-        self._queue: list[tuple[str, _Bound, Callable[[bool], object]]] = []
+        self._queue: list[tuple[str, _Bound, Callable[[bool], object], Callable[[], bool]]] = []
         self._lock = threading.Lock()
         self._depth = 0  # cells may run cells
 
@@ -179,6 +179,7 @@ class Binder:
         value: Any,
         edition: object = None,
         told: Callable[[bool], object] = bool,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Bind at the next cell boundary, or at once when the kernel is idle; from any thread.
 
@@ -187,10 +188,12 @@ class Binder:
         told
             Is told, in the user's thread, whether the answers were bound: they are not when the
             name holds the user's own by then.
+        wanted
+            Whether they are to be bound still, asked just before.
         """
         bound = _Bound(value, untouched.keep(value), edition)
         with self._lock:
-            self._queue.append((name, bound, told))
+            self._queue.append((name, bound, told, wanted))
         if self._later is not None:
             with contextlib.suppress(RuntimeError):  # the kernel is shutting down
                 self._later(self._when_idle)
@@ -202,8 +205,8 @@ class Binder:
     def _drain(self) -> None:
         with self._lock:
             queue, self._queue = self._queue, []
-        for name, bound, told in queue:
-            told(self._put_if_ours(name, bound))
+        for name, bound, told, wanted in queue:
+            told(not wanted() or self._put_if_ours(name, bound))
 
     def _put_if_ours(self, name: str, bound: _Bound) -> bool:
         if name in self._namespace and not self.is_ours(name):

@@ -32,6 +32,7 @@ class Panels:
         self._ended: list[PanelView] = []
         self._over: dict[str, tuple[Snapshot, Snapshot, list[_View]]] = {}
         self._lock = threading.Lock()  # a cell that waits draws the end itself
+        self._drawing = threading.Lock()
         self.notices: dict[str, str] = {}
 
     def show(self, snapshot: Snapshot, *, notice: str = "") -> None:
@@ -70,6 +71,10 @@ class Panels:
         open_end
             There may be a last notice; `amend` adds it.
         """
+        with self._drawing:
+            self._listen(snapshot, open_end=open_end)
+
+    def _listen(self, snapshot: Snapshot, *, open_end: bool) -> None:
         with self._lock:
             told = self._told(snapshot)
             if snapshot.finished:
@@ -90,15 +95,15 @@ class Panels:
 
     def amend(self, batch_id: str) -> None:
         """Draw the end of a batch once more, with the notice that has come since."""
-        with self._lock:
+        with self._drawing:  # after the end itself, which the background may be drawing now
             over = self._over.pop(batch_id, None)
-        if over is None:
-            return
-        snapshot, before, views = over
-        told = self._told(snapshot)
-        for view, notice in views if told != before else ():
-            with contextlib.suppress(Exception):  # a front end that went away
-                view.amend(_noted(told, notice))
+            if over is None:
+                return
+            snapshot, before, views = over
+            told = self._told(snapshot)
+            for view, notice in views if told != before else ():
+                with contextlib.suppress(Exception):  # a front end that went away
+                    view.amend(_noted(told, notice))
 
     def _remember(self, view: PanelView | TextView) -> None:
         if isinstance(view, PanelView):
