@@ -7,12 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container
 from decimal import Decimal
+from statistics import median
 
 import msgspec
 
 from . import estimate, progress, rounds, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
+    TERMINAL,
     is_held,
     may_be_billed,
     never_sent,
@@ -104,7 +106,7 @@ class Views:
             outcomes=tally(outcomes),
             retryable=len(rows_without_answer(outcomes)),
             unsent=self._unsent(batch, jobs, outcomes),
-            history=self._store.durations(jobs[0].provider) if jobs else (),
+            history=self._history(jobs),
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
@@ -118,6 +120,12 @@ class Views:
             samples=samples[: 10 if batch.held else 5],
             behind=rounds.waits_on(self._store, batch) if is_over(jobs) else (),
         )
+
+    def _history(self, jobs: list[Job]) -> list[float]:
+        """Return how long the slowest provider still at work took; nothing where one is unknown."""
+        left = {job.provider for job in jobs if job.state not in TERMINAL}
+        known = [self._store.durations(provider) for provider in left]
+        return max(known, key=median) if known and all(known) else []
 
     def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
         if not batch.cancel_requested:

@@ -67,7 +67,11 @@ def _journal(store: Store) -> list[list[str]]:
         ["journal check", "damaged" if wrong else "whole", f"{wrong}; {remedy}" * bool(wrong)]
     )
     if not os.access(store.folder, os.W_OK):
-        rows.append(["journal", "read-only", "%config LLMBatch.data_dir = '...' chooses another"])
+        remedy = (
+            "%config LLMBatch.data_dir = '...' and then %reload_ext jupyter_llm_batch choose "
+            "another folder"
+        )
+        rows.append(["journal", "read-only", remedy])
     loss = store.losses()
     if loss is not None:
         at = time.strftime("%d %b %H:%M", time.localtime(loss.at))

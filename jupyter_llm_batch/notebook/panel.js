@@ -352,8 +352,8 @@ function render({ model, el }) {
     if (s.saved_reuse) spent.push(`reuse saved ${money(s.saved_reuse)}`);
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
-    const until = s.finished || s.keep_until === null ? "" : day.format(s.keep_until * 1000);
-    setText(kept, until && `answers kept until ${until}`);
+    const until = s.keep_until === null ? "" : day.format(s.keep_until * 1000);
+    setText(kept, until && `${s.finished ? "provider keeps a copy" : "answers kept"} until ${until}`);
     setText(question_, s.question);
     setText(notice, s.notice);
     // A sample is there to be looked at.
@@ -377,12 +377,7 @@ function render({ model, el }) {
     lost = true;
     card.dataset.state = "draft"; // grey, and nothing moves
     buttons.hidden = confirm.hidden = safe.hidden = true;
-    setText(
-      words,
-      s.realtime
-        ? "the kernel was restarted or lost; what is asked in real time waits for it"
-        : "the kernel was restarted or lost; the batch goes on",
-    );
+    setText(words, `the kernel was restarted or lost; ${s.alone}`);
     setText(notice, "%load_ext jupyter_llm_batch shows it again (simulated: %llm_batch simulator)");
     setText(time, "");
     spoken.textContent = `${s.title}: ${words.textContent}`;
