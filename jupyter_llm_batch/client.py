@@ -222,6 +222,16 @@ class Client:
             simulated=self.simulated, servers=self.servers,
         )  # fmt: skip
 
+    def drafts(self, *, everywhere: bool = False) -> list[Batch]:
+        """Return what `add` collected and nobody has sent yet, oldest first.
+
+        Parameters
+        ----------
+        everywhere
+            In all notebooks instead of this one.
+        """
+        return drafts.listed(self.store, notebook=None if everywhere else self.notebook)
+
     def drop_draft(self, name: str) -> bool:
         """Delete what `add` collected under `name`; False when there is nothing."""
         return drafts.drop(self.store, notebook=self.notebook, name=name)

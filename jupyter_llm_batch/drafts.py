@@ -193,6 +193,26 @@ def has(store: Store, *, notebook: str, name: str) -> bool:
     return _find(store, notebook, name) is not None
 
 
+def listed(store: Store, *, notebook: str | None) -> list[Batch]:
+    """Return what was collected and not sent, oldest first, with its rows and models.
+
+    Parameters
+    ----------
+    notebook
+        Whose; None for all.
+    """
+    found = []
+    for draft in store.batches(notebook=notebook):
+        if draft.draft:
+            parts = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
+            models = [part.model or "a model per row" for part in parts]
+            rows = sum(part.rows for part in parts)
+            found.append(
+                msgspec.structs.replace(draft, rows=rows, models=list(dict.fromkeys(models)))
+            )
+    return found
+
+
 def drop(store: Store, *, notebook: str, name: str) -> bool:
     """Delete what was collected; False when there is nothing."""
     draft = _find(store, notebook, name)

@@ -172,12 +172,11 @@ def snapshot(
 
 def _kept(jobs: Sequence[Job], now: float, *, finished: bool) -> float | None:
     """Return until when a provider keeps the first of the answers that it still has."""
-    left = [job for job in jobs if job.state in _AT_PROVIDER]
-    left = left or [job for job in jobs if job.state is JobState.DONE and job.tidied != "deleted"]
-    known = [job.keep_until for job in left if job.keep_until is not None]
+    there = [job for job in jobs if job.state in _AT_PROVIDER]
     if finished:
-        known = [until for until in known if until > now]
-    return min(known, default=None)
+        there = [job for job in jobs if job.state is JobState.DONE and job.tidied != "deleted"]
+    known = [job.keep_until for job in there if job.keep_until is not None]
+    return min((until for until in known if until > now or not finished), default=None)
 
 
 def _alone(shot: Snapshot) -> str:
@@ -537,7 +536,7 @@ def _job_line(job: Job) -> JobLine:
 
 
 def kept_words(shot: Snapshot) -> str:
-    """Return until when a provider keeps the answers, or a copy of what is collected; or nothing."""
+    """Return until when a provider keeps the answers, or a copy of them; or nothing."""
     if shot.keep_until is None:
         return ""
     day = time.strftime("%d %b", time.localtime(shot.keep_until)).lstrip("0")

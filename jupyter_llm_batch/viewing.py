@@ -58,6 +58,7 @@ class Views:
         self._listen = listen
         self._salt = store.salt()
         self._expected: dict[str, estimate.Money] = {}
+        self._promised: set[str] = set()
         #: What keeps a batch from going on, by its id.
         self.troubles: dict[str, str] = {}
 
@@ -148,13 +149,21 @@ class Views:
             and (may_be_billed(kind.code) or not (batch.cancel_requested and never_sent(job)))
         ]
 
+    def show(self, batch: Batch) -> None:
+        """Hand out how a batch stands that is none of ours, and note nothing."""
+        self._show(self.snapshot(batch))
+        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+            self._expected[batch.id] = estimate.price(batch.estimates, self._rules().book)
+            self._show(self.snapshot(batch))
+
     def publish(self, batch: Batch) -> None:
         """Hand out how a batch stands, and note what it may cost when that is known."""
         self._show(self.snapshot(batch))
-        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+        if batch.estimates and batch.finished_at is None and batch.id not in self._promised:
             # After the first picture: the price list takes a moment to load.
             cost = estimate.price(batch.estimates, self._rules().book)
             self._expected[batch.id] = cost
+            self._promised.add(batch.id)
             if cost.ceiling is not None:
                 self._store.reserve(batch.id, float(cost.ceiling))
             self._show(self.snapshot(batch))

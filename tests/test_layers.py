@@ -28,7 +28,7 @@ LAYERS = [
     ["adopting"],
     ["ending"],
     ["driving", "background", "results", "asking", "habits"],
-    ["mending", "viewing"],
+    ["mending", "viewing", "failing"],
     ["poller", "tracking", "previewing"],
     ["drafts", "handle", "simulator"],
     ["accounts"],

@@ -295,7 +295,8 @@ function render({ model, el }) {
   }
 
   function drawButtons() {
-    const active = !s.finished && s.state !== "draft";
+    const mine = !model.get("read_only"); // else another notebook's kernel drives it
+    const active = mine && !s.finished && s.state !== "draft";
     cancel.disabled = s.cancelling || pressed === "cancel";
     setText(cancel, cancel.disabled ? "Cancelling…" : "Cancel");
     cancel.hidden = !active || s.choices.includes("stop");
@@ -304,7 +305,7 @@ function render({ model, el }) {
       element.disabled = pressed === (name === "stop" ? "cancel" : name);
     }
     setText(retry, isAgain(s) ? "Retry failed" : "Send the rest");
-    retry.hidden = !(s.finished && s.retryable);
+    retry.hidden = !(mine && s.finished && s.retryable);
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
