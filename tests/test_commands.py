@@ -7,6 +7,7 @@ from IPython.core.completer import CompletionContext
 from IPython.core.interactiveshell import InteractiveShell
 from support import mark, until
 
+from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.errors import LLMBatchError
 from jupyter_llm_batch.notebook import commands, extension, parsers
 from jupyter_llm_batch.notebook.config import LLMBatch
@@ -239,3 +240,17 @@ def test_a_mistyped_subcommand_offers_nothing(shell):
     assert complete(shell, "%llm_batch statsu ") == set()
     with pytest.raises(LLMBatchError):
         parsers.of("advise").parse(["x"])
+
+
+def test_a_folder_takes_effect_with_loading_again(shell, tmp_path):
+    """`data_dir` and `at_once` change nothing before, as the help says."""
+    shell.book.use(Client(folder=tmp_path / "first", notebook=shell.book.notebook))
+    shell.book.client.poller()
+    ok(shell, f"%config LLMBatch.data_dir = {str(tmp_path / 'second')!r}")
+    ok(shell, "%config LLMBatch.at_once = 3")
+    assert shell.book.client.store.folder == tmp_path / "first"
+    assert shell.book.client.poller().policy.at_once == 64
+    ok(shell, "%reload_ext jupyter_llm_batch")
+    client = extension._loaded[id(shell)][0].commands().book.client
+    assert client.store.folder == tmp_path / "second"
+    assert client.poller().policy.at_once == 3

@@ -23,7 +23,7 @@ LAYERS = [
     ["books"],
     ["prompts", "answers", "store", "providers", "estimate"],
     ["frames", "earlier", "spool", "media", "leaving", "spending"],
-    ["rounds", "lookup", "routing", "export", "notify", "rowlog"],
+    ["rounds", "lookup", "reaching", "routing", "export", "notify", "rowlog"],
     ["submission", "finding", "realtime", "ledger", "comparing", "advising"],
     ["adopting"],
     ["ending"],

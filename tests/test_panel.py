@@ -253,6 +253,19 @@ print(actions)
     assert kernel.printed(1) == "[('b1', 'cancel')]\n"
 
 
+def test_a_panel_that_is_only_looked_at_reaches_nobody():
+    """Of another notebook's batch the page shows no buttons that act, and none would."""
+    kernel = Kernel([
+        SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), None)",
+        """
+content = {"data": {"method": "custom", "content": {"action": "cancel"}}}
+p._handle_msg({"content": content, "buffers": []})
+print(p.read_only, Panel(shot(), press).read_only, actions)
+""",
+    ])  # fmt: skip
+    assert kernel.printed(1) == "True False []\n"
+
+
 @pytest.mark.parametrize(
     "obstacle", ["sys.modules['anywidget'] = None", "sys.modules['google.colab'] = sys"]
 )
