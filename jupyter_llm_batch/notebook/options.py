@@ -100,7 +100,7 @@ def cell_parser() -> Parser:
         "--split", action="store_true", help="several prompts, divided by --- lines"
     )
     parser.add_argument(
-        "--add", action="store_true", help="collect only; `%%llm_batch submit` sends"
+        "--add", action="store_true", help="collect only; `%%llm_batch submit NAME` sends"
     )
     return parser
 

@@ -378,7 +378,7 @@ function render({ model, el }) {
     lost = true;
     card.dataset.state = "draft"; // grey, and nothing moves
     buttons.hidden = confirm.hidden = safe.hidden = true;
-    setText(words, `the kernel was restarted or lost; ${s.alone}`);
+    setText(words, ["the kernel was restarted or lost", s.alone].filter(Boolean).join("; "));
     setText(notice, "%load_ext jupyter_llm_batch shows it again (simulated: %llm_batch simulator)");
     setText(time, "");
     spoken.textContent = `${s.title}: ${words.textContent}`;
