@@ -76,8 +76,10 @@ def test_doctor_tries_the_connections_of_providers_with_a_key(shell, make_client
 
 def test_servers_of_the_settings_are_tried_without_a_key_too(shell, make_client, server, capsys):
     """`LLMBatch.servers` are looked at whether or not their key is there."""
-    shell.book.config.servers = {"mine": f"{server.url}/v1", "gone": DEAD}
+    elsewhere = f"http://0.0.0.0:{server.server_port}/v1"  # not said to be this machine
+    shell.book.config.servers = {"mine": elsewhere, "gone": DEAD}
     found = rows(shell, make_client(), capsys)
+    assert "missing" in found["mine key"]
     assert "answers (HTTP 404)" in found["mine connection"]
     assert "%config LLMBatch.servers right?" in found["gone connection"]
 
