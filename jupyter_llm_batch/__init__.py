@@ -9,8 +9,8 @@ From Python::
                              model="openai:gpt-5-mini")
     batch.wait().frame()
 
-`preview` shows what would be sent and what it would cost, `add` and `submit_draft` collect parts and
-send them as one, `get`, `batches` and `collected` find what there is.
+`preview` shows what would be sent and what it would cost, `add` and `submit_draft` collect parts
+and send them as one, `get`, `batches` and `collected` find what there is.
 """
 
 from __future__ import annotations

@@ -258,8 +258,7 @@ def test_a_panel_that_is_only_looked_at_reaches_nobody():
     kernel = Kernel([
         SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), None)",
         """
-content = {"data": {"method": "custom", "content": {"action": "cancel"}}}
-p._handle_msg({"content": content, "buffers": []})
+p._receive(p, {"action": "cancel"}, [])
 print(p.read_only, Panel(shot(), press).read_only, actions)
 """,
     ])  # fmt: skip

@@ -95,9 +95,9 @@ Options
 --resubmit                  pay again although this was submitted before
 
 The same from Python, after `import jupyter_llm_batch as llm_batch`: options are arguments of
-`llm_batch.submit(TEXT, name="NAME", over=ROWS, ...)`, with - written as _ (--as is `column`, --param
-is `params`); `llm_batch.preview` is --dry-run, `llm_batch.add` is --add, and a system prompt of a
-variable is `system=VARIABLE`.
+`llm_batch.submit(TEXT, name="NAME", over=ROWS, ...)`, with - written as _ (--as is `column`,
+--param is `params`); `llm_batch.preview` is --dry-run, `llm_batch.add` is --add, and a system
+prompt of a variable is `system=VARIABLE`.
 
 Without a key: `%llm_batch simulator` first. More: `%llm_batch?`
 """
