@@ -96,6 +96,13 @@ def test_help_names_every_setting():
         assert waits == bool(re.search(rf"\b{name} \*", section)), name
 
 
+def test_every_subcommand_explains_itself(shell, capsys):
+    """`--help` prints the options of each, and does nothing else."""
+    for command in NAMES:
+        out = said(shell, f"%llm_batch {command} --help", capsys)
+        assert f"usage: %llm_batch {command}" in out or command == "help", command
+
+
 def complete(shell, text):
     """Return what our matcher offers; where it has nothing IPython asks others."""
     matcher = extension._loaded[id(shell)][2]

@@ -284,6 +284,8 @@ class Commands:
         return simulated
 
     def _provider(self, command: str, found: list[str]) -> str:
+        if found in (["-h"], ["--help"]):
+            parsers.of(command).parse(found)
         _ = self.book.client  # the one whose servers are meant
         if len(found) != 1:
             # Nothing of the line is repeated: a key may be in it.

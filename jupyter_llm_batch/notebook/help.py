@@ -140,7 +140,8 @@ Look after batches.
     %llm_batch compare A B            two batches over the same rows: agreement, differences (--rows
                                       N of them, 10 by default), cost
     %llm_batch advise                 what would have been cheaper, by your own figures
-    %llm_batch history                past and present batches (--all: of this user)
+    %llm_batch history                past and present batches, and what --add collected (--all: of
+                                      this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
                                       notebook); the same cell then pays again
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
