@@ -8,6 +8,9 @@ From Python::
     batch = llm_batch.submit("Translate: {{ text }}", over=df, name="german",
                              model="openai:gpt-5-mini")
     batch.wait().frame()
+
+`preview` shows what would be sent and what it would cost, `add` and `submit_draft` collect parts
+and send them as one, `get`, `batches` and `collected` find what there is.
 """
 
 from __future__ import annotations
@@ -21,22 +24,30 @@ if TYPE_CHECKING:
     from .errors import LLMBatchError as LLMBatchError
     from .errors import NotReady as NotReady
     from .errors import UsageProblem as UsageProblem
+    from .failing import Failure as Failure
     from .handle import BatchHandle as BatchHandle
     from .models import Outcome as Outcome
     from .models import Result as Result
     from .models import Snapshot as Snapshot
     from .models import ToolCall as ToolCall
     from .models import Usage as Usage
+    from .previewing import Preview as Preview
+    from .session import add as add
     from .session import adopt as adopt
     from .session import advise as advise
     from .session import batches as batches
+    from .session import collected as collected
     from .session import compare as compare
     from .session import cost as cost
+    from .session import forget as forget
     from .session import get as get
     from .session import login as login
     from .session import logout as logout
+    from .session import preview as preview
+    from .session import retry as retry
     from .session import simulate as simulate
     from .session import submit as submit
+    from .session import submit_draft as submit_draft
     from .session import track as track
     from .session import untrack as untrack
     from .settings import Settings as Settings
@@ -45,25 +56,33 @@ if TYPE_CHECKING:
 _HOMES = {
     "BatchHandle": "handle",
     "Client": "client",
+    "Failure": "failing",
     "LLMBatchError": "errors",
     "NotReady": "errors",
     "Outcome": "models",
+    "Preview": "previewing",
     "Result": "models",
     "Settings": "settings",
     "Snapshot": "models",
     "ToolCall": "models",
     "Usage": "models",
     "UsageProblem": "errors",
+    "add": "session",
     "adopt": "session",
     "advise": "session",
     "batches": "session",
+    "collected": "session",
     "compare": "session",
     "cost": "session",
+    "forget": "session",
     "get": "session",
     "login": "session",
     "logout": "session",
+    "preview": "session",
+    "retry": "session",
     "simulate": "session",
     "submit": "session",
+    "submit_draft": "session",
     "track": "session",
     "untrack": "session",
 }

@@ -25,6 +25,9 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 class Options(TypedDict, total=False):
     """The options of `Client.submit`, each with the meaning of the magic's option of that name.
 
+    ``--wait`` is `session.submit`'s `wait`, ``--dry-run`` is `session.preview`, ``--add`` is
+    `session.add`, and of ``--system-from`` the variable itself is `system`.
+
     Attributes
     ----------
     over
@@ -133,11 +136,25 @@ class Options(TypedDict, total=False):
     namespace: Mapping[str, Any] | None
 
 
+#: What a cell has as an option and Python in another place.
+_ELSEWHERE = {
+    "wait": "jupyter_llm_batch.submit(..., wait=True), or .wait() on what a client returns",
+    "dry_run": "jupyter_llm_batch.preview(...) shows what would be sent, and its cost",
+    "count": "jupyter_llm_batch.preview(..., count=N)",
+    "add": "jupyter_llm_batch.add(...) collects, submit_draft(name) sends",
+    "system_from": "system=VARIABLE",
+    "param": "params={'name': value}",
+    "as": "column='name'",
+}
+
+
 def check(options: Mapping[str, Any]) -> None:
     """Raise `UsageProblem` for an option that there is not."""
     for name in options.keys() - Options.__annotations__.keys():
         near = get_close_matches(name, Options.__annotations__, n=1)
         hint = f": did you mean {near[0]!r}?" if near else ""
+        if name in _ELSEWHERE:
+            hint = f": write {_ELSEWHERE[name]}"
         raise UsageProblem(f"there is no option {name!r}{hint}")
 
 

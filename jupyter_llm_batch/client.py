@@ -180,11 +180,19 @@ class Client:
         check_name(name)
         return self._start(self._ask(text, name, options), options, new)
 
-    def preview(self, text: str | None = None, *, name: str, **options: Unpack[Options]) -> Preview:
-        """Render and split like `submit`, but write and send nothing."""
+    def preview(
+        self, text: str | None = None, *, name: str, count: int = 0, **options: Unpack[Options]
+    ) -> Preview:
+        """Render and split like `submit`, but write and send nothing, as ``--dry-run`` does.
+
+        Parameters
+        ----------
+        count
+            Have the providers count the tokens of so many rows, at no cost (``--count``).
+        """
         ask = self._ask(text, name, options)
         plan = self._plan(ask, options, dry=True)
-        return previewing.of(
+        found = previewing.of(
             plan,
             ask,
             self.store,
@@ -192,11 +200,21 @@ class Client:
             note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
             reusing=bool(ask.reuse),
         )
+        if count and found.samples:
+            counted = previewing.count(found, count, self.adapter, self.background)
+            found = msgspec.structs.replace(found, counted=counted)
+        return found
 
     def add(
-        self, text: str | None = None, *, name: str, key: str, **options: Unpack[Options]
+        self, text: str | None = None, *, name: str, key: str = "", **options: Unpack[Options]
     ) -> int:
-        """Collect a cell for a later `submit_draft`; the same `key` replaces its own part.
+        """Collect a cell for a later `submit_draft`, as ``--add`` does.
+
+        Parameters
+        ----------
+        key
+            Tells this part from the others: the same key replaces its own part. Without one, what
+            is collected twice with equal contents counts once.
 
         Returns
         -------
@@ -217,10 +235,21 @@ class Client:
             self._keep_servers([ask.model])
         if ask.kind is not None:
             self._kinds[name, ask.recipe.schema_name] = ask.kind
+        fit = key if key.isalnum() else cell_key(key) if key else ""
         return drafts.add(
-            self.store, ask, key=key, notebook=self.notebook, now=self._clock(),
+            self.store, ask, key=fit, notebook=self.notebook, now=self._clock(),
             simulated=self.simulated, servers=self.servers,
         )  # fmt: skip
+
+    def drafts(self, *, everywhere: bool = False) -> list[Batch]:
+        """Return what `add` collected and nobody has sent yet, oldest first.
+
+        Parameters
+        ----------
+        everywhere
+            In all notebooks instead of this one.
+        """
+        return drafts.listed(self.store, notebook=None if everywhere else self.notebook)
 
     def drop_draft(self, name: str) -> bool:
         """Delete what `add` collected under `name`; False when there is nothing."""

@@ -194,7 +194,7 @@ class Reconciler:
                 code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
-                remedy=_BEFORE if before else _remedy(outcome, byte),
+                remedy=remedy(outcome, byte, before=before),
             )
             for (outcome, code, byte, before), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
@@ -209,7 +209,10 @@ class Reconciler:
         ]
 
 
-def _remedy(outcome: str, code: int) -> str:
+def remedy(outcome: str, code: int, *, before: bool = False) -> str:
+    """Return what to do about rows that ended so; `before`: an earlier attempt may be billed."""
+    if before:
+        return _BEFORE
     if outcome == "failed" and may_be_billed(code):
         return "billed; `%llm_batch show NAME ROW` shows the answer, `%llm_batch retry` asks again"
     return _REMEDIES[outcome]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,13 @@ def add(
     simulated: bool,
     servers: Mapping[str, str],
 ) -> int:
-    """Write what a cell contributes; return how many cells are collected."""
+    """Write what a cell contributes; return how many cells are collected.
+
+    Parameters
+    ----------
+    key
+        What tells the cell from others, fit for a file's name; empty where its contents do.
+    """
     draft = _find(store, notebook, ask.name)
     if draft is None:
         draft = store.add_batch(
@@ -99,8 +106,8 @@ def add(
             {},
         )
     folder = payloads.private_folder(store.folder_of(draft.id))
-    name = f"part-{key}.jsonl"
-    count = 0
+    name = f"part-{key or planning.new_batch_id()}.jsonl"
+    count, digest = 0, hashlib.blake2b(digest_size=8)
     models = None if ask.models is None else iter(ask.models)
     with payloads.writing(folder / name) as writer:
         for content in ask.contents:
@@ -108,8 +115,15 @@ def add(
             if models is not None:
                 model = _model(models, ask.model, count, servers, left_out=content is None)
                 line = (model, content)
-            writer.write(_encode(line) + b"\n")
+            encoded = _encode(line) + b"\n"
+            writer.write(encoded)
+            digest.update(encoded)
             count += 1
+    if not key:
+        key = digest.hexdigest()
+        (folder / name).replace(folder / f"part-{key}.jsonl")
+        name = f"part-{key}.jsonl"
+        payloads.sync_folder(folder)
     snapshot = f"part-{key}.rows" if ask.rows is not None else ""
     if ask.rows is not None:
         write_rows(ask.rows, folder, snapshot)
@@ -191,6 +205,27 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
 def has(store: Store, *, notebook: str, name: str) -> bool:
     """Whether something was collected under `name`."""
     return _find(store, notebook, name) is not None
+
+
+def listed(store: Store, *, notebook: str | None) -> list[Batch]:
+    """Return what was collected and not sent, oldest first, with its rows and models.
+
+    Parameters
+    ----------
+    notebook
+        Whose; None for all.
+    """
+    found = []
+    for draft in store.batches(notebook=notebook):
+        if draft.draft:
+            parts = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
+            models = [part.model or "a model per row" for part in parts]
+            rows = sum(part.rows for part in parts)
+            if parts:  # else the first cell failed while it was rendered
+                found.append(
+                    msgspec.structs.replace(draft, rows=rows, models=list(dict.fromkeys(models)))
+                )
+    return found
 
 
 def drop(store: Store, *, notebook: str, name: str) -> bool:

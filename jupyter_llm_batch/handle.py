@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, ledger, outlook, results, spending
+from . import export, failing, ledger, outlook, results, spending
 from .errors import Damaged, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 from .pricing import Cost
@@ -176,6 +176,13 @@ class BatchHandle:
         if batch.shape.kind == "frame":
             return results.value(self._client.store, batch, found)
         return export.table(results.as_records(batch, found), prefer_pandas=True)
+
+    def failures(self) -> list[failing.Failure]:
+        """Return the rows without an answer by reason: kind, rows, whether they may be billed.
+
+        Of a batch that is under way: those that are known so far.
+        """
+        return failing.of(self._client.store, self.record)
 
     def costs(self) -> list[Cost | None]:
         """Return what each row cost: None where that is not known, nothing where nothing is due.

@@ -629,7 +629,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def title(self) -> str:
         """The name as people see it: ``sentiment``, later versions ``sentiment#2``."""
-        return self.name if self.version == 1 else f"{self.name}#{self.version}"
+        return self.name if self.version < 2 else f"{self.name}#{self.version}"
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -666,6 +666,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         Rows by outcome, for instance ``{"ok": 9, "expired": 1}``.
     safe_to_close
         Every job was accepted: the computer may be switched off.
+    keep_until
+        Until when the provider keeps answers; once all are collected None if it keeps none.
+    alone
+        What becomes of it when this kernel is lost; empty when it is over.
     realtime
         This kernel does the work: when it ends, the batch stops until another goes on with it.
     deadline
@@ -730,6 +734,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     question: str = ""
     choices: list[str] = msgspec.field(default_factory=list)
+    alone: str = ""
 
 
 class Rows(Protocol):

@@ -39,7 +39,7 @@ def private_folder(path: Path) -> Path:
     except OSError as error:
         raise StoreProblem(
             f"cannot write to {path}: {error.strerror}; choose another folder with "
-            "%config LLMBatch.data_dir = '...'"
+            "%config LLMBatch.data_dir = '...' and then %reload_ext jupyter_llm_batch"
         ) from error
     return path
 

@@ -60,6 +60,9 @@ from .viewing import Listener, Views
 #: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
 LONGEST_SLEEP = 5.0
 
+#: Seconds between two looks at batches that another process drives.
+WATCH = 2.0
+
 #: No wait is longer than this: a day, which a provider may ask for, and its jitter (seconds).
 LONGEST_WAIT = 1.5 * 86400.0
 
@@ -129,6 +132,8 @@ class Poller:
         self._trouble = ""
         self._polling: set[str] = set()
         self._followed: set[str] = set()
+        self._watched: set[str] = set()
+        self._watched_at = 0.0
         self._waiters: dict[str, asyncio.Event] = {}
         self._woken = asyncio.Event()
         self._creates: dict[str, asyncio.Lock] = {}
@@ -144,6 +149,11 @@ class Poller:
     def follow(self, batch_id: str) -> None:
         """Drive this batch too, whatever notebook it is of."""
         self._followed.add(batch_id)
+        self.wake()
+
+    def watch(self, batch_id: str) -> None:
+        """Tell listeners how this batch stands without ever driving it: somebody else may."""
+        self._watched.add(batch_id)
         self.wake()
 
     async def finished(self, batch_id: str) -> None:
@@ -311,7 +321,7 @@ class Poller:
                 self._note_trouble(batch, error)
         for provider, entries in polls.items():
             wake_at = min(wake_at, self._start_polls(provider, entries))
-        return wake_at
+        return min(wake_at, self._watch_others(self._clock()))
 
     def _look_at(self, batch: Batch, polls: dict[str, list[_Poll]]) -> float:
         """Start what is due for a batch; return when the next thing will be (Unix seconds)."""
@@ -345,6 +355,21 @@ class Poller:
         except LeaseLost:
             self._lose(held)
         return wake_at
+
+    def _watch_others(self, now: float) -> float:
+        """Tell how the batches stand that are only looked at; return when to look again."""
+        if not self._watched:
+            return now + LONGEST_SLEEP
+        if 0 <= now - self._watched_at < WATCH:
+            return self._watched_at + WATCH
+        self._watched_at = now
+        for batch_id in [*self._watched]:
+            batch = self._store.batch(batch_id)
+            if batch is None or batch.finished_at is not None:
+                self._watched.discard(batch_id)
+            if batch is not None:
+                self._views.show(batch)
+        return now + WATCH
 
     def _waits_for_user(self, batch: Batch, jobs: Sequence[Job]) -> bool:
         """Whether nothing goes on before the user has looked at a sample, of whichever batch."""

@@ -42,6 +42,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
         Answers of other batches may be taken.
     version
         Which version of its name it would be.
+    counted
+        What `count` found, where that was wanted.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     deadline: bool = False
     reusing: bool = False
     version: int = 1
+    counted: dict[str, tuple[int, int, int]] = msgspec.field(default_factory=dict)
 
     @property
     def tokens(self) -> int:

@@ -125,8 +125,6 @@ def snapshot(
         state, words = "attention", "waits for your decision"
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
-    left = [job for job in jobs if job.state in _AT_PROVIDER]
-    known = [job.keep_until for job in left or jobs if job.keep_until is not None]
     moving = not finished and state not in ("draft", "paused", "attention")
     shot = Snapshot(
         batch_id=batch.id,
@@ -158,7 +156,7 @@ def snapshot(
         expected=expected,
         ceiling=ceiling,
         unpriced=unpriced,
-        keep_until=min(known, default=None),
+        keep_until=_kept(jobs, now, finished=finished),
         notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
         jobs=[_job_line(job) for job in jobs],
         errors=list(errors),
@@ -168,7 +166,30 @@ def snapshot(
         question=question,
         choices=choices,
     )
-    return _with_line(shot)
+    shot = msgspec.structs.replace(shot, alone=_alone(shot))
+    return _with_line(shot, warned=bool(expiring(jobs, now)))
+
+
+def _kept(jobs: Sequence[Job], now: float, *, finished: bool) -> float | None:
+    """Return until when a provider keeps the first of the answers that it still has."""
+    there = [job for job in jobs if job.state in _AT_PROVIDER]
+    if finished:
+        there = [job for job in jobs if job.state is JobState.DONE and job.tidied != "deleted"]
+    known = [job.keep_until for job in there if job.keep_until is not None]
+    return min((until for until in known if until > now or not finished), default=None)
+
+
+def _alone(shot: Snapshot) -> str:
+    """Return what becomes of a batch when the kernel that drives it is lost."""
+    if shot.finished or shot.state == "draft":
+        return ""
+    if shot.realtime:
+        return "what is asked in real time needs a running kernel"
+    if "send" in shot.choices:
+        return "the sample is answered, and nothing more is sent without your word"
+    if shot.safe_to_close:
+        return "the batch goes on at the provider"
+    return "what is not sent yet needs a running kernel"
 
 
 def _told(outcomes: Mapping[str, int], unsent: int) -> dict[str, int]:
@@ -514,7 +535,15 @@ def _job_line(job: Job) -> JobLine:
     )
 
 
-def _with_line(shot: Snapshot) -> Snapshot:
+def kept_words(shot: Snapshot) -> str:
+    """Return until when a provider keeps the answers, or a copy of them; or nothing."""
+    if shot.keep_until is None:
+        return ""
+    day = time.strftime("%d %b", time.localtime(shot.keep_until)).lstrip("0")
+    return f"{'provider keeps a copy' if shot.finished else 'answers kept'} until {day}"
+
+
+def _with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
     parts = [shot.title, shot.model]
     if shot.simulated:
         parts.append("simulated")
@@ -529,7 +558,7 @@ def _with_line(shot: Snapshot) -> Snapshot:
         parts.append(cache_words(shot.cached))
     if shot.safe_to_close and not shot.finished:
         parts.append("safe to close")
-    parts += [shot.question, shot.notice]
+    parts += ["" if warned else kept_words(shot), shot.question, shot.notice]
     line = " · ".join(part for part in parts if part)
     # Names and errors come from outside: no line breaks, no terminal escapes.
     clean = "".join(char if char.isprintable() else " " for char in line)

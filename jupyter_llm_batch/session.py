@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Unpack
 
@@ -10,10 +11,12 @@ from .advising import Advice
 from .asking import Options
 from .client import Client
 from .comparing import Comparison
-from .errors import UsageProblem
+from .errors import NotReady, UsageProblem
 from .handle import BatchHandle
 from .ledger import Ledger
 from .lifecycle import Policy
+from .models import Batch
+from .previewing import Preview
 from .settings import Settings
 
 #: The simulator's batches take seconds, so they are looked at often.
@@ -174,9 +177,69 @@ def untrack() -> None:
         _tracker = None
 
 
-def submit(text: str | None = None, *, name: str, **options: Unpack[Options]) -> BatchHandle:
-    """Submit a batch and return at once; see `asking.Options` for the options."""
-    return current().submit(text, name=name, **options)
+def submit(
+    text: str | None = None, *, name: str, wait: bool = False, **options: Unpack[Options]
+) -> BatchHandle:
+    """Submit a batch and return at once.
+
+    Parameters
+    ----------
+    text, name, **options
+        As `client.Client.submit` takes them; `asking.Options` describes the options.
+    wait
+        Return when the answers are there, or a sample waits for `BatchHandle.send_rest`.
+    """
+    return _waited(current().submit(text, name=name, **options), wait=wait)
+
+
+def _waited(handle: BatchHandle, *, wait: bool) -> BatchHandle:
+    if wait:
+        with contextlib.suppress(NotReady):  # a sample is there to be looked at
+            handle.wait()
+    return handle
+
+
+def preview(
+    text: str | None = None, *, name: str, count: int = 0, **options: Unpack[Options]
+) -> Preview:
+    """Return what `submit` would send and cost, and send nothing; see `client.Client.preview`."""
+    return current().preview(text, name=name, count=count, **options)
+
+
+def add(text: str | None = None, *, name: str, key: str = "", **options: Unpack[Options]) -> int:
+    """Collect for a later `submit_draft`; return how many parts there are.
+
+    See `client.Client.add` for `key`.
+    """
+    return current().add(text, name=name, key=key, **options)
+
+
+def collected(*, everywhere: bool = False) -> list[Batch]:
+    """Return what `add` collected and nobody has sent yet, oldest first."""
+    return current().drafts(everywhere=everywhere)
+
+
+def submit_draft(
+    name: str, *, resubmit: bool = False, max_cost: float | None = None, wait: bool = False
+) -> BatchHandle:
+    """Send what `add` collected under `name`, or what waits for a look at its sample."""
+    handle = current().submit_draft(name, resubmit=resubmit, max_cost=max_cost)
+    return _waited(handle, wait=wait)
+
+
+def retry(name: str) -> int:
+    """Send the rows of an ended batch that have no answer again; return how many.
+
+    `BatchHandle.failures` says which of them may have been billed, and are then paid again.
+    """
+    return get(name).retry()
+
+
+def forget(name: str) -> None:
+    """Delete the local data of a batch, or what was collected under `name`."""
+    client = current()
+    if not client.drop_draft(name):
+        client.forget(client.get(name))
 
 
 def adopt(remote: str, name: str) -> BatchHandle:

@@ -187,7 +187,8 @@ def plan(
         if isinstance(error, OSError) and error.errno in payloads.NO_ROOM:
             raise StoreProblem(
                 f"cannot write to {folder.parent}: {error.strerror or error}; nothing was sent. "
-                "Make room, or choose another folder with %config LLMBatch.data_dir = '...'"
+                "Make room, or choose another folder with %config LLMBatch.data_dir = '...' and "
+                "then %reload_ext jupyter_llm_batch"
             ) from error
         raise
     if same_as is not None and not dry:

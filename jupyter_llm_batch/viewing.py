@@ -7,12 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container
 from decimal import Decimal
+from statistics import median
 
 import msgspec
 
 from . import estimate, progress, rounds, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
+    TERMINAL,
     is_held,
     may_be_billed,
     never_sent,
@@ -56,6 +58,7 @@ class Views:
         self._listen = listen
         self._salt = store.salt()
         self._expected: dict[str, estimate.Money] = {}
+        self._promised: set[str] = set()
         #: What keeps a batch from going on, by its id.
         self.troubles: dict[str, str] = {}
 
@@ -104,7 +107,7 @@ class Views:
             outcomes=tally(outcomes),
             retryable=len(rows_without_answer(outcomes)),
             unsent=self._unsent(batch, jobs, outcomes),
-            history=self._store.durations(jobs[0].provider) if jobs else (),
+            history=self._history(jobs),
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
@@ -118,6 +121,12 @@ class Views:
             samples=samples[: 10 if batch.held else 5],
             behind=rounds.waits_on(self._store, batch) if is_over(jobs) else (),
         )
+
+    def _history(self, jobs: list[Job]) -> list[float]:
+        """Return how long the slowest provider still at work took; nothing where one is unknown."""
+        left = {job.provider for job in jobs if job.state not in TERMINAL}
+        known = [self._store.durations(provider) for provider in left]
+        return max(known, key=median) if known and all(known) else []
 
     def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
         if not batch.cancel_requested:
@@ -140,13 +149,21 @@ class Views:
             and (may_be_billed(kind.code) or not (batch.cancel_requested and never_sent(job)))
         ]
 
+    def show(self, batch: Batch) -> None:
+        """Hand out how a batch stands that is none of ours, and note nothing."""
+        self._show(self.snapshot(batch))
+        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+            self._expected[batch.id] = estimate.price(batch.estimates, self._rules().book)
+            self._show(self.snapshot(batch))
+
     def publish(self, batch: Batch) -> None:
         """Hand out how a batch stands, and note what it may cost when that is known."""
         self._show(self.snapshot(batch))
-        if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
+        if batch.estimates and batch.finished_at is None and batch.id not in self._promised:
             # After the first picture: the price list takes a moment to load.
             cost = estimate.price(batch.estimates, self._rules().book)
             self._expected[batch.id] = cost
+            self._promised.add(batch.id)
             if cost.ceiling is not None:
                 self._store.reserve(batch.id, float(cost.ceiling))
             self._show(self.snapshot(batch))

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
 def many(number: int, one: str, several: str = "") -> str:
     """Return a number with its noun: ``1 row``, ``2,000 rows``; `several` where no *s* will do."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def spans(numbers: Sequence[int], most: int = 12) -> str:
+    """Return rising numbers with what follows each other as one: ``0, 3-5, 9 and 40 more``.
+
+    Parameters
+    ----------
+    most
+        How many numbers and ranges are named.
+    """
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    left = sum(last - first + 1 for first, last in found[most:])
+    return ", ".join(named) + (f" and {left:,} more" if left else "")
 
 
 def a_type(value: Any) -> str:

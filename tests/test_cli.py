@@ -189,10 +189,29 @@ def test_once_does_what_is_due_and_ends(desk):
     """For cron: a first run finds it under way (4), a later one collects it (0)."""
     desk.sim.behave(seconds=3600)
     desk.abandoned()
-    assert "OpenAI" in desk.run("watch", "--once", code=4).stdout
+    assert desk.run("watch", "--once", code=4).stdout == ""
     desk.sim.advance(4000)
     assert "6 of 6 answered" in desk.run("watch", "--once").stdout
-    assert "nothing is under way" in desk.run("watch", "--once").stdout
+    assert desk.run("watch", "--once").stdout == ""
+
+
+def test_without_a_terminal_only_ends_and_problems_are_told(desk):
+    """A watch into a pipe prints one line for each batch that ended, and one when it is stuck."""
+    desk.sim.behave(seconds=1)
+    for name in ("x", "y"):
+        desk.abandoned(name=name)
+    lines = desk.run("watch").stdout.splitlines()
+    assert len(lines) == 2
+    assert all("6 of 6 answered" in line for line in lines)
+    desk.sim.behave(seconds=600)
+    desk.abandoned(name="z")
+    del desk.env["OPENAI_API_KEY"]
+    (line,) = desk.run("watch", code=3).stdout.splitlines()
+    assert "paused" in line
+    desk.env["OPENAI_API_KEY"] = desk.sim.environ()["OPENAI_API_KEY"]
+    desk.env["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
+    (line,) = desk.run("watch", code=3).stdout.splitlines()
+    assert "another openai account or base URL" in line
 
 
 def test_rows_without_an_answer_are_an_exit_code(desk):

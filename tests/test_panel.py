@@ -108,6 +108,12 @@ def test_a_running_batch_can_be_rendered_too():
     assert "%llm_batch" not in text
 
 
+def test_the_summary_says_until_when_the_provider_keeps_a_copy():
+    """What stays in the notebook has the date, too."""
+    view = shot(state="done", ok=10, waiting=0, finished=True, keep_until=1_798_000_000.0)
+    assert "provider keeps a copy until 2" in Tags(static.render(view)).text
+
+
 def test_a_batch_without_rows_can_be_rendered():
     """Nothing is divided by zero rows."""
     assert "0 of 0 answered" in static.render(shot(rows=0, waiting=0, finished=True))
@@ -245,6 +251,18 @@ print(actions)
 """,
     ])  # fmt: skip
     assert kernel.printed(1) == "[('b1', 'cancel')]\n"
+
+
+def test_a_panel_that_is_only_looked_at_reaches_nobody():
+    """Of another notebook's batch the page shows no buttons that act, and none would."""
+    kernel = Kernel([
+        SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), None)",
+        """
+p._receive(p, {"action": "cancel"}, [])
+print(p.read_only, Panel(shot(), press).read_only, actions)
+""",
+    ])  # fmt: skip
+    assert kernel.printed(1) == "True False []\n"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jupyter_llm_batch.models import (
     ErrorKind,
     Job,
     JobState,
+    Mode,
     Outcome,
     Recipe,
     Sample,
@@ -82,6 +83,39 @@ def test_the_line_of_a_finished_batch():
         "sentiment · openai:gpt-5-mini · done · 997 of 1,000 answered, 3 failed · 3 min · "
         "$0.0123, saved $2.00"
     )
+
+
+def test_the_line_says_until_when_answers_are_kept():
+    """Answers to be collected have their date, then the provider's copy; what is gone has none."""
+    until = 1_798_000_000.0  # 23 December 2026
+    assert "safe to close · answers kept until 2" in shot(jobs=[edit(JOB, keep_until=until)]).line
+    ended = done_job(keep_until=until)
+    line = shot(finished(), [ended], outcomes={"ok": 1_000}).line
+    assert " · provider keeps a copy until 2" in line
+    for job, now in [
+        (edit(ended, tidied="deleted"), NOW),
+        (edit(ended, state=JobState.GONE), NOW),
+        (ended, until + 1),
+        (done_job(), NOW),
+    ]:
+        assert "until" not in shot(finished(), [job], now, outcomes={"ok": 1_000}).line
+    # The warning names the moment itself.
+    assert shot(jobs=[edit(JOB, keep_until=NOW + 60)]).line.count("after") == 1
+    assert "kept until" not in shot(jobs=[edit(JOB, keep_until=NOW + 60)]).line
+
+
+def test_what_becomes_of_a_batch_when_its_kernel_is_lost():
+    """Only what the provider has goes on; the unsent, real time and a held sample do not."""
+    planned = edit(JOB, state=JobState.PLANNED, remote_id=None, counts=None)
+    realtime = edit(planned, mode=Mode.REALTIME)
+    held = edit(BATCH, held=True)
+    assert shot().alone == "the batch goes on at the provider"
+    assert shot(jobs=[JOB, planned]).alone == "what is not sent yet needs a running kernel"
+    assert shot(jobs=[realtime]).alone == "what is asked in real time needs a running kernel"
+    answered = edit(realtime, state=JobState.DONE, tally={"ok": 5})
+    assert "nothing more is sent without your word" in shot(held, [answered, planned]).alone
+    assert "real time" in shot(held, [realtime, planned]).alone
+    assert shot(finished(), [done_job()], outcomes={"ok": 1_000}).alone == ""
 
 
 def test_the_line_says_that_answers_are_simulated():

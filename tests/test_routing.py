@@ -6,7 +6,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from support import mark, until
+from support import Shifted, mark, until
 
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import JobState
@@ -225,3 +225,28 @@ def test_the_frames_columns_may_be_called_model(client):
     over = pd.DataFrame({"text": ["a", "b"], "model": [OPENAI, GOOGLE]})
     out = client.submit("Q {{ text }}", name="x", over=over, route="model").wait(60).answers()
     assert list(out["answer_model"]) == list(out["model"]) == [OPENAI, GOOGLE]
+
+
+def test_the_time_left_is_that_of_the_slowest_provider(make_client, sim):
+    """The estimate takes the provider that took longest before, and is none where one is new."""
+    clock = Shifted()
+    client = make_client(clock=clock)
+    sim.behave(seconds=1000, anthropic_retry_after=0)
+    models = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5"]
+
+    def took(name, model, seconds):
+        handle = client.submit(name=name, over=["a"], model=model)
+        until(lambda: handle.snapshot().safe_to_close)
+        clock.ahead += seconds
+        sim.advance(2000)
+        handle.refresh().wait(60)
+
+    def remaining(name):
+        handle = client.submit(name=name, over=["a", "b"], route=models)
+        until(lambda: handle.snapshot().safe_to_close)
+        return handle.snapshot().remaining
+
+    took("quick", models[0], 100)
+    assert remaining("one_is_new") is None
+    took("slow", models[1], 5000)
+    assert 4000 < remaining("both_known") < 6000

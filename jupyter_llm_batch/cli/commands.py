@@ -69,7 +69,11 @@ def parser() -> argparse.ArgumentParser:
 
     listing = command("list", "batches that are under way")
     listing.add_argument("--all", action="store_true", help="ended ones too")
-    watching = command("watch", "carry batches to their end, collect the answers")
+    watching = command(
+        "watch",
+        "carry batches to their end, collect the answers: a bar each on a terminal, elsewhere a "
+        "line for what ended and for problems",
+    )
     watching.add_argument("batch", nargs="*", metavar="BATCH", help="default: all under way")
     watching.add_argument("--once", action="store_true", help="do what is due now, then end")
     fetching = command("fetch", "collect what is there now")
@@ -226,21 +230,22 @@ class Terminal:
             found = watch.once(
                 self.client, self._unfinished() if chosen is None else chosen, self.signals
             )
-            Lines(self.console, json=self.args.json).update(found)
+            quiet = not self.console.is_terminal
+            Lines(self.console, json=self.args.json, quiet=quiet).update(found)
         else:
             show = self._shown()
             try:
                 found = watch.watch(self.client, chosen, show, self.signals)
             finally:
                 show.close()
-        if not found and not self.args.json:
+        if not found and self.console.is_terminal and not self.args.json:
             print("nothing is under way")
         self._advise(found)
         return verdict(found)
 
     def _shown(self) -> Show:
         if self.args.json or not self.console.is_terminal:
-            return Lines(self.console, json=self.args.json)
+            return Lines(self.console, json=self.args.json, quiet=True)
         return Bars(self.console)
 
     def _unfinished(self) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""How a watched batch is shown: bars on a terminal, a line per change elsewhere, or JSON lines."""
+"""How a watched batch is shown: bars on a terminal, ends and problems elsewhere, or JSON lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from ..models import Snapshot
 from ..progress import tally
 from .report import Seen, as_json, clean, left, line, record
 
@@ -25,24 +26,43 @@ class Show(Protocol):
 
 
 class Lines:
-    """A line for each change of state: for logs and cron. Nothing is said twice."""
+    """A line for each change of state. Nothing is said twice.
 
-    def __init__(self, console: Console, *, json: bool = False) -> None:
+    Parameters
+    ----------
+    quiet
+        For logs and cron: say of a batch only that it ended, and what keeps it from going on.
+    """
+
+    def __init__(self, console: Console, *, json: bool = False, quiet: bool = False) -> None:
         self._console = console
         self._json = json
+        self._quiet = quiet and not json
         self._said: dict[str, object] = {}
 
     def update(self, found: Sequence[Seen]) -> None:
         """Print what has changed."""
         for seen in found:
-            shot = seen.shot
-            about: object = (shot.state, shot.finished, shot.notice, len(shot.jobs))
-            if self._json:
-                about = (about, shot.words, shot.ok, shot.failed, shot.progress)
+            about = self._about(seen.shot)
             if self._said.get(seen.batch.id) != about:
                 self._said[seen.batch.id] = about
-                text = as_json(record(seen)) if self._json else line(seen)
-                print(text, file=self._console.file, flush=True)
+                if about or not self._quiet:
+                    text = as_json(record(seen)) if self._json else line(seen)
+                    print(text, file=self._console.file, flush=True)
+
+    def _about(self, shot: Snapshot) -> object:
+        """Return what is worth a line as long as it has not been said; None where nothing is."""
+        if self._json:
+            rows = (shot.words, shot.ok, shot.failed, shot.progress)
+            return shot.state, shot.finished, shot.notice, len(shot.jobs), rows
+        if not self._quiet:
+            return shot.state, shot.finished, shot.notice, len(shot.jobs)
+        if shot.finished:
+            return "ended"
+        # What fails for a passing reason fails again and again, in ever new words.
+        stuck = shot.state if shot.state in {"paused", "attention"} else ""
+        trouble = any(job.error for job in shot.jobs)
+        return (stuck, shot.notice, trouble) if stuck or shot.notice or trouble else None
 
     def close(self) -> None:
         """Nothing to do."""

@@ -14,7 +14,7 @@ from ..asking import Options
 from ..client import Client
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
-from ..models import Snapshot
+from ..models import Batch, Snapshot
 from ..settings import this_notebook
 from ..submission import ROWS_FILE
 from .config import LLMBatch
@@ -145,6 +145,15 @@ class Book:
         notice = "; ".join(filter(None, (handle.notice, kept)))
         self.panels.show(handle.snapshot(), notice=notice)
         return handle
+
+    def panel(self, batch: Batch, snapshot: Snapshot) -> None:
+        """Show a batch that is under way; one of another notebook is only looked at."""
+        if batch.notebook == self.notebook:
+            self.panels.show(snapshot)
+            return
+        notice = f"of {batch.notebook}, only shown here"
+        self.panels.show(snapshot, notice=notice, read_only=True)
+        self.client.background.soon(self.client.poller().watch, batch.id)
 
     def check_name(self, name: str, over: str = "") -> None:
         """Raise `UsageProblem` unless the answers may be bound to `name`, or were.

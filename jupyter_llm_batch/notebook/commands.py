@@ -17,24 +17,14 @@ from ..asking import Options, span
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
-from ..ledger import GROUPS
+from ..models import Batch, Snapshot
 from ..progress import count, money
 from ..spending import month_start
 from ..wording import many
-from . import doctor, money_tables, show
+from . import doctor, money_tables, parsers, show
 from .book import Book
 from .help import LINE_HELP
-from .options import (
-    HelpShown,
-    Parser,
-    add_submit_options,
-    cell_parser,
-    filled,
-    seconds,
-    submit_options,
-    usd,
-    words,
-)
+from .options import HelpShown, cell_parser, filled, submit_options, words
 
 
 @contextmanager
@@ -49,12 +39,6 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         # Disk full, a folder that is not ours: the user can mend it.
         raise UsageError(f"{error.strerror or error} ({error.filename})") from None
-
-
-def _named(prog: str) -> Parser:
-    parser = Parser(f"%llm_batch {prog}")
-    parser.add_argument("name")
-    return parser
 
 
 class Commands:
@@ -140,10 +124,7 @@ class Commands:
         print(f"{name}: {cells} collected, nothing sent yet; `%llm_batch submit {name}` sends")
 
     def _run(self, found: list[str]) -> None:
-        parser = _named("run")
-        add_submit_options(parser)
-        parser.add_argument("--raw", action="store_true")
-        args = parser.parse(found)
+        args = parsers.of("run").parse(found)
         check_name(args.name)
         if args.over is None:
             raise UsageProblem("%llm_batch run NAME needs --over PROMPTS: the prompts to send")
@@ -158,40 +139,49 @@ class Commands:
             self._waiting(handle)
 
     def _submit(self, found: list[str]) -> None:
-        parser = _named("submit")
-        parser.add_argument("--resubmit", action="store_true")
-        parser.add_argument("--wait", action="store_true")
-        parser.add_argument("--max-cost", type=usd, metavar="USD")
-        args = parser.parse(found)
+        args = parsers.of("submit").parse(found)
         handle = self.book.submit_draft(args.name, resubmit=args.resubmit, max_cost=args.max_cost)
         if args.wait:
             self._waiting(handle)
 
     # -- looking -----------------------------------------------------------------------------------
 
-    def _get(self, prog: str, found: list[str]) -> BatchHandle:
-        return self.book.client.get(_named(prog).parse(found).name)
+    def _get(self, command: str, found: list[str]) -> BatchHandle:
+        return self.book.client.get(parsers.of(command).parse(found).name)
 
     def _dashboard(self, *, everywhere: bool) -> None:
-        handles = self.book.client.batches(everywhere=everywhere)
-        if not handles:
+        found = self._known(everywhere=everywhere)
+        if not found:
             where = "yet" if everywhere else "in this notebook yet"
             print(f"no batches {where}; `%%llm_batch?` shows how to make one{self._simulated()}")
             return
-        finished = [handle for handle in handles if handle.done]
-        if finished:
-            show.table(finished, everywhere=everywhere)
-        for handle in handles:
-            if not handle.done:
-                self.book.panels.show(handle.snapshot())
+        still = [each for each in found if each[0].draft or each[1].finished]
+        if still:
+            show.table(still, everywhere=everywhere)
+        for batch, snapshot in found:
+            if not (batch.draft or snapshot.finished):
+                self.book.panel(batch, snapshot)
+        driver = self.book.client.store.driver
+        others = [batch for batch, _ in found if batch.notebook != self.book.notebook]
+        alone = [each for each in others if not (each.draft or each.finished_at or driver(each.id))]
+        if alone:
+            print(
+                f"nobody looks after {count(len(alone))} of them now: open the notebook, or run "
+                "`jupyter llm-batch watch` in a terminal"
+            )
 
-    def _history(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch history")
-        parser.add_argument("--all", action="store_true")
-        everywhere = parser.parse(found).all
-        handles = self.book.client.batches(everywhere=everywhere)
-        if handles:
-            show.table(handles, everywhere=everywhere)
+    def _known(self, *, everywhere: bool) -> list[tuple[Batch, Snapshot]]:
+        """Return every batch, and what ``--add`` has collected, with how each stands now."""
+        client = self.book.client
+        records = [handle.record for handle in client.batches(everywhere=everywhere)]
+        look = client.poller().snapshot
+        return [(each, look(each)) for each in [*records, *client.drafts(everywhere=everywhere)]]
+
+    def _history(self, typed: list[str]) -> None:
+        everywhere = parsers.of("history").parse(typed).all
+        found = self._known(everywhere=everywhere)
+        if found:
+            show.table(found, everywhere=everywhere)
         else:
             print(f"no batches yet; `%%llm_batch?` shows how to make one{self._simulated()}")
 
@@ -204,20 +194,14 @@ class Commands:
         self.book.panels.show(handle.snapshot())
 
     def _show(self, found: list[str]) -> None:
-        parser = _named("show")
-        parser.add_argument("row", metavar="ROW", help="position, index label or custom_id")
-        args = parser.parse(found)
+        args = parsers.of("show").parse(found)
         show.row(self.book.client, self.book.client.get(args.name), args.row)
 
     def _errors(self, found: list[str]) -> None:
         show.errors(self._get("errors", found))
 
     def _cost(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch cost")
-        parser.add_argument("name", nargs="?", default="")
-        parser.add_argument("--by", choices=GROUPS, help="what to sum up by")
-        parser.add_argument("--csv", metavar="FILE", help="write the lines to a file")
-        args = parser.parse(found)
+        args = parsers.of("cost").parse(found)
         client = self.book.client
         ledger = client.cost(args.name)
         if args.csv:
@@ -236,16 +220,12 @@ class Commands:
         money_tables.ledger(ledger, by, title=args.name or "all batches", budget=budget)
 
     def _compare(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch compare")
-        parser.add_argument("left", metavar="A")
-        parser.add_argument("right", metavar="B")
-        parser.add_argument("--rows", type=int, default=10, help="differences to show")
-        args = parser.parse(found)
+        args = parsers.of("compare").parse(found)
         compared = self.book.client.compare(args.left, args.right)
         money_tables.comparison(compared, differences=max(0, args.rows))
 
     def _advise(self, found: list[str]) -> None:
-        Parser("%llm_batch advise").parse(found)
+        parsers.of("advise").parse(found)
         _ = self.book.client  # the one that is asked
         money_tables.advice(session.advise())
 
@@ -258,9 +238,7 @@ class Commands:
             money_tables.counted(found)
 
     def _doctor(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch doctor")
-        parser.add_argument("--settle", action="store_true", help="you know what was lost")
-        if parser.parse(found).settle:
+        if parsers.of("doctor").parse(found).settle:
             self.book.client.store.settle_loss()
             print("The loss is settled: cells that the journal does not know are sent again.")
             return
@@ -306,6 +284,8 @@ class Commands:
         return simulated
 
     def _provider(self, command: str, found: list[str]) -> str:
+        if found in (["-h"], ["--help"]):
+            parsers.of(command).parse(found)
         _ = self.book.client  # the one whose servers are meant
         if len(found) != 1:
             # Nothing of the line is repeated: a key may be in it.
@@ -330,9 +310,7 @@ class Commands:
             raise NotReady(f"stopped waiting; {show.goes_on(handle)}") from None
 
     def _results(self, found: list[str]) -> None:
-        parser = _named("results")
-        parser.add_argument("--partial", action="store_true")
-        args = parser.parse(found)
+        args = parsers.of("results").parse(found)
         handle = self.book.client.get(args.name)
         if not (args.partial or handle.done):
             raise NotReady(
@@ -370,11 +348,7 @@ class Commands:
         )
 
     def _resolve(self, found: list[str]) -> None:
-        parser = _named("resolve")
-        choice = parser.add_mutually_exclusive_group()
-        choice.add_argument("--as-created", metavar="ID", help="the provider's id of the job")
-        choice.add_argument("--as-absent", action="store_true", help="nothing was created")
-        args = parser.parse(found)
+        args = parsers.of("resolve").parse(found)
         handle = self.book.client.get(args.name)
         if args.as_created or args.as_absent:
             job = handle.resolve(args.as_created or "")
@@ -384,11 +358,7 @@ class Commands:
             show.lost(handle)
 
     def _adopt(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch adopt")
-        parser.add_argument("remote", metavar="PROVIDER:ID", help="the provider's id of the batch")
-        parser.add_argument("name")
-        parser.add_argument("--wait", action="store_true")
-        args = parser.parse(found)
+        args = parsers.of("adopt").parse(found)
         self.book.binder.check_free(args.name)
         remote = filled(args.remote, self.book.shell.user_ns, "adopt")
         handle = self.book.started(self.book.client.adopt(remote, args.name))
@@ -396,13 +366,7 @@ class Commands:
             self._waiting(handle)
 
     def _deadline(self, found: list[str]) -> None:
-        parser = _named("deadline")
-        choice = parser.add_mutually_exclusive_group()
-        choice.add_argument("--in", dest="span", metavar="6h", help="from now on")
-        choice.add_argument("--finish", action="store_true", help="finish in real time now")
-        choice.add_argument("--off", action="store_true", help="let it run as a batch")
-        parser.add_argument("--max-cost", type=usd, metavar="USD")
-        args = parser.parse(found)
+        args = parsers.of("deadline").parse(found)
         handle = self.book.client.get(args.name)
         if args.finish:
             handle.finish()
@@ -420,11 +384,7 @@ class Commands:
             print(repr(handle))
 
     def _forget(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch forget")
-        parser.add_argument("name", nargs="?")
-        parser.add_argument("--older-than", type=show.days, metavar="30d")
-        parser.add_argument("--all", action="store_true")
-        args = parser.parse(found)
+        args = parsers.of("forget").parse(found)
         if (args.name is None) == (args.older_than is None) or (args.name and args.all):
             raise UsageProblem("%llm_batch forget NAME, or %llm_batch forget --older-than 30d")
         client = self.book.client
@@ -449,9 +409,7 @@ class Commands:
             print("nothing that old")
 
     def _export(self, found: list[str]) -> None:
-        parser = _named("export")
-        parser.add_argument("file")
-        args = parser.parse(found)
+        args = parsers.of("export").parse(found)
         handle = self.book.client.get(args.name)
         replaced = Path(args.file).expanduser().exists()
         path = handle.export(args.file)
@@ -462,10 +420,7 @@ class Commands:
         print(f"{handle.name}: {rows} written to {path}{' (replaced)' if replaced else ''}")
 
     def _simulator(self, found: list[str]) -> None:
-        parser = Parser("%llm_batch simulator")
-        parser.add_argument("--seconds", type=seconds, default=8.0, help="life of a batch")
-        parser.add_argument("--off", action="store_true", help="back to the real providers")
-        args = parser.parse(found)
+        args = parsers.of("simulator").parse(found)
         if args.off:
             self.book.end_simulation()
             print("This kernel talks to the real providers again.")

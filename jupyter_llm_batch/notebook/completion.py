@@ -14,21 +14,27 @@ from ..errors import LLMBatchError
 from ..values import fields_of
 
 if TYPE_CHECKING:
+    import argparse
+
     from .magics import LLMBatchMagics
+    from .options import Parser
 
 _LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
 
-#: Subcommands whose first argument is a batch.
-_NAMED = {
-    "status", "wait", "submit", "results", "show", "errors", "retry", "cancel", "resolve",
-    "forget", "export", "cost",
-}  # fmt: skip
+#: What stands for a batch, by the parsers' names.
+_BATCHES = {"name", "left", "right"}
 
-#: Options whose value is a variable of the notebook.
-_VARIABLES = {"--over", "--route", "--schema", "--system-from"}
+#: Subcommands that take what ``--add`` collected; a cell does, too.
+_DRAFTS = {"", "submit", "forget"}
 
-#: Options whose value is a field of the rows.
-_FIELDS = {"--image", "--file"}
+#: Subcommands that name a batch which is not there yet.
+_NEW = {"run", "adopt"}
+
+#: What is a variable of the notebook.
+_VARIABLES = {"over", "route", "schema", "system_from"}
+
+#: What is a field of the rows.
+_FIELDS = {"image", "file"}
 
 
 def make_matcher(magics: LLMBatchMagics) -> Any:
@@ -59,48 +65,66 @@ def make_matcher(magics: LLMBatchMagics) -> Any:
 def _candidates(
     magics: LLMBatchMagics, magic: str, done: list[str], fragment: str
 ) -> Iterable[str]:
-    from .options import Parser, add_submit_options, cell_parser
+    from . import parsers
+    from .options import cell_parser
 
-    last = done[-1] if done else ""
-    if last in {"-m", "--model"}:
-        return models()
-    if last in _VARIABLES:
-        return sorted(name for name in magics.namespace if not name.startswith("_"))
-    if last in _FIELDS:
-        return _fields(magics, done)
-    if last == "--reuse":
-        return _names(magics)
-    if last == "--endpoint":
-        return ["chat", "responses", "embeddings"]
     if magic == "%%":
-        return cell_parser().options() if done or fragment.startswith("-") else _names(magics)
+        return _next(magics, cell_parser(), done, fragment, "")
     if not done:
         return [*magics.commands().commands, "--all"]
-    if done[0] in {"login", "logout"} and len(done) == 1:
-        from .. import providers
+    if done[0] not in magics.commands().commands:
+        return []
+    return _next(magics, parsers.of(done[0]), done[1:], fragment, done[0])
 
-        return providers.names(magics.config.settings().servers)
-    if done[0] in _NAMED and len(done) == 1:
-        return _names(magics)
-    if done[0] == "compare" and len(done) < 3:
-        return _names(magics)
-    if last == "--by":
-        return ["day", "month", "provider", "model", "batch", "notebook"]
-    if done[0] == "run":
-        parser = Parser("")
-        add_submit_options(parser)
-        return [*parser.options(), "--raw"]
+
+def _next(
+    magics: LLMBatchMagics, parser: Parser, done: list[str], fragment: str, command: str
+) -> Iterable[str]:
+    """Return what may come next, as the parser has it: values, options, or both."""
+    option, argument = parser.awaited(done)
+    found: list[str] = []
+    if option is not None:
+        found += _values(magics, option, done, command)
+        if option.nargs != "?":
+            return found
+    elif argument is not None:
+        found += _values(magics, argument, done, command)
+    if command or done or fragment.startswith("-"):
+        found += parser.options()
+    return found
+
+
+def _values(
+    magics: LLMBatchMagics, wanted: argparse.Action, done: list[str], command: str
+) -> Iterable[str]:
+    """Return the words that an argument may be, where they can be known."""
+    from .. import providers
+
+    if wanted.choices:
+        return [str(each) for each in wanted.choices]
+    name = wanted.dest
+    if name in _FIELDS and wanted.option_strings:
+        return _fields(magics, done)
+    if name == "model":
+        return models()
+    if name in _VARIABLES:
+        return sorted(each for each in magics.namespace if not each.startswith("_"))
+    if name == "reuse" or (name in _BATCHES and command not in _NEW):
+        return _names(magics, drafts=name == "name" and command in _DRAFTS)
+    servers = magics.commands().book.config.settings().servers
     return {
-        "results": ["--partial"],
-        "submit": ["--resubmit", "--wait", "--max-cost"],
-        "cost": ["--by", "--csv"],
-        "compare": ["--rows"],
-    }.get(done[0], [])
+        "endpoint": ["chat", "responses", "embeddings"],
+        "notify": ["desktop", "off"],
+        "provider": providers.names(servers),
+        "remote": [f"{each}:" for each in providers.names(servers)],
+    }.get(name, [])
 
 
-def _names(magics: LLMBatchMagics) -> list[str]:
+def _names(magics: LLMBatchMagics, *, drafts: bool) -> list[str]:
     try:
-        return sorted({handle.name for handle in magics.commands().book.client.batches()})
+        client = magics.commands().book.client
+        collected = [draft.title for draft in client.drafts()] if drafts else []
+        return sorted({*collected, *(handle.name for handle in client.batches())})
     except (LLMBatchError, OSError):
         return []
 

@@ -9,21 +9,31 @@ from ..settings import Settings
 
 
 class LLMBatch(Configurable):
-    """Defaults of jupyter_llm_batch. Data folder and intervals take effect with the next load."""
+    """Defaults of jupyter_llm_batch, in effect with the next cell.
+
+    `data_dir`, `poll_seconds` and `at_once` take effect with ``%reload_ext jupyter_llm_batch``.
+    """
 
     model = Unicode("", help="PROVIDER:MODEL used when a cell names none").tag(config=True)
     data_dir = Unicode(
-        "", help="folder of journal and payloads; default: Jupyter's data folder"
+        "",
+        help="folder of journal and payloads (after %reload_ext jupyter_llm_batch); default: in "
+        "Jupyter's data folder",
     ).tag(config=True)
     poll_seconds = Float(
-        30.0, min=1.0, help="shortest interval between two looks at a job, Refresh aside"
+        30.0,
+        min=1.0,
+        help="shortest interval between two looks at a job, Refresh aside (after %reload_ext "
+        "jupyter_llm_batch)",
     ).tag(config=True)
     max_tokens = Integer(0, min=0, help="most output tokens per answer; 0: the provider's").tag(
         config=True
     )
-    at_once = Integer(64, min=1, help="most requests under way at once in real time").tag(
-        config=True
-    )
+    at_once = Integer(
+        64,
+        min=1,
+        help="most requests under way at once in real time (after %reload_ext jupyter_llm_batch)",
+    ).tag(config=True)
     retry = Integer(2, min=0, help="rounds of automatic retry for rows not billed").tag(config=True)
 
     reask = Integer(0, min=0, help="rounds for rows that may have been billed").tag(config=True)

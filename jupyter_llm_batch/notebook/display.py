@@ -32,9 +32,10 @@ class PanelView:
     ----------
     on_action
         Called as ``on_action(batch_id, action)`` when a button was pressed; see `panel.Panel`.
+        None for a panel that is only looked at.
     """
 
-    def __init__(self, on_action: Callable[[str, str], object]) -> None:
+    def __init__(self, on_action: Callable[[str, str], object] | None) -> None:
         self._on_action = on_action
         self._display_id = uuid4().hex
         self._live: _Live | None = None
@@ -144,7 +145,7 @@ class TextView:
             print(self._latest.line)
 
 
-def _live(snapshot: Snapshot, on_action: Callable[[str, str], object]) -> _Live:
+def _live(snapshot: Snapshot, on_action: Callable[[str, str], object] | None) -> _Live:
     try:
         # Colab has the core widgets built in, and others only after the user has allowed them.
         if "google.colab" not in sys.modules:

@@ -94,41 +94,54 @@ Options
                             in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing
 --resubmit                  pay again although this was submitted before
 
+The same from Python, after `import jupyter_llm_batch as llm_batch`: options are arguments of
+`llm_batch.submit(TEXT, name="NAME", over=ROWS, ...)`, with - written as _ (--as is `column`,
+--param is `params`); `llm_batch.preview` is --dry-run, `llm_batch.add` is --add, and a system
+prompt of a variable is `system=VARIABLE`.
+
 Without a key: `%llm_batch simulator` first. More: `%llm_batch?`
 """
 
 LINE_HELP = """\
 Look after batches.
 
-    %llm_batch                        every batch of this notebook, live (--all: of this user)
+    %llm_batch                        every batch of this notebook, live, and what --add collected;
+                                      --all: of every notebook of this user (those of others are
+                                      only shown)
     %llm_batch run NAME --over ITEMS  a batch of ready prompts or message lists, without a
                                       template; --raw: the items are request bodies; further
-                                      options as for %%llm_batch
+                                      options as for %%llm_batch, but --split and --add
     %llm_batch status NAME            its panel, again
     %llm_batch wait NAME              block until done; interrupting stops only the waiting
     %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected, or what waits
-                                      after a --sample
+                                      after a --sample; --wait blocks until the answers are there,
+                                      --max-cost USD sends nothing that may cost more, --resubmit
+                                      pays again although it was submitted before
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
                                       the model thought, the tokens, the raw line; ROW is its
                                       position (or index label; of an adopted batch: custom_id)
-    %llm_batch errors NAME            rows without an answer, why, and what to do
-    %llm_batch retry NAME             send rows without an answer again
+    %llm_batch errors NAME            rows without an answer: which, why, and what to do
+    %llm_batch retry NAME             send rows without an answer again, after saying which of them
+                                      may have been billed
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
-    %llm_batch deadline NAME          --in 6h (--max-cost USD): what is not back by then is
-                                      finished in real time; --finish: do so at once; --off: no
-                                      deadline, it runs as a batch
+    %llm_batch deadline NAME          --in 6h: what is not back by then is finished in real time
+                                      (--max-cost USD: if it costs no more, else it asks);
+                                      --finish: do so at once; --off: no deadline, it runs as a
+                                      batch
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
                                       have become; --as-created ID or --as-absent decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
                                       come as a dict by custom_id; PROVIDER:{id} takes the ID
-                                      from a variable
+                                      from a variable; --wait blocks until they are there
     %llm_batch cost [NAME]            what was spent and saved in all notebooks, or by one batch of
                                       this one: table and chart (--by day, month, provider, model,
                                       batch or notebook; --csv FILE)
-    %llm_batch compare A B            two batches over the same rows: agreement, differences, cost
+    %llm_batch compare A B            two batches over the same rows: agreement, differences (--rows
+                                      N of them, 10 by default), cost
     %llm_batch advise                 what would have been cheaper, by your own figures
-    %llm_batch history                past and present batches (--all: of this user)
+    %llm_batch history                past and present batches, and what --add collected (--all: of
+                                      this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
                                       notebook); the same cell then pays again
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
@@ -136,11 +149,34 @@ Look after batches.
     %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
                                       there is one, else for this kernel
     %llm_batch logout PROVIDER        forgets the key of a login
-    %llm_batch doctor                 keys, versions, journal: what is missing and the remedy
-      --settle                        after a damaged journal: you know what was lost, go on
+    %llm_batch doctor                 keys, connection, versions, journal, front end: what is
+                                      missing and the remedy; --settle: after a damaged journal,
+                                      you know what was lost, go on
     %llm_batch simulator              simulated providers on this machine: no key, no cost
-                                      (--seconds N: how long a batch takes)
+                                      (--seconds N: how long a batch takes); --off: back to the
+                                      real providers
     %llm_batch help                   this text
+
+`%llm_batch SUBCOMMAND --help` lists the options of one.
+
+Examples
+--------
+    %llm_batch simulator --seconds 5
+    %llm_batch run capitals --over ["France", "Peru"] --model openai:gpt-5-mini --wait
+    %llm_batch status capitals
+    %llm_batch show capitals 1
+    %llm_batch errors capitals
+    %llm_batch retry capitals
+    %llm_batch results capitals --partial
+    %llm_batch submit report --wait --max-cost 2.50
+    %llm_batch deadline capitals --in 6h --max-cost 1
+    %llm_batch compare capitals capitals#2 --rows 20
+    %llm_batch cost --by model --csv spent.csv
+    %llm_batch adopt openai:batch_abc123 nightly --wait
+    %llm_batch resolve capitals --as-absent
+    %llm_batch export capitals answers.parquet
+    %llm_batch forget --older-than 90d --all
+    %llm_batch simulator --off
 
 Money: %config LLMBatch.monthly_budget = 50 refuses what may exceed it, in all kernels together;
 %config LLMBatch.prices = {'openai:my-model': {'input': 0.3, 'output': 1.0}} sets prices of your
@@ -148,11 +184,27 @@ own (USD per million tokens), %config LLMBatch.discounts = {'openai': 0.1} takes
 
 NAME is the latest version of a batch; `NAME#1` names its first. How to submit: `%%llm_batch?`
 
-Defaults: `%config LLMBatch` shows and sets them, for example
-%config LLMBatch.model = 'openai:gpt-5-mini'. `notify` is --notify for every cell; with
-`delete_uploads = True` files are deleted at the provider once all answers are collected (OpenAI:
-input and results, Anthropic: the batch, Google: the input); `keep_days = 90` forgets ended
-batches of this notebook on load, never unfinished ones or answers that nobody has looked at.
+Defaults
+--------
+`%config LLMBatch` shows them, `%config LLMBatch.model = 'openai:gpt-5-mini'` sets one for the next
+cells; they may stand in an IPython profile. Those marked * take effect after
+`%reload_ext jupyter_llm_batch`.
+
+    model            PROVIDER:MODEL of cells that name none
+    max_tokens       --max-tokens for every cell; 0 leaves it to the provider
+    retry, reask     --retry (2) and --reask (0) for every cell
+    notify           --notify for every cell
+    monthly_budget   USD that nothing may exceed; None sets no bound
+    prices, discounts  see Money
+    servers          see the end
+    keep_days        90 forgets ended batches of this notebook on load, never unfinished ones or
+                     answers that nobody has looked at; 0 keeps them
+    delete_uploads   True deletes files at the provider once all answers are collected (OpenAI:
+                     input and results, Anthropic: the batch, Google: the input)
+    data_dir *       folder of journal and answers
+    poll_seconds *   shortest interval between two looks at a job (30)
+    at_once *        most requests under way at once in real time (64)
+
 From a terminal: `jupyter llm-batch --help`.
 
 Keys are the SDKs' own variables (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY; for azure:

@@ -8,12 +8,15 @@ import difflib
 import json
 import re
 import symtable
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import celllines, frames
 from ..asking import Options
 from ..errors import LLMBatchError, UsageProblem
 from ..wording import a_type
+
+_DAYS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def words(line: str) -> list[str]:
@@ -64,6 +67,23 @@ class Parser(argparse.ArgumentParser):
         """Return every option string."""
         return [string for action in self._actions for string in action.option_strings]
 
+    def awaited(self, done: Sequence[str]) -> tuple[argparse.Action | None, argparse.Action | None]:
+        """Return whose value comes after these words: an option's, and the next argument.
+
+        The option is None where none waits for its value.
+        """
+        takers = {name: each for each in self._actions for name in each.option_strings}
+        arguments = [each for each in self._actions if not each.option_strings]
+        option: argparse.Action | None = None
+        for word in done:
+            if word in takers:
+                option = takers[word] if takers[word].nargs != 0 else None
+            elif option is not None:
+                option = None
+            elif arguments:
+                arguments.pop(0)
+        return option, arguments[0] if arguments else None
+
     def parse(self, line_words: list[str]) -> argparse.Namespace:
         """Parse words; raises `UsageProblem`, or `HelpShown` for ``--help``."""
         if {"-h", "--help"} & set(line_words):
@@ -80,7 +100,7 @@ def cell_parser() -> Parser:
         "--split", action="store_true", help="several prompts, divided by --- lines"
     )
     parser.add_argument(
-        "--add", action="store_true", help="collect only; `%%llm_batch submit` sends"
+        "--add", action="store_true", help="collect only; `%%llm_batch submit NAME` sends"
     )
     return parser
 
@@ -178,6 +198,14 @@ def _positive(text: str) -> int:
     if not value:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def days(text: str) -> float:
+    """Return the seconds of ``30d``, ``12h`` or ``2w``."""
+    found = re.fullmatch(r"(\d+)([hdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 30d, 12h or 2w")
+    return int(found[1]) * _DAYS[found[2]]
 
 
 def _count(text: str) -> int:

@@ -295,7 +295,8 @@ function render({ model, el }) {
   }
 
   function drawButtons() {
-    const active = !s.finished && s.state !== "draft";
+    const mine = !model.get("read_only"); // else another notebook's kernel drives it
+    const active = mine && !s.finished && s.state !== "draft";
     cancel.disabled = s.cancelling || pressed === "cancel";
     setText(cancel, cancel.disabled ? "Cancelling…" : "Cancel");
     cancel.hidden = !active || s.choices.includes("stop");
@@ -304,7 +305,7 @@ function render({ model, el }) {
       element.disabled = pressed === (name === "stop" ? "cancel" : name);
     }
     setText(retry, isAgain(s) ? "Retry failed" : "Send the rest");
-    retry.hidden = !(s.finished && s.retryable);
+    retry.hidden = !(mine && s.finished && s.retryable);
     retry.disabled = pressed === "retry";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
@@ -352,8 +353,8 @@ function render({ model, el }) {
     if (s.saved_reuse) spent.push(`reuse saved ${money(s.saved_reuse)}`);
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
-    const until = s.finished || s.keep_until === null ? "" : day.format(s.keep_until * 1000);
-    setText(kept, until && `answers kept until ${until}`);
+    const until = s.keep_until === null ? "" : day.format(s.keep_until * 1000);
+    setText(kept, until && `${s.finished ? "provider keeps a copy" : "answers kept"} until ${until}`);
     setText(question_, s.question);
     setText(notice, s.notice);
     // A sample is there to be looked at.
@@ -377,12 +378,7 @@ function render({ model, el }) {
     lost = true;
     card.dataset.state = "draft"; // grey, and nothing moves
     buttons.hidden = confirm.hidden = safe.hidden = true;
-    setText(
-      words,
-      s.realtime
-        ? "the kernel was restarted or lost; what is asked in real time waits for it"
-        : "the kernel was restarted or lost; the batch goes on",
-    );
+    setText(words, ["the kernel was restarted or lost", s.alone].filter(Boolean).join("; "));
     setText(notice, "%load_ext jupyter_llm_batch shows it again (simulated: %llm_batch simulator)");
     setText(time, "");
     spoken.textContent = `${s.title}: ${words.textContent}`;

@@ -28,16 +28,18 @@ class Panel(anywidget.AnyWidget):
     on_action
         Called as ``on_action(batch_id, action)`` when a button was pressed, in whatever thread
         the kernel handles its messages: it only hands over to the background, and never raises.
+        None for a panel without buttons that act.
     """
 
     _esm = _HERE / "panel.js"
     _css = _HERE / "panel.css"
 
     snapshot = traitlets.Dict().tag(sync=True)
+    read_only = traitlets.Bool(default_value=False).tag(sync=True)
 
-    def __init__(self, snapshot: Snapshot, on_action: Callable[[str, str], object]) -> None:
+    def __init__(self, snapshot: Snapshot, on_action: Callable[[str, str], object] | None) -> None:
         self._line = snapshot.line
-        super().__init__(snapshot=msgspec.to_builtins(snapshot))
+        super().__init__(snapshot=msgspec.to_builtins(snapshot), read_only=on_action is None)
         self._on_action = on_action
         self.on_msg(self._receive)
 
@@ -48,7 +50,7 @@ class Panel(anywidget.AnyWidget):
 
     def _receive(self, _widget: object, content: Any, _buffers: object) -> None:
         action = content.get("action") if isinstance(content, dict) else None
-        if action in ACTIONS:
+        if action in ACTIONS and self._on_action is not None:
             self._on_action(self.snapshot["batch_id"], action)
 
     def __repr__(self) -> str:

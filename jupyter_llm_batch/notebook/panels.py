@@ -35,20 +35,22 @@ class Panels:
         self._drawing = threading.Lock()
         self.notices: dict[str, str] = {}
 
-    def show(self, snapshot: Snapshot, *, notice: str = "") -> None:
+    def show(self, snapshot: Snapshot, *, notice: str = "", read_only: bool = False) -> None:
         """Display a batch in the current cell, live until it is over.
 
         Parameters
         ----------
         notice
             What only this panel says; `notices` are said by all panels of a batch.
+        read_only
+            Without buttons that act: another notebook's kernel drives it.
         """
         view: PanelView | TextView
         if getattr(self._shell, "kernel", None) is None:
             view = TextView()
             self._texts.append(view)
         else:
-            view = PanelView(self._on_action)
+            view = PanelView(None if read_only else self._on_action)
         view.show(_noted(self._told(snapshot), notice))
         if not snapshot.finished:
             self._views.setdefault(snapshot.batch_id, []).append((view, notice))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 import time
 from collections.abc import Iterable
 
@@ -13,33 +11,22 @@ from .. import ledger, results, rounds
 from ..client import Client
 from ..handle import BatchHandle
 from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
-from ..models import Job, JobState, Result, Snapshot, Usage
+from ..models import Batch, Job, JobState, Result, Snapshot, Usage
 from ..previewing import Preview
 from ..progress import count, duration, money
 from ..providers.parts import shortened
-from ..wording import many
+from ..wording import many, spans
 from . import money_tables
 from .grids import grid
-
-_UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 
 #: States of a job that no provider has taken.
 _NOT_SENT = {JobState.PLANNED, JobState.UPLOADED, JobState.SUBMITTING, JobState.UNKNOWN}
 
 
-def days(text: str) -> float:
-    """Return the seconds of ``30d``, ``12h`` or ``2w``."""
-    found = re.fullmatch(r"(\d+)([hdw])", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 30d, 12h or 2w")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
+def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> None:
     """Display batches, one a line, the latest first."""
     rows = []
-    for handle in [*handles][::-1]:
-        batch, snapshot = handle.record, handle.snapshot()
+    for batch, snapshot in sorted(batches, key=lambda each: each[0].created_at, reverse=True):
         at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
         row = [
             at,
@@ -47,11 +34,11 @@ def table(handles: Iterable[BatchHandle], *, everywhere: bool) -> None:
             snapshot.model,
             snapshot.words,
             count(snapshot.rows),
-            count(snapshot.ok),
-            count(snapshot.failed),
+            "" if batch.draft else count(snapshot.ok),
+            "" if batch.draft else count(snapshot.failed),
             money(snapshot.cost) if snapshot.cost is not None else "",
             money(snapshot.saved) if snapshot.saved is not None else "",
-            duration(snapshot.elapsed),
+            "" if batch.draft else duration(snapshot.elapsed),
         ]
         rows.append([batch.notebook, *row] if everywhere else row)
     head = [
@@ -133,18 +120,29 @@ def _pretty(line: bytes) -> str:
 
 def errors(handle: BatchHandle) -> None:
     """Display rows without an answer by reason, and what to do about each kind."""
-    snapshot = handle.snapshot()
-    if not snapshot.errors:
+    snapshot, failures = handle.snapshot(), handle.failures()
+    if not failures:
         print(f"{_no_errors(snapshot)}: {snapshot.line}")
         return
+    which = [spans(kind.rows) for kind in failures]
+    failed = sum(len(kind.rows) for kind in failures)
+    note = f"{handle.name}: {count(failed)} of {many(snapshot.rows, 'row')} got no answer."
+    for number, words in enumerate(which):
+        if _is_cut(words):
+            code = f"jupyter_llm_batch.get({handle.name!r}).failures()[{number}].rows"
+            note += f"\nAll rows of `{failures[number].kind}`: {code}"
     grid(
-        ["reason", "rows", "for example", "what to do"],
+        ["reason", "rows", "which", "for example", "what to do"],
         [
-            [kind.kind, count(kind.rows), kind.example[:160], kind.remedy]
-            for kind in snapshot.errors
+            [kind.kind, count(len(kind.rows)), words, kind.example[:160], kind.remedy]
+            for kind, words in zip(failures, which, strict=True)
         ],
-        f"{handle.name}: {count(snapshot.failed)} of {many(snapshot.rows, 'row')} got no answer.",
+        note,
     )
+
+
+def _is_cut(words: str) -> bool:
+    return words.endswith(" more")
 
 
 def _no_errors(snapshot: Snapshot) -> str:
@@ -217,7 +215,7 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         if not missed:
             print(f"nothing to retry: every row of {handle.name} has its answer")
         return
-    billed = sum(may_be_billed(outcomes[row]) for row in rows)
+    billed = [row for row in rows if may_be_billed(outcomes[row])]
     unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
     parts = []
     if again := len(rows) - unsent:
@@ -226,7 +224,13 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         parts.append(f"{many(unsent, 'row')} to be sent for the first time")
     words = f"{handle.name}: {' and '.join(parts)}"
     if billed:
-        words += f"; {count(billed)} of them may have been billed and are paid again"
+        which = spans(billed)
+        words += f"; {count(len(billed))} of them may have been billed and are paid again: {which}"
+        if _is_cut(which):
+            words += (
+                f" (all of them: [row for kind in jupyter_llm_batch.get({handle.name!r}).failures()"
+                " if kind.billed for row in kind.rows])"
+            )
     print(words)
 
 

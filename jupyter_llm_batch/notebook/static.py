@@ -7,12 +7,11 @@ text still reads in order.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from ..models import ErrorKind, JobLine, Sample, Snapshot
-from ..progress import cache_words, count, duration, spent, tally
+from ..progress import cache_words, count, duration, kept_words, spent, tally
 
 _GREEN, _RED, _AMBER, _BLUE, _GREY = "#2da160", "#d6494b", "#c98a12", "#3b82d6", "#8a8f98"
 
@@ -107,9 +106,7 @@ def _facts(snapshot: Snapshot) -> str:
         facts.append(f"deadline in {duration(snapshot.deadline)}")
     if not snapshot.finished and snapshot.safe_to_close:
         facts.append("safe to close")
-    if not snapshot.finished and snapshot.keep_until is not None:
-        day = time.strftime("%d %b", time.localtime(snapshot.keep_until)).lstrip("0")
-        facts.append(f"answers kept until {day}")
+    facts += filter(None, [kept_words(snapshot)])
     return f"<div>{' · '.join(escape(fact) for fact in facts)}</div>"
 
 

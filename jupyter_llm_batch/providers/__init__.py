@@ -19,6 +19,7 @@ __all__ = [
     "Adapter",
     "Encoder",
     "Limits",
+    "address_of",
     "key_variables",
     "make",
     "names",
@@ -43,6 +44,14 @@ _KEYS = {
     "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
 }
 
+#: Variables that hold a base URL.
+_ADDRESSES = {
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "azure": "AZURE_OPENAI_ENDPOINT",
+    "google": "GOOGLE_GEMINI_BASE_URL",
+    "openai": "OPENAI_BASE_URL",
+}
+
 #: Model names that everybody knows, so that the provider need not be typed.
 _WELL_KNOWN = {
     "openai": re.compile(r"(gpt-|chatgpt-|o[1-9](-|$)|text-embedding-|codex-|ft:gpt-)"),
@@ -64,6 +73,11 @@ def key_variables(name: str) -> tuple[str, ...]:
     """Return the variables that may hold a provider's key; the first is the customary one."""
     plain = re.sub(r"\W", "_", name).upper()
     return _KEYS.get(name, (f"{plain}_API_KEY",))
+
+
+def address_of(name: str, servers: Mapping[str, str] = _NONE) -> str:
+    """Return where a provider's base URL is set, for people; empty where nobody knows."""
+    return "%config LLMBatch.servers" if name in servers else _ADDRESSES.get(name, "")
 
 
 def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NONE) -> Adapter:

@@ -1,0 +1,79 @@
+"""Which rows have no answer, why, and what to do about each kind."""
+
+from __future__ import annotations
+
+import msgspec
+
+from . import results
+from .collecting import remedy
+from .lifecycle import may_be_billed, never_sent, outcome_of, rows_without_answer
+from .models import Batch, Outcome, Result
+from .store import Store
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that have no answer for the same reason.
+
+    Attributes
+    ----------
+    kind
+        How they ended, with the provider's code where it gave one: ``failed: invalid_value``.
+    rows
+        Their positions in the input.
+    billed
+        They may have been billed: a retry pays for them again.
+    example
+        What was said about the first of them.
+    remedy
+        What to do.
+    """
+
+    kind: str
+    rows: list[int]
+    billed: bool
+    example: str
+    remedy: str
+
+
+def of(store: Store, batch: Batch) -> list[Failure]:
+    """Return the rows that ended without an answer by reason, most frequent first.
+
+    Rows that were never sent, since the user stopped the batch before, did not fail.
+    """
+    outcomes = store.pack(batch.id, "outcomes")
+    found = results.read(store, batch)
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    jobs = store.jobs(batch.id) if batch.cancel_requested else []
+    unsent = {job.number for job in jobs if never_sent(job)}
+    groups: dict[tuple[str, int, bool], list[int]] = {}
+    for row in rows_without_answer(outcomes):
+        code, result = outcomes[row], found[row]
+        if owners[row] not in unsent or may_be_billed(code):
+            groups.setdefault((_kind(result, code), code, _before(result, code)), []).append(row)
+    return [
+        Failure(
+            kind=kind,
+            rows=rows,
+            billed=may_be_billed(code),
+            example=_example(rows[0], found[rows[0]]),
+            remedy=remedy(str(outcome_of(code)), code, before=before),
+        )
+        for (kind, code, before), rows in sorted(groups.items(), key=lambda each: -len(each[1]))
+    ]
+
+
+def _before(result: Result | None, code: int) -> bool:
+    """Whether it was not the attempt that ended so, but an earlier one, that may be billed."""
+    never = {Outcome.EXPIRED, Outcome.CANCELLED}
+    own = result is not None and result.billed and outcome_of(code) not in never
+    return may_be_billed(code) and not own
+
+
+def _kind(result: Result | None, code: int) -> str:
+    name = str(outcome_of(code))
+    return f"{name}: {result.code}" if result is not None and result.code else name
+
+
+def _example(row: int, result: Result | None) -> str:
+    said = result.error if result is not None else None
+    return f"row {row}: {said[:300]}" if said else f"row {row}"

@@ -1,0 +1,131 @@
+"""What each subcommand of ``%llm_batch`` takes: one parser each, read by commands and by Tab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ledger import GROUPS
+from .options import Parser, add_submit_options, days, seconds, usd
+
+
+def of(command: str) -> Parser:
+    """Return the parser of a subcommand; one that is not listed takes nothing."""
+    parser = Parser(f"%llm_batch {command}")
+    if command in _NAMED:
+        parser.add_argument("name", help="name of the batch")
+    _FURTHER.get(command, _nothing)(parser)
+    return parser
+
+
+#: Subcommands whose first argument is a batch.
+_NAMED = frozenset(
+    {
+        "run", "status", "wait", "submit", "results", "show", "errors", "retry", "cancel",
+        "deadline", "resolve", "export",
+    }
+)  # fmt: skip
+
+
+def _nothing(_parser: Parser) -> None:
+    pass
+
+
+def _run(parser: Parser) -> None:
+    add_submit_options(parser)
+    parser.add_argument("--raw", action="store_true", help="the items are request bodies")
+
+
+def _submit(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--resubmit", action="store_true", help="pay again although this was submitted before")
+    add("--wait", action="store_true", help="block until the answers are there")
+    add("--max-cost", type=usd, metavar="USD", help="send nothing that may cost more")
+
+
+def _results(parser: Parser) -> None:
+    parser.add_argument("--partial", action="store_true", help="what is there so far")
+
+
+def _show(parser: Parser) -> None:
+    parser.add_argument("row", metavar="ROW", help="position, index label or custom_id")
+
+
+def _deadline(parser: Parser) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--in", dest="span", metavar="6h", help="from now on")
+    choice.add_argument("--finish", action="store_true", help="finish in real time now")
+    choice.add_argument("--off", action="store_true", help="let it run as a batch")
+    parser.add_argument(
+        "--max-cost", type=usd, metavar="USD", help="with --in: if it costs no more; else it asks"
+    )
+
+
+def _resolve(parser: Parser) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--as-created", metavar="ID", help="the provider's id of the job")
+    choice.add_argument("--as-absent", action="store_true", help="nothing was created")
+
+
+def _adopt(parser: Parser) -> None:
+    parser.add_argument("remote", metavar="PROVIDER:ID", help="the provider's id of the batch")
+    parser.add_argument("name", help="name of the batch here")
+    parser.add_argument("--wait", action="store_true", help="block until the answers are there")
+
+
+def _cost(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", default="", help="only this batch")
+    parser.add_argument("--by", choices=GROUPS, help="what to sum up by")
+    parser.add_argument("--csv", metavar="FILE", help="write the lines to a file")
+
+
+def _compare(parser: Parser) -> None:
+    parser.add_argument("left", metavar="A", help="name of a batch")
+    parser.add_argument("right", metavar="B", help="name of another")
+    parser.add_argument("--rows", type=int, default=10, metavar="N", help="differences to show")
+
+
+def _history(parser: Parser) -> None:
+    parser.add_argument("--all", action="store_true", help="of every notebook of this user")
+
+
+def _forget(parser: Parser) -> None:
+    parser.add_argument("name", nargs="?", help="name of the batch")
+    parser.add_argument("--older-than", type=days, metavar="30d", help="all that are so old")
+    parser.add_argument("--all", action="store_true", help="with --older-than: of every notebook")
+
+
+def _export(parser: Parser) -> None:
+    parser.add_argument("file", metavar="FILE", help=".csv, .jsonl or .parquet")
+
+
+def _provider(parser: Parser) -> None:
+    parser.add_argument("provider", metavar="PROVIDER", help="whose key")
+
+
+def _doctor(parser: Parser) -> None:
+    parser.add_argument("--settle", action="store_true", help="you know what was lost")
+
+
+def _simulator(parser: Parser) -> None:
+    parser.add_argument("--seconds", type=seconds, default=8.0, metavar="N", help="life of a batch")
+    parser.add_argument("--off", action="store_true", help="back to the real providers")
+
+
+_FURTHER: dict[str, Callable[[Parser], None]] = {
+    "run": _run,
+    "submit": _submit,
+    "results": _results,
+    "show": _show,
+    "deadline": _deadline,
+    "resolve": _resolve,
+    "adopt": _adopt,
+    "cost": _cost,
+    "compare": _compare,
+    "history": _history,
+    "forget": _forget,
+    "export": _export,
+    "login": _provider,
+    "logout": _provider,
+    "doctor": _doctor,
+    "simulator": _simulator,
+}

@@ -1,0 +1,156 @@
+"""What `%llm_batch doctor` looks at: servers that answer or do not, the front end, the journal."""
+
+import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from support import KEYS
+
+from jupyter_llm_batch import reaching
+from jupyter_llm_batch.notebook import doctor, extension
+
+#: Nothing listens there.
+DEAD = "http://127.0.0.1:9/v1"
+
+
+@pytest.fixture
+def shell(make_client, tmp_path, monkeypatch):
+    """A shell whose book works with the client that a test puts there."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    shell = InteractiveShell()
+    shell.run_line_magic("load_ext", "jupyter_llm_batch")
+    shell.book = extension._loaded[id(shell)][0].commands().book
+    yield shell
+    extension.unload(shell)
+    if shell.history_manager:
+        shell.history_manager.end_session()
+
+
+@pytest.fixture
+def server():
+    """A server that answers its first `server.parties` requests only when all of them are there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            server.seen.append((self.path, dict(self.headers)))
+            server.all_there.wait(30)
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.all_there = [], threading.Barrier(1)
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def rows(shell, client, capsys):
+    """Run `doctor` and return its lines by what they are about."""
+    shell.book.use(client)
+    capsys.readouterr()
+    result = shell.run_cell("%llm_batch doctor", store_history=False)
+    assert result.success, result.error_in_exec
+    out = capsys.readouterr().out.replace("\\n", "\n")
+    return {" ".join(line.split("  ")[0].split()): line for line in out.splitlines()}
+
+
+def test_doctor_tries_the_connections_of_providers_with_a_key(shell, make_client, sim, capsys):
+    """A server that answers is said to; one that does not has its remedy; without a key: no try."""
+    environ = {**sim.environ(), "ANTHROPIC_BASE_URL": DEAD}
+    del environ["GEMINI_API_KEY"]
+    found = rows(shell, make_client(environ=environ), capsys)
+    assert "answers (HTTP 4" in found["openai connection"]
+    assert "no answer" in found["anthropic connection"]
+    assert "is the server running, and ANTHROPIC_BASE_URL right?" in found["anthropic connection"]
+    assert "google connection" not in found
+    assert sim.ledger() == []
+
+
+def test_servers_of_the_settings_are_tried_without_a_key_too(shell, make_client, server, capsys):
+    """`LLMBatch.servers` are looked at whether or not their key is there."""
+    elsewhere = f"http://0.0.0.0:{server.server_port}/v1"  # not said to be this machine
+    shell.book.config.servers = {"mine": elsewhere, "gone": DEAD}
+    found = rows(shell, make_client(), capsys)
+    assert "missing" in found["mine key"]
+    assert "answers (HTTP 404)" in found["mine connection"]
+    assert "%config LLMBatch.servers right?" in found["gone connection"]
+
+
+def test_no_key_is_sent_and_all_are_asked_at_once(server):
+    """The requests carry no key, no password and no query, and wait for none of each other."""
+    server.all_there = threading.Barrier(3)
+    secret = KEYS["odd"]
+    host = server.url.removeprefix("http://")
+    addresses = {
+        "a": f"{server.url}/a",
+        "b": f"http://me:{secret}@{host}/b",
+        "c": f"{server.url}/c?k={secret}",
+    }
+    found = asyncio.run(reaching.look(addresses, {}))
+    assert {each.status for each in found.values()} == {404}
+    assert sorted(path for path, _ in server.seen) == ["/a", "/b", "/c"]
+    for _, headers in server.seen:
+        assert not {"authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"} & {
+            name.lower() for name in headers
+        }
+    assert secret not in str(server.seen)
+
+
+def reach(url, setting="ACME_BASE_URL"):
+    return asyncio.run(reaching.look({"acme": url}, {"acme": setting}))["acme"]
+
+
+def test_each_obstacle_has_its_remedy(monkeypatch):
+    """A dead server, an unknown name, no address, and a proxy that is not there."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert "is the server running, and ACME_BASE_URL right?" in reach(DEAD).remark
+    assert "are the network and the VPN up" in reach("http://nowhere.invalid").remark
+    for url in ("nowhere", "ftp://x", "http://[::1"):
+        assert reach(url).remark == "no usable address: correct ACME_BASE_URL"
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    said = reach("http://nowhere.invalid").remark
+    assert "is the proxy in HTTP_PROXY right? NO_PROXY=nowhere.invalid goes without it" in said
+
+
+def test_a_server_that_says_nothing_is_left_in_time(server, monkeypatch):
+    """Who takes the connection and never answers is said to."""
+    server.all_there = threading.Barrier(2)  # nobody else comes
+    monkeypatch.setattr(reaching, "PATIENCE", 0.2)
+    found = reach(server.url)
+    server.all_there.abort()
+    assert found.status is None
+    assert found.remark.startswith("no answer within 0.2 s: ")
+
+
+def test_the_front_end_has_its_remedy(shell, monkeypatch):
+    """A terminal, a notebook, and one that lacks what live panels need."""
+    assert "JupyterLab" in doctor._front_end(shell.book)[1]
+    shell.kernel = object()
+    assert doctor._front_end(shell.book)[0] == "notebook: live panels"
+    assert "reload the page" in doctor._front_end(shell.book)[1]
+    monkeypatch.setattr(doctor, "_WIDGETS", ("ipywidgets", "no_such_widget"))
+    assert doctor._front_end(shell.book) == (
+        "notebook: panels without buttons",
+        "pip install no_such_widget",
+    )
+    del shell.kernel
+
+
+def test_a_journal_that_is_read_only_has_its_remedy(shell, make_client, monkeypatch, capsys):
+    """Another folder takes loading again, and that is said."""
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    shell.book.use(make_client())
+    capsys.readouterr()
+    shell.run_cell("%llm_batch doctor", store_history=False)
+    assert "and then %reload_ext jupyter_llm_batch" in capsys.readouterr().out
