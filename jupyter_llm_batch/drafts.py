@@ -99,7 +99,8 @@ def add(
             {},
         )
     folder = payloads.private_folder(store.folder_of(draft.id))
-    name = f"part-{key}.jsonl"
+    # A name of its own: what an earlier run of the cell gave stands until the record names this.
+    name = f"part-{key}.{planning.new_batch_id()}.jsonl"
     count = 0
     models = None if ask.models is None else iter(ask.models)
     with payloads.writing(folder / name) as writer:
@@ -133,7 +134,12 @@ def add(
         deadline=ask.deadline,
         deadline_cost=ask.deadline_cost,
     )
-    return store.put_part(draft.id, key, _encode(part))
+    earlier = [msgspec.json.decode(each, type=Part).file for each in store.parts(draft.id)]
+    cells = store.put_part(draft.id, key, _encode(part))
+    for file in earlier:
+        if file.removeprefix("part-").removesuffix(".jsonl").rpartition(".")[0] == key:
+            (folder / file).unlink(missing_ok=True)
+    return cells
 
 
 def ask(store: Store, *, notebook: str, name: str) -> Ask:
