@@ -23,11 +23,7 @@ LAYERS = [
     ["books"],
     ["prompts", "answers", "store", "providers", "estimate"],
     ["frames", "earlier", "spool", "media", "leaving", "spending"],
-<<<<<<< HEAD
-    ["rounds", "lookup", "routing", "export", "notify", "rowlog", "leftovers"],
-=======
-    ["rounds", "lookup", "routing", "rotation", "export", "notify", "rowlog"],
->>>>>>> c6f7a2f (A key that was replaced is told from another account's by asking for a job; in real time a key that got nothing done binds nothing, and cancelling needs none)
+    ["rounds", "lookup", "routing", "rotation", "export", "notify", "rowlog", "leftovers"],
     ["submission", "finding", "realtime", "ledger", "comparing", "advising"],
     ["adopting"],
     ["ending"],
