@@ -30,6 +30,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     delete_uploads: bool = False
     max_cost: float | None = None
     shape: Shape
+    key: str = ""
     file: str
     rows: int
     snapshot: str = ""  # the file with what the output needs of the input
@@ -106,7 +107,8 @@ def add(
             {},
         )
     folder = payloads.private_folder(store.folder_of(draft.id))
-    name = f"part-{key or planning.new_batch_id()}.jsonl"
+    # A name of its own: what an earlier run of the cell gave stands until the record names this.
+    name = f"part-{planning.new_batch_id()}.jsonl"
     count, digest = 0, hashlib.blake2b(digest_size=8)
     models = None if ask.models is None else iter(ask.models)
     with payloads.writing(folder / name) as writer:
@@ -119,12 +121,8 @@ def add(
             writer.write(encoded)
             digest.update(encoded)
             count += 1
-    if not key:
-        key = digest.hexdigest()
-        (folder / name).replace(folder / f"part-{key}.jsonl")
-        name = f"part-{key}.jsonl"
-        payloads.sync_folder(folder)
-    snapshot = f"part-{key}.rows" if ask.rows is not None else ""
+    key = key or digest.hexdigest()
+    snapshot = "" if ask.rows is None else name.removesuffix(".jsonl") + ".rows"
     if ask.rows is not None:
         write_rows(ask.rows, folder, snapshot)
     part = Part(
@@ -136,6 +134,7 @@ def add(
         delete_uploads=ask.delete_uploads,
         max_cost=ask.max_cost,
         shape=ask.shape,
+        key=key,
         file=name,
         rows=count,
         snapshot=snapshot,
@@ -147,7 +146,13 @@ def add(
         deadline=ask.deadline,
         deadline_cost=ask.deadline_cost,
     )
-    return store.put_part(draft.id, key, _encode(part))
+    earlier = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
+    cells = store.put_part(draft.id, key, _encode(part))
+    for each in earlier:
+        if each.key == key or each.file == f"part-{key}.jsonl":
+            for file in filter(None, (each.file, each.snapshot)):
+                (folder / file).unlink(missing_ok=True)
+    return cells
 
 
 def ask(store: Store, *, notebook: str, name: str) -> Ask:

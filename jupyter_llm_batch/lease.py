@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -25,6 +26,8 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started: float
     nonce: str = ""
+    #: Clock ticks from boot to its start, where the system tells: no clock that is set moves them.
+    ticks: int = 0
 
     def is_dead(self) -> bool:
         """Whether the process has surely ended; False where that cannot be known from here."""
@@ -35,7 +38,11 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
             return True
         try:
             process = psutil.Process(self.pid)
-            another = abs(process.create_time() - self.started) > 1
+            ticks = _ticks(self.pid)
+            if self.ticks and ticks:
+                another = ticks != self.ticks
+            else:
+                another = abs(process.create_time() - self.started) > 1
             return bool(another or process.status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
@@ -68,7 +75,15 @@ def _of(pid: int) -> Owner:
         boot=_boot_id(),
         pid=pid,
         started=psutil.Process(pid).create_time(),
+        ticks=_ticks(pid),
     )
+
+
+def _ticks(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])  # the 22nd, after the name in brackets
+    return 0
 
 
 def me() -> Owner:

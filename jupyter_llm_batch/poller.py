@@ -37,6 +37,7 @@ from .errors import (
     redact,
 )
 from .lifecycle import (
+    TERMINAL,
     WAITING,
     Action,
     Policy,
@@ -54,6 +55,7 @@ from .models import Batch, Job, JobState, Limits, Mode, Remote
 from .pricing import PriceBook
 from .providers.base import Adapter
 from .realtime import RealTime
+from .rotation import Rotation
 from .store import Lease, Store, is_over
 from .viewing import Listener, Views
 
@@ -116,7 +118,8 @@ class Poller:
         self._notebook = notebook
         self._rules = rules
         self._leases: dict[str, Lease] = {}
-        self._views = Views(store, adapters, clock, rules, self._leases, listen)
+        self._rotation = Rotation(store, policy)
+        self._views = Views(store, adapters, clock, rules, self._leases, listen, self._rotation)
         #: What a panel may know about a batch now.
         self.snapshot = self._views.snapshot
         self._realtime = RealTime(store, policy, clock, self._views.publish_id)
@@ -138,6 +141,7 @@ class Poller:
         self._woken = asyncio.Event()
         self._creates: dict[str, asyncio.Lock] = {}
         self._notices: set[asyncio.Task[None]] = set()
+        self._questions: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     # -- asked from outside, on the loop -----------------------------------------------------------
@@ -265,8 +269,9 @@ class Poller:
                 return True
             todo = next_action(job, cancel=is_cancelled(batch, job))
             held_back = waits_until(job, jobs) > now or is_held(batch, job)
-            held_back = held_back and not is_cancelled(batch, job)
-            if todo is not None and todo[1] <= now and not held_back and not self._views.pause(job):
+            cancel = is_cancelled(batch, job)
+            due = todo is not None and todo[1] <= now and (cancel or not held_back)
+            if due and not self._views.pause(job, cancel=cancel):
                 return True
         return False
 
@@ -274,9 +279,9 @@ class Poller:
         """End politely: calls under way get a moment, leases are given back, batches go on."""
         self._stopping = self._realtime.stopping = True
         self.wake()
-        if under_way := [*self._steps.values(), *self._notices]:
+        if under_way := [*self._steps.values(), *self._notices, *self._questions]:
             await asyncio.wait(under_way, timeout=3.0)
-        left = [*self._steps.values()]
+        left = [*self._steps.values(), *self._questions]
         for task in left:
             task.cancel()
         if left:
@@ -329,7 +334,7 @@ class Poller:
         wake_at = now + LONGEST_SLEEP
         free = batch.id not in self._leases
         held = None
-        if not (free and self._stuck(self._store.jobs(batch.id))):
+        if not (free and self._stuck(batch, self._store.jobs(batch.id))):
             held = self._hold(batch)
         jobs = self._store.jobs(batch.id)
         if self._waits_for_user(batch, jobs):
@@ -338,10 +343,11 @@ class Poller:
             self._views.publish(batch)  # somebody else drives it, or may have its key: watch
             return wake_at
         try:
-            if self._stuck(jobs):
+            if self._stuck(batch, jobs):
                 self._give_back(batch.id)
                 self._views.publish(batch)
                 return wake_at
+            jobs = [self._renewed(held, job) for job in jobs]
             self._release(held, batch, jobs)
             batch = self._deadline(batch, jobs)
             if is_over(jobs) and not self._busy(jobs):
@@ -422,10 +428,38 @@ class Poller:
             self._beats[batch.id] = now
         return held
 
-    def _stuck(self, jobs: Sequence[Job]) -> bool:
+    def _stuck(self, batch: Batch, jobs: Sequence[Job]) -> bool:
         """Whether every job that is not at its end has to wait for another key."""
         left = [job for job in jobs if next_action(job, cancel=False)]
-        return bool(left) and not self._busy(left) and all(self._views.pause(job) for job in left)
+        if not left or self._busy(left):
+            return False
+        waiting = [job for job in left if self._views.pause(job, cancel=is_cancelled(batch, job))]
+        for job in waiting:
+            self._ask_whose(job)
+        return len(waiting) == len(left)
+
+    def _ask_whose(self, job: Job) -> None:
+        """Have it asked whether a job that waits for its key is seen with the present one too."""
+        who = self._views.present(job)
+        if who is not None and self._rotation.is_open(job, who):
+            asking = self._rotation.ask(job, who, self._adapters(job.provider))
+            task = asyncio.get_running_loop().create_task(asking)
+            self._questions.add(task)
+            task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._questions.discard(task)
+        self.wake()
+
+    def _renewed(self, held: Lease, job: Job) -> Job:
+        """Journal the key that a job goes on with, where it was replaced."""
+        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED, *TERMINAL}
+        if not sent or job.id in self._steps or job.account is None:
+            return job
+        who = self._views.present(job)
+        if who in {None, job.account} or self._views.pause(job):
+            return job
+        return self._store.note(held, job, account=who)
 
     def _give_back(self, batch_id: str) -> None:
         held = self._leases.pop(batch_id, None)
@@ -461,7 +495,7 @@ class Poller:
             # Nobody waits that long: the clock was set back meanwhile.
             self._store.note(held, job, not_before=0.0, asked_until=0.0)
             return self._clock()
-        if self._views.pause(job):
+        if self._views.pause(job, cancel=is_cancelled(batch, job)):
             return due if due > self._clock() else far
         if action is Action.POLL:
             polls.setdefault(job.provider, []).append(_Poll(due, held, batch, job))
@@ -695,4 +729,8 @@ class Poller:
 
     async def mend(self, wrong: Sequence[results.Harm]) -> list[tuple[results.Harm, str]]:
         """Fetch damaged result files again; return what could not be mended, and in words why."""
+        for harm in wrong:
+            who = self._views.present(harm.job)
+            if who is not None and self._rotation.is_open(harm.job, who):
+                await self._rotation.ask(harm.job, who, self._adapters(harm.job.provider))
         return await mending.refetch(self._store, self._adapters, self._views.pause, wrong)

@@ -95,7 +95,8 @@ class RealTime:
         run = _Run(self, held, job, adapter, self._window(who), payload, left)
         try:
             if not harm:
-                for model in (job.models or [job.model]) if run.untouched else ():
+                asks = run.untouched and not run.unwanted()
+                for model in (job.models or [job.model]) if asks else ():
                     await adapter.check_model(model)
                 await run.until_over()
         except Exception:
@@ -185,6 +186,11 @@ class _Run:
                 await asyncio.wait_for(
                     self._woken.wait(), min(closed, LOOK) if closed > 0 else LOOK
                 )
+
+    def unwanted(self) -> bool:
+        """Whether nothing more is to be asked."""
+        self._look()
+        return self.cancelled
 
     async def settle(self) -> None:
         """Await what was sent: it may be paid for."""

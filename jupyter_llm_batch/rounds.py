@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, rows_without_answer
+from .lifecycle import (
+    WAITING,
+    inherited,
+    may_be_billed,
+    outcome_of,
+    row_code,
+    rows_without_answer,
+)
 from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
@@ -199,8 +206,11 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
     changed = bytearray(outcomes)
     for row, (source, there) in taken.items():
         theirs, finished = known[source]
-        if changed[row] == WAITING and theirs:
-            changed[row] = inherited(theirs[there], finished=finished)
+        if changed[row] != WAITING:
+            continue
+        # A batch that a damaged journal lost never says any more.
+        lost = row_code(Outcome.MISSING, billed=True)
+        changed[row] = inherited(theirs[there], finished=finished) if theirs else lost
     if bytes(changed) != outcomes:
         store.put_packs(held, {"outcomes": bytes(changed)})
     return bytes(changed)

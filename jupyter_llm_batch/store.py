@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from . import lease
+from . import journal, lease
 from .books import Books, Reserve
 from .database import encode
 from .errors import LeaseLost, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
-from .models import Batch, Job, Spend
+from .models import Account, Batch, Job, Spend
 from .planning import Ranges
 
 _read_job = msgspec.json.Decoder(Job).decode
@@ -61,7 +61,7 @@ class Store(Books):
         ------
         UsageProblem
             There is a later version by now: it may ask for the same rows. Or the budget has no
-            room for it.
+            room for it, or a batch whose answers it takes was forgotten meanwhile.
         """
         with self._write() as db:
             last = db.execute(
@@ -73,6 +73,13 @@ class Store(Books):
                     f"another kernel submitted {batch.name} at the same moment: nothing was sent "
                     "from here, run the cell again to attach to it"
                 )
+            for source in batch.sources:
+                known = db.execute("SELECT 1 FROM batch WHERE id = ?", [source]).fetchone()
+                if source != batch.id and known is None:
+                    raise UsageProblem(
+                        f"a batch whose answers {batch.name} takes was forgotten meanwhile: "
+                        "nothing was sent, run the cell again"
+                    )
             if reserve is not None:
                 self._reserve(db, batch.id, reserve)
             version = 0 if batch.draft else (last or 0) + 1
@@ -154,8 +161,24 @@ class Store(Books):
             self._log(db, batch_id, None, "cancel-requested", None, "")
 
     def forget(self, batch_id: str) -> None:
-        """Delete a batch from the journal (its folder is the caller's)."""
+        """Delete a batch from the journal (its folder is the caller's).
+
+        Raises
+        ------
+        UsageProblem
+            It is still under way, or another batch uses its answers.
+        """
         with self._write() as db:
+            found = db.execute(f"SELECT {_BATCH_COLUMNS} FROM batch WHERE id = ?", [batch_id])  # noqa: S608
+            batch = next(map(_batch, found), None)
+            if batch is not None and batch.finished_at is None and not batch.draft:
+                raise UsageProblem(f"{batch.title} is still under way: cancel it first")
+            users = [each.title for each in self.dependents(batch_id)]
+            if batch is not None and users:
+                raise UsageProblem(
+                    f"{', '.join(users)} use answers of {batch.title}: forget them first"
+                )
+            journal.forget_folders(db, self.folder, [batch_id])
             db.execute("DELETE FROM batch WHERE id = ?", [batch_id])
             db.execute("DELETE FROM event WHERE batch_id = ?", [batch_id])
             db.execute("DELETE FROM reservation WHERE batch_id = ?", [batch_id])
@@ -269,6 +292,13 @@ class Store(Books):
         )
         jobs = (_read_job(row[0]) for row in rows)
         return {job.remote_id for job in jobs if job.provider == provider and job.remote_id}
+
+    def remote_of(self, provider: str, account: Account) -> str | None:
+        """Return the remote id of the latest job that was sent with an account."""
+        rows = self._rows("SELECT record FROM job ORDER BY rowid DESC")
+        jobs = (_read_job(row[0]) for row in rows)
+        mine = (job for job in jobs if job.provider == provider and job.account == account)
+        return next((job.remote_id for job in mine if job.remote_id), None)
 
     def batch_of(self, job_id: str) -> Batch | None:
         """Return the batch that has this job."""

@@ -11,10 +11,11 @@ from statistics import median
 
 import msgspec
 
-from . import estimate, progress, rounds, spending
+from . import estimate, progress, rotation, rounds, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
     TERMINAL,
+    is_cancelled,
     is_held,
     may_be_billed,
     never_sent,
@@ -23,8 +24,9 @@ from .lifecycle import (
     rows_without_answer,
     tally,
 )
-from .models import Account, Batch, ErrorKind, Job, JobState, Snapshot
+from .models import Account, Batch, ErrorKind, Job, JobState, Mode, Snapshot
 from .providers.base import Adapter
+from .rowlog import Past
 from .store import Store, is_over
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class Views:
     ----------
     driven
         The ids of the batches that this process drives.
+    known
+        What is known of keys that were replaced.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Views:
         rules: Callable[[], spending.Rules],
         driven: Container[str],
         listen: Listener,
+        known: rotation.Rotation,
     ) -> None:
         self._store = store
         self._adapters = adapters
@@ -56,27 +61,57 @@ class Views:
         self._rules = rules
         self._driven = driven
         self._listen = listen
+        self._rotation = known
         self._salt = store.salt()
         self._expected: dict[str, estimate.Money] = {}
         self._promised: set[str] = set()
         #: What keeps a batch from going on, by its id.
         self.troubles: dict[str, str] = {}
 
-    def pause(self, job: Job) -> str:
-        """Return why a job must not be touched now: no key, or another account's."""
+    def pause(self, job: Job, *, cancel: bool = False) -> str:
+        """Return why a job must not be touched now: no key, or another account's.
+
+        Parameters
+        ----------
+        cancel
+            It is to end early, which what was not sent, and what is asked in real time, can do
+            without the provider.
+        """
+        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED}
         try:
             adapter = self._adapters(job.provider)
+            if cancel and (not sent or job.mode is Mode.REALTIME):
+                return ""
             adapter.check_key()
             who: Account = adapter.account(self._salt)
         except UsageProblem as problem:
             return str(problem)
-        sent = job.state not in {JobState.PLANNED, JobState.UPLOADED}
-        if sent and job.account is not None and job.account != who:
+        if sent and job.account not in {None, who} and not self._is_ours(job, who):
+            assert job.account is not None
             return (
                 f"sent with another {job.provider} account or base URL "
                 f"({job.account.base_url}): set that key again to go on"
             )
         return ""
+
+    def _is_ours(self, job: Job, who: Account) -> bool:
+        """Whether `who` may go on with a job that was sent with another key."""
+        if self._rotation.is_same(job, who):
+            return True
+        if job.mode is Mode.BATCH or job.account is None:
+            return False
+        # In real time a key that got nothing done belongs to no account.
+        past = Past(self._store.folder_of(job.batch_id), job)
+        nothing = not (past.answered or past.open)
+        return nothing and rotation.only_the_key(job.account, who)
+
+    def present(self, job: Job) -> Account | None:
+        """Return the present account, where there is a key."""
+        with contextlib.suppress(UsageProblem):
+            adapter = self._adapters(job.provider)
+            adapter.check_key()
+            return adapter.account(self._salt)
+        return None
 
     def snapshot(self, batch: Batch) -> Snapshot:
         """Return what a panel may know about `batch` now."""
@@ -88,7 +123,7 @@ class Views:
             for job in jobs
             if next_action(job, cancel=False)
             and not is_held(batch, job)
-            and (reason := self.pause(job))
+            and (reason := self.pause(job, cancel=is_cancelled(batch, job)))
             and (batch.id in self._driven or self._store.driver(batch.id) is None)
         ]
         pauses += [self.troubles[batch.id]] if batch.id in self.troubles else []

@@ -24,8 +24,7 @@ def child():
 
 
 def owner_of(process):
-    started = psutil.Process(process.pid).create_time()
-    return msgspec.structs.replace(lease.me(), pid=process.pid, started=started)
+    return lease._of(process.pid)
 
 
 def test_this_process_lives():
@@ -70,8 +69,16 @@ def test_a_process_from_before_the_reboot_is_dead():
 @pytest.mark.parametrize("seconds", [-3600.0, -2.0, 2.0])
 def test_a_recycled_number_is_another_process(seconds):
     """A process of the same number that started at another time is not the owner."""
-    here = lease.me()
+    here = msgspec.structs.replace(lease.me(), ticks=0)
     assert msgspec.structs.replace(here, started=here.started + seconds).is_dead()
+
+
+@pytest.mark.skipif(not lease.me().ticks, reason="this system counts no ticks")
+def test_a_clock_that_is_set_kills_nobody():
+    """Start times move with the system's clock, the ticks from its boot do not."""
+    here = lease.me()
+    assert not msgspec.structs.replace(here, started=here.started - 3600.0).is_dead()
+    assert msgspec.structs.replace(here, ticks=here.ticks + 1).is_dead()
 
 
 def test_a_start_time_may_wobble():

@@ -299,3 +299,40 @@ def test_a_list_is_exported_as_records(client, tmp_path):
     rows = [msgspec.json.decode(x) for x in handle.export(tmp_path / "o.jsonl").open("rb")]
     assert [row["row"] for row in rows] == [0, 1]
     assert mark("b") in rows[1]["answer"]
+
+
+def test_what_a_plan_takes_its_answers_from_may_not_go_meanwhile(make_client, sim, monkeypatch):
+    """Forgotten between plan and journal, by another kernel too: one line, and nothing is sent."""
+    client = make_client()
+    run(client, ["a"])
+    plan = client._plan
+
+    def interrupted(*args, **options):
+        made = plan(*args, **options)
+        other = make_client()
+        other.forget(other.get("x"))
+        return made
+
+    monkeypatch.setattr(client, "_plan", interrupted)
+    with pytest.raises(UsageProblem, match="run the cell again"):
+        run(client, ["a", "b"], name="y", reuse="x")
+    monkeypatch.undo()
+    assert [batch.name for batch in client.store.batches()] == []
+    assert len(sim.ledger()) == 1
+    assert mark("b") in run(client, ["a", "b"], name="y").answers()[1]
+
+
+def test_a_batch_that_came_to_be_used_meanwhile_is_not_forgotten(make_client, monkeypatch):
+    """The journal itself checks, in the transaction that deletes."""
+    client = make_client()
+    run(client, ["a"])
+    book = client.store.book
+
+    def interrupted(spends):
+        book(spends)
+        run(make_client(), ["a", "b"], name="y", reuse="x")
+
+    monkeypatch.setattr(client.store, "book", interrupted)
+    with pytest.raises(UsageProblem, match="y use answers of x"):
+        client.forget(client.get("x"))
+    assert all(client.get("y").answers())

@@ -82,5 +82,9 @@ class Provider(Protocol):
 
 
 def account_of(key: str) -> str:
-    """Return the name under which a key's objects are kept; never the key."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    """Return the name under which a key's objects are kept; never the key.
+
+    Keys that differ only behind their first dot, ``sim-mine.1`` and ``sim-mine.2``, are of one
+    account, as when a key is replaced.
+    """
+    return hashlib.sha256(key.partition(".")[0].encode()).hexdigest()[:16]
