@@ -595,9 +595,11 @@ class Poller:
     def _deadline(self, batch: Batch, jobs: list[Job]) -> Batch:
         """Cut off what is not back by the deadline, unless the user has to be asked first."""
         now = self._clock()
-        if not outlook.is_due(batch, jobs, now) or outlook.doubt(
-            batch, jobs, now, self._rules().book
-        ):
+        if not outlook.is_due(batch, jobs, now):
+            return batch
+        pack = self._store.pack
+        back = outlook.ended(pack(batch.id, "outcomes"), pack(batch.id, "owners"))
+        if outlook.doubt(batch, jobs, now, self._rules().book, back):
             return batch
         self._store.decide(batch.id, cut=True)
         return msgspec.structs.replace(batch, cut=True)
