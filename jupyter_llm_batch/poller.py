@@ -608,6 +608,8 @@ class Poller:
         outcomes = self._store.pack(batch.id, "outcomes")
         if batch.sources and WAITING in outcomes:
             outcomes = rounds.inherit(self._store, held, batch, outcomes)
+            if WAITING in outcomes and batch.cancel_requested:
+                outcomes = rounds.give_up(self._store, held, batch, outcomes)
             if WAITING in outcomes:
                 # Earlier batches still work on these rows; of another notebook, driven from here.
                 behind = {each.id for each, _ in rounds.waits_on(self._store, batch)}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, rows_without_answer
+from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, row_code, rows_without_answer
 from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
@@ -201,6 +201,21 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
         theirs, finished = known[source]
         if changed[row] == WAITING and theirs:
             changed[row] = inherited(theirs[there], finished=finished)
+    if bytes(changed) != outcomes:
+        store.put_packs(held, {"outcomes": bytes(changed)})
+    return bytes(changed)
+
+
+def give_up(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
+    """Cancel the rows of a cancelled batch that others go on with; return all outcomes."""
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    going_on = {
+        each.id for each, _ in waits_on(store, batch) if not each.cancel_requested
+    }
+    changed = bytearray(outcomes)
+    for row, (source, _) in taken.items():
+        if changed[row] == WAITING and source in going_on:
+            changed[row] = row_code(Outcome.CANCELLED)
     if bytes(changed) != outcomes:
         store.put_packs(held, {"outcomes": bytes(changed)})
     return bytes(changed)

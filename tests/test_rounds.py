@@ -130,6 +130,28 @@ def test_a_cancel_outlives_a_round_that_is_being_written(client, sim, monkeypatc
     assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
 
 
+def test_a_cancel_leaves_the_batches_of_other_notebooks_alone(make_client, sim):
+    """What --reuse takes from another notebook's batch goes on there, whatever its name."""
+    sim.behave(seconds=1000)
+    other = make_client(notebook="other.ipynb")
+    first = ask(other, ["a"])
+    running(other, first)
+    client = make_client()
+    handle = ask(client, ["a", "b"], reuse="other.ipynb::x")
+    running(client, handle)
+    handle.cancel()
+    until(lambda: any(each["path"].endswith("/cancel") for each in sim.requests()))
+    sim.advance(700)
+    assert outcomes(handle.wait(60)) == [Outcome.CANCELLED] * 2
+    assert not first.record.cancel_requested
+    sim.advance(2000)
+    assert outcomes(first.wait(60)) == [Outcome.OK]
+    assert handle.retry() == 1
+    until(lambda: sim.advance(2000) or handle.done)
+    assert outcomes(handle) == [Outcome.OK] * 2
+    assert sim.summary()["max_per_body"] == 1
+
+
 # -- what a row may have cost ----------------------------------------------------------------------
 
 
