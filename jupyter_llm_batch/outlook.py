@@ -81,9 +81,11 @@ def rest(
     rows = [(job, job.rows) for job in waiting(jobs)]
     if mode is Mode.BATCH:
         return _sum(batch, jobs, rows, mode, book)
-    for job in jobs:
-        if job.mode is Mode.BATCH and job.state is JobState.COLLECTING:
-            rows.append((job, job.rows - (job.counts.done if job.counts else 0)))
+    rows += [
+        (job, job.rows - (job.counts.done if job.counts else 0))
+        for job in jobs
+        if job.mode is Mode.BATCH and job.state is JobState.COLLECTING
+    ]
     known = {job.number: job for job in jobs}
     for number, count in (back or {}).items():
         # Of which model rows of earlier batches are nobody can tell here: the dearest is assumed.

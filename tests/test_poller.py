@@ -128,7 +128,7 @@ def test_rows_behind_a_sample_wait_for_the_user(client):
     """A version that needs rows of a batch whose sample nobody has looked at says so."""
     first = ask(client, ["a", "b", "c"], sample=1)
     second = ask(client, ["a", "b", "c", "d"])
-    with pytest.raises(NotReady, match="waits for you.*sample .%llm_batch submit x,"):
+    with pytest.raises(NotReady, match=r"waits for you.*sample .%llm_batch submit x,"):
         second.wait(60)
     assert second.snapshot().state == "attention"
     first.send_rest()

@@ -161,7 +161,7 @@ def may_be_billed(handle):
 
 def test_a_withdrawn_retry_remembers_that_a_row_may_be_billed(client, sim, versions):
     """The row of a retry that is cancelled before it was sent is not sent by a later version."""
-    first, second = versions
+    _, second = versions
     sim.fault(action="status", status=503, method="POST", path="*/files", times=None)
     second.retry()
     until(lambda: client.store.jobs(second.id)[-1].failures)
