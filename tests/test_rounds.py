@@ -3,7 +3,7 @@
 import pytest
 from support import until
 
-from jupyter_llm_batch import Outcome
+from jupyter_llm_batch import Outcome, salvage
 from jupyter_llm_batch.models import JobState
 
 MODEL = "openai:gpt-5-mini"
@@ -105,6 +105,7 @@ def test_rows_that_share_a_request_of_an_earlier_batch_are_sent_once(client, sim
     under_way.wait(60)
     assert outcomes(second.wait(60)) == [Outcome.OK] * 4
     assert [job.rows for job in client.store.jobs(second.id)] == [1]
+    assert salvage._is_whole(client.store._db, second.record)  # a damaged journal keeps it
     assert sim.summary()["max_per_body"] == 1
 
 
