@@ -425,9 +425,7 @@ class Client:
         if ask.rows is not None:
             # The same requests, but perhaps other columns, another index or another --as.
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
-        self.store.use_again(
-            msgspec.structs.replace(batch, shape=ask.shape, notify=ask.notify or batch.notify)
-        )
+        self.store.use_again(batch.id, shape=ask.shape, notify=ask.notify)
         handle = BatchHandle(self, batch.id, attached=True)
         at = time.strftime("%H:%M", time.localtime(batch.created_at))
         day = time.strftime("%d %b ", time.localtime(batch.created_at))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from typing import TypeAlias
 
 from .lifecycle import BILLED, WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
@@ -28,12 +29,14 @@ _BEFORE = (
     "may be billed again"
 )
 
+_Kind: TypeAlias = "tuple[str, str, int, bool]"
+
 
 class Reconciler:
     """Takes the result lines of one job and gives each of its rows exactly one outcome.
 
     Lines of unknown rows, and further lines of a row that already has its outcome, are counted in
-    `strange` and change nothing.
+    `strange` and change nothing, but for an answer after a failure: that is what was paid for.
 
     Parameters
     ----------
@@ -49,11 +52,6 @@ class Reconciler:
         The prices in use.
     billed
         Rows of which an earlier attempt may have been billed: only an answer makes up for that.
-
-    Attributes
-    ----------
-    doubtful
-        Rows that this job may have been billed for although nothing tells their tokens.
     """
 
     def __init__(
@@ -71,7 +69,7 @@ class Reconciler:
         self._rows_of = None if keys is None else {key: row for row, key in enumerate(keys)}
         self._book = book or PriceBook()
         self.answered: dict[str, int] = {}
-        self.doubtful = 0
+        self._in_doubt: set[int] = set()
         self._user_cancelled = user_cancelled
         self.codes: dict[int, int] = dict.fromkeys(rows, WAITING)
         self.usage: dict[str, Usage] = {}
@@ -83,15 +81,23 @@ class Reconciler:
         self.seen = 0
         # by outcome, the provider's code, our byte and whether that is of an earlier attempt: how
         # many, the first row, what it said
-        self._kinds: dict[tuple[str, str, int, bool], tuple[int, int, str]] = {}
+        self._kinds: dict[_Kind, tuple[int, int, str]] = {}
+        self._kind_of: dict[int, _Kind] = {}
 
     def take(self, result: Result) -> None:
         """Count one line."""
         row = self._row_of(result.custom_id)
-        if row is None or self.codes.get(row) != WAITING:
+        known = None if row is None else self.codes.get(row)
+        if row is None or known is None:
             self.strange += 1
             return
-        self.seen += 1
+        if known == WAITING:
+            self.seen += 1
+        else:
+            self.strange += 1
+            if result.outcome is not Outcome.OK or outcome_of(known) is Outcome.OK:
+                return
+            self._take_back(row)
         code = result_code(result, user_cancelled=self._user_cancelled)
         usage = result.usage
         if usage.input or usage.output:
@@ -103,7 +109,7 @@ class Reconciler:
                 before = self.usage.get(model)
                 self.usage[model] = usage if before is None else before + usage
         elif may_be_billed(code):
-            self.doubtful += 1
+            self._in_doubt.add(row)
         if result.outcome is Outcome.OK:
             self.codes[row] = code
             if len(self.samples) < self._most_samples and (said := result.said):
@@ -127,7 +133,8 @@ class Reconciler:
         )
         for row, known in self.codes.items():
             if known == WAITING:
-                self.doubtful += may_be_billed(code)
+                if may_be_billed(code):
+                    self._in_doubt.add(row)
                 self._end(row, code, outcome, "", reason)
 
     def fail(self, outcome: Outcome, reason: str) -> None:
@@ -140,9 +147,22 @@ class Reconciler:
         """Note that a row has no answer, and why."""
         before = row in self._billed and not may_be_billed(byte)
         self.codes[row] = byte | BILLED if before else byte
-        key = (outcome.value, code, self.codes[row], before)
+        key = self._kind_of[row] = (outcome.value, code, self.codes[row], before)
         rows, first, example = self._kinds.get(key, (0, row, message[:300]))
         self._kinds[key] = (rows + 1, first, example)
+
+    def _take_back(self, row: int) -> None:
+        """Forget that a row failed: there is an answer after all."""
+        self._in_doubt.discard(row)
+        key = self._kind_of.pop(row)
+        rows, first, example = self._kinds.pop(key)
+        if rows > 1:
+            self._kinds[key] = (rows - 1, first, example)
+
+    @property
+    def doubtful(self) -> int:
+        """Rows that this job may have been billed for although nothing tells their tokens."""
+        return len(self._in_doubt)
 
     def tally(self) -> dict[str, int]:
         """Return rows by outcome."""

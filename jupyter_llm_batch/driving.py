@@ -19,6 +19,7 @@ from .errors import (
     Busy,
     Incomplete,
     KeyRefused,
+    LeaseLost,
     ProviderError,
     Refused,
     Unclear,
@@ -38,6 +39,9 @@ YOUNG = 600.0
 
 #: How often what is gone before the create (an upload, for one) is uploaded again.
 UPLOADS = 6
+
+#: Said of a create, by its label, whose process has lost the batch to another one meanwhile.
+CALL_ENDED = "call-ended"
 
 #: A create that waits in a frozen process goes out when that wakes up, whoever drives the job now.
 _FROZEN = (
@@ -64,7 +68,7 @@ class Driver:
         self._realtime = realtime
         #: The attempts that this process has marked as sent, by job.
         self._marked: dict[str, int] = {}
-        #: What was created but could not be written down yet, for lack of room.
+        #: What was created but could not be written down yet, for lack of room; by its label.
         self._created: dict[str, Remote] = {}
         #: Since when (monotonic) this process has looked for a create in vain, by its label.
         self._looked: dict[str, float] = {}
@@ -164,7 +168,17 @@ class Driver:
             account=who,
         )
         try:
-            remote = await adapter.create(job, path, job.upload_id, lookup.label(job))
+            await self._create(held, job, adapter)
+        except LeaseLost:
+            # Another process drives the job: let it know that nothing goes out from here any more.
+            self._store.log(job.batch_id, CALL_ENDED, lookup.label(job))
+            raise
+
+    async def _create(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        try:
+            remote = await adapter.create(
+                job, self._ends.payload(job), job.upload_id, lookup.label(job)
+            )
         except Vanished as error:
             # The upload is gone, or the model: upload again, but not for ever.
             if job.upload_id is None or job.failures >= UPLOADS:
@@ -181,9 +195,9 @@ class Driver:
             self._lose(held, job, "given up while it was sent")
             raise
         else:
-            self._created[job.id] = remote
+            self._created[lookup.label(job)] = remote
             self._accepted(held, job, Event.ACCEPTED, remote)
-            del self._created[job.id]
+            del self._created[lookup.label(job)]
 
     def _lose(self, held: Lease, job: Job, detail: str) -> None:
         """Record that our own call has ended without an outcome."""
@@ -192,9 +206,9 @@ class Driver:
         )
 
     async def _look_up(self, held: Lease, job: Job, adapter: Adapter) -> None:
-        if job.id in self._created:
-            self._accepted(held, job, Event.FOUND, self._created[job.id])
-            del self._created[job.id]
+        if created := self._created.get(lookup.label(job)):
+            self._accepted(held, job, Event.FOUND, created)
+            del self._created[lookup.label(job)]
             return
         limits = adapter.limits(job.endpoint)
         try:
@@ -205,7 +219,7 @@ class Driver:
         settle = limits.settle if self._policy.settle is None else self._policy.settle
         if remote is not None:
             self._accepted(held, job, Event.FOUND, remote)
-        elif lease.may_act(job.sender):
+        elif lease.may_act(job.sender) and not self._call_ended(job):
             now = self._clock()
             self._store.note(
                 held, job, error=_FROZEN, sender_seen=now, not_before=now + self._policy.poll
@@ -240,6 +254,14 @@ class Driver:
         remote = made[max(made)] if made else None
         # Refused for lack of room, it holds nothing: it is to be sent again.
         return job, None if remote is None or remote.phase is Phase.LATER else remote
+
+    def _call_ended(self, job: Job) -> bool:
+        """Whether the process that began to create a job has said that its call is over."""
+        label = lookup.label(job)
+        return any(
+            event["event"] == CALL_ENDED and event["detail"] == label
+            for event in self._store.events(job.batch_id)
+        )
 
     def _has_settled(self, job: Job, settle: float) -> bool:
         """Whether a create that is not listed was never made: time has passed by both clocks.
@@ -282,7 +304,8 @@ class Driver:
         return max(
             float(event["at"])
             for event in events
-            if event["job_id"] == job.id and event["event"] == Event.LOST
+            if (event["job_id"] == job.id and event["event"] == Event.LOST)
+            or (event["event"] == CALL_ENDED and event["detail"] == lookup.label(job))
         )
 
     def _accepted(self, held: Lease, job: Job, event: Event, remote: Remote) -> None:

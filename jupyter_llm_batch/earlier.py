@@ -32,19 +32,27 @@ class Earlier:
         self._places: dict[bytes, deque[tuple[str, int]]] = {}
         self.hashes: dict[str, bytes] = {}
         #: Batches with requests that cannot be sent from disk any more: nothing attaches to them.
-        self.broken = {
-            batch.id for batch in batches if any(job.damaged for job in store.jobs(batch.id))
-        }
+        self.broken: set[str] = set()
         seen: set[tuple[str, int]] = set()
+        dead: set[tuple[str, int]] = set()
         for batch in batches:
+            damaged = {job.number for job in store.jobs(batch.id) if job.damaged}
+            if damaged:
+                self.broken.add(batch.id)
             hashes = self.hashes[batch.id] = store.pack(batch.id, "hashes")
             outcomes = store.pack(batch.id, "outcomes")
             owners = memoryview(store.pack(batch.id, "owners")).cast("I")
             inherited = sources.read(store.pack(batch.id, "sources"), batch.sources)
             for row, code in enumerate(outcomes):
+                place = (batch.id, row) if owners[row] else inherited.get(row, (batch.id, row))
+                if owners[row] in damaged and not _is_kept(code, finished=True):
+                    dead.add(place)
+                    continue
+                if place in dead:
+                    self.broken.add(batch.id)
+                    continue
                 if not _is_kept(code, finished=batch.finished_at is not None):
                     continue
-                place = (batch.id, row) if owners[row] else inherited.get(row, (batch.id, row))
                 if place not in seen:
                     seen.add(place)
                     digest = hashes[row * HASH : (row + 1) * HASH]

@@ -223,7 +223,8 @@ class BatchHandle:
             store = self._client.store
             earlier = [found for each in batch.sources if (found := store.batch(each))]
             # What earlier versions still work on is this batch's too; what --reuse takes is not.
-            own = [each.id for each in earlier if each.name == batch.name]
+            title = (batch.notebook, batch.name)
+            own = [each.id for each in earlier if (each.notebook, each.name) == title]
             for each in {batch.id, *own}:
                 store.request_cancel(each)
             poller = self._client.poller()

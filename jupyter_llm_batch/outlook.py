@@ -6,13 +6,14 @@ prompts and the bound of output tokens, which then is a ceiling.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from statistics import median
 
 import msgspec
 
-from .lifecycle import TERMINAL
+from .lifecycle import TERMINAL, rows_to_finish
 from .models import Batch, Job, JobState, Mode, Outcome, Usage
 from .pricing import PriceBook
 
@@ -50,22 +51,63 @@ def waiting(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
 
 
-def rest(batch: Batch, jobs: Sequence[Job], mode: Mode, book: PriceBook) -> Rest:
+def ended(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
+    """Return how many rows that came back without an answer are asked in real time too.
+
+    By the number of the job that decided them; 0 stands for earlier batches.
+    """
+    rows = rows_to_finish(outcomes)
+    numbers = memoryview(owners).cast("I")
+    return Counter(numbers[row] for row in rows)
+
+
+def rest(
+    batch: Batch,
+    jobs: Sequence[Job],
+    mode: Mode,
+    book: PriceBook,
+    back: Mapping[int, int] | None = None,
+) -> Rest:
     """Return what is waiting, and its cost if it is answered in `mode`.
 
-    What a provider has done of a job already counts as well: nobody knows which rows they are.
+    What a provider has done of a running job already counts as well: nobody knows which rows they
+    are.
+
+    Parameters
+    ----------
+    back
+        Rows that came back without an answer and are asked as well; see `ended`.
     """
-    left = waiting(jobs)
+    rows = [(job, job.rows) for job in waiting(jobs)]
+    if mode is Mode.BATCH:
+        return _sum(batch, jobs, rows, mode, book)
+    rows += [
+        (job, job.rows - (job.counts.done if job.counts else 0))
+        for job in jobs
+        if job.mode is Mode.BATCH and job.state is JobState.COLLECTING
+    ]
+    known = {job.number: job for job in jobs}
+    for number, count in (back or {}).items():
+        # Of which model rows of earlier batches are nobody can tell here: the dearest is assumed.
+        dearest = max(jobs, key=lambda job: _sum(batch, jobs, [(job, 1)], mode, book).cost or 0)
+        rows.append((known.get(number, dearest), count))
+    return _sum(batch, jobs, rows, mode, book)
+
+
+def _sum(
+    batch: Batch, jobs: Sequence[Job], rows: Sequence[tuple[Job, int]], mode: Mode, book: PriceBook
+) -> Rest:
     per_row = measured_tokens(jobs)
     total, measured = Decimal(0), True
-    for job in left:
+    several = sum(count for _, count in rows)
+    for job, count in rows:
         usage = per_row.get((job.provider, job.model))
         measured = measured and usage is not None
         part = row_price(job, usage or _ceiling(batch, job), mode, book)
         if part is None:
-            return Rest(rows=sum(each.rows for each in left), cost=None, measured=measured)
-        total += part * job.rows
-    return Rest(rows=sum(job.rows for job in left), cost=total, measured=measured)
+            return Rest(rows=several, cost=None, measured=measured)
+        total += part * count
+    return Rest(rows=several, cost=total, measured=measured)
 
 
 def measured_tokens(jobs: Iterable[Job]) -> dict[tuple[str, str], tuple[Usage, int]]:
@@ -122,14 +164,20 @@ def is_due(batch: Batch, jobs: Iterable[Job], now: float) -> bool:
     )
 
 
-def doubt(batch: Batch, jobs: Sequence[Job], now: float, book: PriceBook) -> str:
+def doubt(
+    batch: Batch,
+    jobs: Sequence[Job],
+    now: float,
+    book: PriceBook,
+    back: Mapping[int, int] | None = None,
+) -> str:
     """Return why the user has to decide about a deadline that has passed; empty if not."""
     assert batch.deadline is not None
     if now - batch.deadline > LATE:
         return "it passed while no kernel ran"
     if batch.deadline_cost is None:
         return ""
-    cost = rest(batch, jobs, Mode.REALTIME, book).cost
+    cost = rest(batch, jobs, Mode.REALTIME, book, back).cost
     if cost is None:
         return "what it would cost is not known"
     if cost > Decimal(str(batch.deadline_cost)):

@@ -629,9 +629,11 @@ class Poller:
     def _deadline(self, batch: Batch, jobs: list[Job]) -> Batch:
         """Cut off what is not back by the deadline, unless the user has to be asked first."""
         now = self._clock()
-        if not outlook.is_due(batch, jobs, now) or outlook.doubt(
-            batch, jobs, now, self._rules().book
-        ):
+        if not outlook.is_due(batch, jobs, now):
+            return batch
+        pack = self._store.pack
+        back = outlook.ended(pack(batch.id, "outcomes"), pack(batch.id, "owners"))
+        if outlook.doubt(batch, jobs, now, self._rules().book, back):
             return batch
         self._store.decide(batch.id, cut=True)
         return msgspec.structs.replace(batch, cut=True)
@@ -640,6 +642,8 @@ class Poller:
         outcomes = self._store.pack(batch.id, "outcomes")
         if batch.sources and WAITING in outcomes:
             outcomes = rounds.inherit(self._store, held, batch, outcomes)
+            if WAITING in outcomes and batch.cancel_requested:
+                outcomes = rounds.give_up(self._store, held, batch, outcomes)
             if WAITING in outcomes:
                 # Earlier batches still work on these rows; of another notebook, driven from here.
                 behind = {each.id for each, _ in rounds.waits_on(self._store, batch)}

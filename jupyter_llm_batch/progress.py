@@ -70,6 +70,7 @@ def snapshot(
     errors: Iterable[ErrorKind] = (),
     samples: Iterable[Sample] = (),
     behind: Sequence[tuple[Batch, Sequence[Job]]] = (),
+    back: Mapping[int, int] | None = None,
 ) -> Snapshot:
     """Describe a batch at one moment.
 
@@ -101,6 +102,8 @@ def snapshot(
         For the panel's details.
     behind
         Batches under way that ask rows of this one, whose own jobs are over, with their jobs.
+    back
+        Rows that came back without an answer; see `outlook.ended`.
     """
     rows = batch.rows - outcomes.get("skipped", batch.skipped)
     ok = outcomes.get(Outcome.OK, 0)
@@ -115,7 +118,8 @@ def snapshot(
     question, urgent = "", False
     choices: list[str] = []
     if not (finished or paused or batch.draft or batch.cancel_requested):
-        question, choices, urgent = _question(batch, jobs, now, history, book or PriceBook())
+        book = book or PriceBook()
+        question, choices, urgent = _question(batch, jobs, now, history, book, back)
     if behind and state in ("preparing", "collecting") and not batch.cancel_requested:
         words = f"waiting for {', '.join(_called(each, batch) for each, _ in behind)}"
         words += ", which asks the same rows"
@@ -361,7 +365,12 @@ def _motion(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
 
 
 def _question(
-    batch: Batch, jobs: Sequence[Job], now: float, history: Sequence[float], book: PriceBook
+    batch: Batch,
+    jobs: Sequence[Job],
+    now: float,
+    history: Sequence[float],
+    book: PriceBook,
+    back: Mapping[int, int] | None,
 ) -> tuple[str, list[str], bool]:
     """Return what the user may decide, the buttons for it, and whether everything waits for it."""
     held = [job for job in jobs if is_held(batch, job)]
@@ -371,10 +380,10 @@ def _question(
             rows = count(sum(job.rows for job in held))
             return f"{rows} rows wait for your word (%llm_batch submit {batch.title})", [], False
         return _about_sample(batch, jobs, sample, book), ["send", "stop"], True
-    realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME, book))
+    realtime = _about(outlook.rest(batch, jobs, Mode.REALTIME, book, back))
     name = batch.title
     if outlook.is_due(batch, jobs, now):
-        doubt = outlook.doubt(batch, jobs, now, book)
+        doubt = outlook.doubt(batch, jobs, now, book, back)
         if doubt:
             words = (
                 f"the deadline is over and {doubt}: finish {realtime} in real time, or let it run "

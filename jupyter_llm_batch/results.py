@@ -107,13 +107,20 @@ def _own(
             for line in payloads.lines(path) if path not in damaged else ():
                 result = parse(line, endpoint)
                 row = rows.get(result.custom_id, -1)
-                # The first line of a row counts, and only of the job that gave its outcome.
-                if row >= 0 and owners[row] == number and found[row] is None:
+                # Of the job that gave a row its outcome its answer counts, else its first line.
+                if row >= 0 and owners[row] == number and _is_better(result, found[row]):
                     if whole:
                         result = replace(result, raw=line.rstrip(b"\r\n"))
                     elif result.reasoning is not None:
                         result = replace(result, reasoning=None)
                     found[row] = result
+
+
+def _is_better(result: Result, known: Result | None) -> bool:
+    """Whether a line of a row takes the place of an earlier one, as in `collecting.Reconciler`."""
+    if known is None:
+        return True
+    return result.outcome is Outcome.OK and known.outcome is not Outcome.OK
 
 
 def custom_ids(store: Store, batch: Batch) -> list[str]:
@@ -387,12 +394,15 @@ def read_row(store: Store, batch: Batch, row: int) -> Result | None:
         if job.number != owners[row]:
             continue
         parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+        found = None
         for path in result_files(store, job):
             for line in payloads.lines(path):
                 if wanted.encode() in line:
                     result = parse(line, job.endpoint)
-                    if result.custom_id == wanted:
-                        return replace(result, raw=line.rstrip(b"\r\n"))
+                    if result.custom_id == wanted and _is_better(result, found):
+                        found = replace(result, raw=line.rstrip(b"\r\n"))
+        if found is not None:
+            return found
     return read(store, batch, whole=True)[row]  # no line of its own: what became of its job
 
 

@@ -6,19 +6,12 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import (
-    WAITING,
-    inherited,
-    may_be_billed,
-    outcome_of,
-    row_code,
-    rows_without_answer,
-)
+from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, row_code, rows_without_answer
 from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
 
-#: Name of the pack that says, a byte a row, whether an attempt before the last may have been billed.
+#: Name of the pack that says, a byte a row, whether an earlier attempt may have been billed.
 BILLED = "billed"
 
 
@@ -153,6 +146,25 @@ def again(
         planned.append((job, draft.rows))
     if not sent:
         return 0
+    packs, names = _packs(store, batch, outcomes, sent, taken)
+    by_user = rules is not None
+    if store.add_round(
+        held, round_, planned, packs, sources=names, reserve=promise, by_user=by_user
+    ):
+        return len(sent)
+    for job, _ in planned:
+        (folder / job.payload).unlink(missing_ok=True)
+    return 0
+
+
+def _packs(
+    store: Store,
+    batch: Batch,
+    outcomes: bytes,
+    sent: set[int],
+    taken: dict[int, tuple[str, int]],
+) -> tuple[dict[str, bytes], list[str]]:
+    """Return the per-row data of a round that sends `sent`, and the batches it takes answers of."""
     after = bytearray(outcomes or store.pack(batch.id, "outcomes"))
     followers = [row for row, place in taken.items() if place[0] == batch.id and place[1] in sent]
     billed = bytearray(store.pack(batch.id, BILLED) or bytes(len(after)))
@@ -164,14 +176,7 @@ def again(
     names = list(dict.fromkeys([*batch.sources, *(source for source, _ in taken.values())]))
     if names:
         packs["sources"] = sources.pack(len(after), taken, names)
-    by_user = rules is not None
-    if store.add_round(
-        held, round_, planned, packs, sources=names, reserve=promise, by_user=by_user
-    ):
-        return len(sent)
-    for job, _ in planned:
-        (folder / job.payload).unlink(missing_ok=True)
-    return 0
+    return packs, names
 
 
 def _places(
@@ -211,6 +216,19 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
         # A batch that a damaged journal lost never says any more.
         lost = row_code(Outcome.MISSING, billed=True)
         changed[row] = inherited(theirs[there], finished=finished) if theirs else lost
+    if bytes(changed) != outcomes:
+        store.put_packs(held, {"outcomes": bytes(changed)})
+    return bytes(changed)
+
+
+def give_up(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
+    """Cancel the rows of a cancelled batch that others go on with; return all outcomes."""
+    taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
+    going_on = {each.id for each, _ in waits_on(store, batch) if not each.cancel_requested}
+    changed = bytearray(outcomes)
+    for row, (source, _) in taken.items():
+        if changed[row] == WAITING and source in going_on:
+            changed[row] = row_code(Outcome.CANCELLED)
     if bytes(changed) != outcomes:
         store.put_packs(held, {"outcomes": bytes(changed)})
     return bytes(changed)

@@ -103,16 +103,19 @@ def _is_whole(db: sqlite3.Connection, batch: Batch) -> bool:
     sizes = {"hashes": 16, "outcomes": 1, "owners": 4} | ({"sources": 8} if batch.sources else {})
     if any(len(packs.get(kind, b"")) != size * batch.rows for kind, size in sizes.items()):
         return False
-    asked, numbers = 0, []
+    asked: set[int] = set()
+    numbers = []
     for rows, record in db.execute("SELECT rows, record FROM job WHERE batch_id = ?", [batch.id]):
         job = msgspec.json.decode(record, type=Job)
         numbers.append(job.number)
         if job.round == 0:
-            asked += sum(stop - start for start, stop in struct.iter_unpack("<II", rows))
+            for start, stop in struct.iter_unpack("<II", rows):
+                asked.update(range(start, stop))
     together = sorted(numbers) == [*range(1, len(numbers) + 1)]
     taken = sources.read(packs.get("sources", b""), batch.sources) if batch.sources else {}
-    repeats = sum(source == batch.id for source, _ in taken.values())
-    return together and asked == batch.rows - batch.reused - batch.skipped - repeats
+    # Those that follow a row of a later round were taken from an earlier batch before.
+    repeats = sum(source == batch.id and there in asked for source, there in taken.values())
+    return together and len(asked) == batch.rows - batch.reused - batch.skipped - repeats
 
 
 def _distrust(db: sqlite3.Connection) -> None:

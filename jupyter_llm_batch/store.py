@@ -18,7 +18,7 @@ from .books import Books, Reserve
 from .database import encode
 from .errors import LeaseLost, UsageProblem
 from .lifecycle import TERMINAL, Event, advance
-from .models import Account, Batch, Job, Spend
+from .models import Account, Batch, Job, Shape, Spend
 from .planning import Ranges
 
 _read_job = msgspec.json.Decoder(Job).decode
@@ -132,13 +132,11 @@ class Store(Books):
         )
         return [_batch(row) for row in rows]
 
-    def use_again(self, batch: Batch) -> None:
+    def use_again(self, batch_id: str, *, shape: Shape, notify: str = "") -> None:
         """Note that the user ran this batch's cell again, perhaps with another shape."""
         with self._write() as db:
-            db.execute(
-                "UPDATE batch SET record = ?, used_at = ? WHERE id = ?",
-                [encode(batch), self.clock(), batch.id],
-            )
+            self._change(db, batch_id, shape=shape, **({"notify": notify} if notify else {}))
+            db.execute("UPDATE batch SET used_at = ? WHERE id = ?", [self.clock(), batch_id])
 
     def decide(self, batch_id: str, *, reserve: Reserve | None = None, **changes: Any) -> None:
         """Change what the user has decided about a batch; whoever drives it acts on it.

@@ -11,7 +11,7 @@ from statistics import median
 
 import msgspec
 
-from . import estimate, progress, rotation, rounds, spending
+from . import estimate, outlook, progress, rotation, rounds, spending
 from .errors import StoreProblem, UsageProblem
 from .lifecycle import (
     TERMINAL,
@@ -135,13 +135,14 @@ class Views:
         book = self._rules().book
         whole = spending.whole(batch, jobs, book) if planned else None
         samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
+        owners = self._store.pack(batch.id, "owners")
         return progress.snapshot(
             batch,
             jobs,
             self._clock(),
             outcomes=tally(outcomes),
             retryable=len(rows_without_answer(outcomes)),
-            unsent=self._unsent(batch, jobs, outcomes),
+            unsent=rows_unsent(outcomes, owners, jobs) if batch.cancel_requested else 0,
             history=self._history(jobs),
             paused=pauses[0] if pauses else "",
             cost=sum(float(cost) for cost in costs if cost) if known else None,
@@ -154,6 +155,7 @@ class Views:
             book=book,
             errors=self._errors(batch, jobs, outcomes),
             samples=samples[: 10 if batch.held else 5],
+            back={} if batch.finished_at else outlook.ended(outcomes, owners),
             behind=rounds.waits_on(self._store, batch) if is_over(jobs) else (),
         )
 
@@ -162,11 +164,6 @@ class Views:
         left = {job.provider for job in jobs if job.state not in TERMINAL}
         known = [self._store.durations(provider) for provider in left]
         return max(known, key=median) if known and all(known) else []
-
-    def _unsent(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> int:
-        if not batch.cancel_requested:
-            return 0
-        return rows_unsent(outcomes, self._store.pack(batch.id, "owners"), jobs)
 
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
         """Return why rows have no answer now; what a later round mended is left out."""

@@ -608,3 +608,22 @@ def test_two_kernels_that_submit_at_the_same_moment_pay_once(make_client, sim):
     assert first.submit(name="x", over=["a", "b"], model=MODEL).attached
     assert max(billed(sim).values()) == 1
     assert len(list(first.store.folder.glob("batches/*"))) == 1
+
+
+def test_attaching_undoes_no_decision(make_client, sim, monkeypatch):
+    """What is decided while a cell's rows are rendered again stands, and its shape is new."""
+    sim.behave(seconds=1000)
+    client = make_client()
+    handle = client.submit(name="x", over=["a"], model="openai:gpt-5-mini", deadline="6h")
+    plan = client._plan
+
+    def slow(*args, **options):
+        planned = plan(*args, **options)
+        client.get("x").set_deadline(None)
+        return planned
+
+    monkeypatch.setattr(client, "_plan", slow)
+    again = client.submit(name="x", over={"k": "a"}, model="openai:gpt-5-mini", deadline="6h")
+    assert again.attached
+    assert handle.record.deadline is None
+    assert handle.record.shape.kind == "dict"

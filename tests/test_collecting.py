@@ -36,12 +36,13 @@ def outcomes(found):
     st.sampled_from([None, Outcome.EXPIRED, Outcome.CANCELLED]),
 )
 def test_every_row_ends_in_exactly_one_outcome(rows, lines, rest):
-    """Whatever lines come in whatever order, the first counts and no row is left or invented."""
+    """Whatever lines come in whatever order: an answer counts, else the first, for every row."""
     found = reconciler(rows)
     for row, outcome in lines:
         found.take(result(row, outcome))
     found.close(rest)
     first = {row: outcome for row, outcome in reversed(lines) if row in rows}
+    first |= {row: outcome for row, outcome in lines if row in rows and outcome is Outcome.OK}
     unmentioned = rest or Outcome.MISSING
     assert outcomes(found) == {row: first.get(row, unmentioned) for row in rows}
     assert found.seen == len(first)
@@ -72,6 +73,18 @@ def test_a_second_line_of_a_row_changes_nothing():
     assert found.kinds() == []
     assert found.samples == [(1, "first")]
     assert (found.seen, found.strange) == (1, 1)
+
+
+def test_an_answer_after_a_failure_is_kept():
+    """A row's answer was paid for; a line that says otherwise before it changes nothing."""
+    found = reconciler()
+    found.take(result(1, Outcome.FAILED, error="broke", billed=True))
+    found.take(result(1, text="answer", usage=Usage(input=3)))
+    found.take(result(1, Outcome.FAILED, error="late"))
+    assert outcomes(found)[1] is Outcome.OK
+    assert (found.seen, found.strange, found.doubtful) == (1, 2, 0)
+    assert found.kinds() == []
+    assert found.samples == [(1, "answer")]
 
 
 def test_a_row_without_a_line_is_missing_and_maybe_billed():

@@ -258,3 +258,45 @@ def test_a_damaged_copy_of_the_input_is_written_anew_by_its_cell(client, sim, ha
     assert again.attached
     assert [*again.answers()["text"]] == ["a", "b"]
     assert len(sim.ledger()) == 2
+
+
+HAIKU = "anthropic:claude-haiku-4-5"
+
+
+@pytest.fixture
+def half_sent(client, sim):
+    """Batch ``x`` under way, of which a row is not sent yet."""
+    sim.fault(action="freeze", method="GET", path="*/messages/batches*", times=None)
+    sim.fault(action="status", status=503, method="POST", path="*/files", times=None)
+    handle = client.submit(name="x", over=["a", "b"], route=[MODEL, HAIKU])
+    until(lambda: client.store.jobs(handle.id)[0].failures)
+    return handle
+
+
+def lose_request(client, handle):
+    """Damage the request that is not sent yet, and wait until that is noticed."""
+    (client.store.folder_of(handle.id) / "r0-j1.jsonl").unlink()
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.FAILED)
+
+
+def test_a_damaged_request_is_sent_by_its_cell_while_the_batch_runs(client, sim, half_sent):
+    """Running the cell again sends that row, and takes the others from the batch under way."""
+    lose_request(client, half_sent)
+    again = client.submit(name="x", over=["a", "b"], route=[MODEL, HAIKU])
+    assert again.notice.startswith("1 row is taken from earlier runs at no cost, 1 is new")
+    sim.clear_faults()
+    answers = again.wait(60).answers()
+    assert [mark(p) in text for p, text in zip("ab", answers, strict=True)] == [True, True]
+    assert sim.summary()["max_per_body"] == 1
+
+
+def test_a_version_that_waits_for_a_damaged_request_is_replaced(client, sim, half_sent):
+    """Nothing attaches to a batch whose row waited for a request that turned out damaged."""
+    second = client.submit(name="x", over=["a", "b", "c"], route=[MODEL, HAIKU, HAIKU])
+    lose_request(client, half_sent)
+    sim.clear_faults()
+    assert second.wait(60).answers()[0] is None
+    third = client.submit(name="x", over=["a", "b", "c"], route=[MODEL, HAIKU, HAIKU]).wait(60)
+    assert third.name == "x#3"
+    assert all(mark(p) in text for p, text in zip("abc", third.answers(), strict=True))
+    assert sim.summary()["max_per_body"] == 1

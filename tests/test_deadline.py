@@ -271,3 +271,24 @@ def test_another_deadline_keeps_the_bound(client, sim):
     assert handle.record.deadline_cost == 0.7
     handle.set_deadline(None)
     assert handle.record.deadline_cost is None
+
+
+def test_rows_that_have_come_back_without_an_answer_cost_too(make_client, clock, sim):
+    """The allowed cost covers what an ended job left unanswered, and the question counts it."""
+    client = make_client(clock=clock)
+    sim.fault(action="freeze", method="GET", path="*/messages/batches/*", times=None)
+    over = [f"late {i} [[sim:expire x1]]" + " word" * 400 for i in range(40)]
+    handle = client.submit(
+        name="x", over=[*over, "small"], route=[MODELS[0]] * 40 + [MODELS[1]],
+        max_tokens=50, deadline="6h", deadline_max_cost=0.001,
+    )  # fmt: skip
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.DONE)
+    assert "after the deadline, 41 rows (at most $0.0" in handle.snapshot().question
+    clock.ahead = 6 * 3600 + 1
+    client.poller().wake()
+    until(lambda: handle.snapshot().state == "attention")
+    assert "more than the $0.00 that you allowed: finish 41 rows" in handle.snapshot().question
+    assert not handle.record.cut
+    sim.clear_faults()
+    assert all(handle.wait(60).answers())
+    assert {each["mode"] for each in sim.ledger()} == {"batch"}

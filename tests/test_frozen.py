@@ -8,10 +8,11 @@ import sys
 import time
 
 import msgspec
+import psutil
 import pytest
 from support import mark
 
-from jupyter_llm_batch import journal
+from jupyter_llm_batch import driving, journal, lease
 from jupyter_llm_batch.errors import Incomplete, LeaseLost, StoreProblem
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.store import Store
@@ -27,7 +28,7 @@ sys.stdin.read()
 IN_THE_OPENING = """
 import sys
 from pathlib import Path
-from jupyter_llm_batch import journal
+from jupyter_llm_batch import driving, journal, lease
 with journal.locked(Path(sys.argv[1]) / "journal.lock"):
     print("has it", flush=True)
     sys.stdin.read()
@@ -147,3 +148,49 @@ def test_a_lock_that_is_free_costs_no_wait(tmp_path, monkeypatch):
     """Patience is for others; nobody waits for a lock that nobody has."""
     monkeypatch.setattr(journal, "PATIENCE", 0.0)
     Store(tmp_path / "data", time.time).close()
+
+
+def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
+    """Who may send a job yet is waited for, until that process says that its call is over."""
+    sim.fault(action="drop", method="POST", path="*/batches", times=1)
+    sim.fault(action="status", status=503, method="GET", path="*/batches*", times=None)
+    handle = client.submit(name="x", over=["a"], model=OPENAI)
+    until(lambda: client.store.jobs(handle.id)[0].state is JobState.UNKNOWN)
+    until(lambda: client.store.jobs(handle.id)[0].failures)
+    sim.clear_faults()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        alive = psutil.Process(other.pid)
+        owner = msgspec.structs.replace(
+            lease.me(), pid=other.pid, started=alive.create_time(), nonce=""
+        )
+        poller = client.poller()
+
+        def note():
+            (job,) = client.store.jobs(handle.id)
+            client.store.note(poller._leases[handle.id], job, sender=lease.write(owner))
+            return job
+
+        until(lambda: handle.id in poller._leases and not poller._steps)
+        job = note()
+        until(lambda: note() and "frozen or hangs" in handle.snapshot().words)
+        client.store.log(handle.id, driving.CALL_ENDED, f"{job.id}-a{job.attempts}")
+        assert mark("a") in handle.wait(60).answers()[0]
+        other.communicate(b"")
+
+
+def test_a_woken_owner_says_that_its_create_is_over(client, sim, monkeypatch):
+    """A create that another process waits for is refused: who drives the job now learns of it."""
+    sim.fault(action="status", status=429, method="POST", path="*/batches", times=1)
+    adapter = client.adapter("openai")
+    create = adapter.create
+
+    async def late(job, *args):
+        client.store.acquire(job.batch_id, client.poller().owner)
+        monkeypatch.undo()
+        return await create(job, *args)
+
+    monkeypatch.setattr(adapter, "create", late)
+    handle = client.submit(name="x", over=["a"], model=OPENAI).wait(60)
+    said = [each["event"] for each in client.store.events(handle.id)]
+    assert driving.CALL_ENDED in said
+    assert len(sim.ledger()) == 1

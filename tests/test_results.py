@@ -200,3 +200,16 @@ def test_the_text_of_a_result_shows_calls_as_calls():
     assert made.said == 'So:\nf({"a":[1]})'
     assert str(ToolCall(name="f")) == "f()"
     assert str(ToolCall(name="f", arguments="{torn")) == "f({torn)"
+
+
+def test_an_answer_after_a_failed_line_of_its_row_is_read(client):
+    """Whatever else a provider says about a row: its answer is what was paid for."""
+    handle = run(client, ["a", "[[sim:fail-400]]"])
+    folder = client.store.folder_of(handle.id)
+    (line,) = (folder / "r0-j1.errors.jsonl").read_bytes().splitlines(keepends=True)
+    output = folder / "r0-j1.output.jsonl"
+    ids = [result.custom_id.encode() for result in handle.results()]
+    output.write_bytes(line.replace(ids[1], ids[0]) + output.read_bytes())
+    found = results.read(client.store, handle.record)
+    assert [result.outcome for result in found] == [Outcome.OK, Outcome.FAILED]
+    assert results.read_row(client.store, handle.record, 0).outcome is Outcome.OK

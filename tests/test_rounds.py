@@ -3,7 +3,7 @@
 import pytest
 from support import until
 
-from jupyter_llm_batch import Outcome
+from jupyter_llm_batch import Outcome, salvage
 from jupyter_llm_batch.models import JobState
 
 MODEL = "openai:gpt-5-mini"
@@ -105,6 +105,7 @@ def test_rows_that_share_a_request_of_an_earlier_batch_are_sent_once(client, sim
     under_way.wait(60)
     assert outcomes(second.wait(60)) == [Outcome.OK] * 4
     assert [job.rows for job in client.store.jobs(second.id)] == [1]
+    assert salvage._is_whole(client.store._db, second.record)  # a damaged journal keeps it
     assert sim.summary()["max_per_body"] == 1
 
 
@@ -130,6 +131,28 @@ def test_a_cancel_outlives_a_round_that_is_being_written(client, sim, monkeypatc
     assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
 
 
+def test_a_cancel_leaves_the_batches_of_other_notebooks_alone(make_client, sim):
+    """What --reuse takes from another notebook's batch goes on there, whatever its name."""
+    sim.behave(seconds=1000)
+    other = make_client(notebook="other.ipynb")
+    first = ask(other, ["a"])
+    running(other, first)
+    client = make_client()
+    handle = ask(client, ["a", "b"], reuse="other.ipynb::x")
+    running(client, handle)
+    handle.cancel()
+    until(lambda: any(each["path"].endswith("/cancel") for each in sim.requests()))
+    sim.advance(700)
+    assert outcomes(handle.wait(60)) == [Outcome.CANCELLED] * 2
+    assert not first.record.cancel_requested
+    sim.advance(2000)
+    assert outcomes(first.wait(60)) == [Outcome.OK]
+    assert handle.retry() == 1
+    until(lambda: sim.advance(2000) or handle.done)
+    assert outcomes(handle) == [Outcome.OK] * 2
+    assert sim.summary()["max_per_body"] == 1
+
+
 # -- what a row may have cost ----------------------------------------------------------------------
 
 
@@ -139,7 +162,7 @@ def may_be_billed(handle):
 
 def test_a_withdrawn_retry_remembers_that_a_row_may_be_billed(client, sim, versions):
     """The row of a retry that is cancelled before it was sent is not sent by a later version."""
-    first, second = versions
+    _, second = versions
     sim.fault(action="status", status=503, method="POST", path="*/files", times=None)
     second.retry()
     until(lambda: client.store.jobs(second.id)[-1].failures)
