@@ -51,6 +51,16 @@ def waiting(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
 
 
+def unsettled(jobs: Iterable[Job]) -> list[tuple[Job, int]]:
+    """Return the jobs of which rows may have to be asked in real time, and at most how many."""
+    jobs = [*jobs]
+    return [(job, job.rows) for job in waiting(jobs)] + [
+        (job, job.rows - (job.counts.done if job.counts else 0))
+        for job in jobs
+        if job.mode is Mode.BATCH and job.state is JobState.COLLECTING
+    ]
+
+
 def ended(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
     """Return how many rows that came back without an answer are asked in real time too.
 
@@ -78,14 +88,9 @@ def rest(
     back
         Rows that came back without an answer and are asked as well; see `ended`.
     """
-    rows = [(job, job.rows) for job in waiting(jobs)]
     if mode is Mode.BATCH:
-        return _sum(batch, jobs, rows, mode, book)
-    rows += [
-        (job, job.rows - (job.counts.done if job.counts else 0))
-        for job in jobs
-        if job.mode is Mode.BATCH and job.state is JobState.COLLECTING
-    ]
+        return _sum(batch, jobs, [(job, job.rows) for job in waiting(jobs)], mode, book)
+    rows = unsettled(jobs)
     known = {job.number: job for job in jobs}
     for number, count in (back or {}).items():
         # Of which model rows of earlier batches are nobody can tell here: the dearest is assumed.

@@ -115,13 +115,12 @@ def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
         It may cost more than allowed; nothing was changed.
     """
     jobs = store.jobs(batch.id)
-    out = outlook.waiting(jobs)
-    ended = len(rows_to_finish(store.pack(batch.id, "outcomes")))
-    rows, size = sum(job.rows for job in out), sum(job.bytes for job in out)
-    average = sum(job.bytes for job in jobs) / max(1, sum(job.rows for job in jobs))
-    return before_sending(
-        store, batch, rows + ended, round(size + ended * average), rules, in_full=True
-    )
+    out = outlook.unsettled(jobs)
+    back = len(rows_to_finish(store.pack(batch.id, "outcomes")))
+    size = sum(job.bytes * rows / max(1, job.rows) for job, rows in out)
+    size += back * sum(job.bytes for job in jobs) / max(1, sum(job.rows for job in jobs))
+    rows = sum(rows for _, rows in out) + back
+    return before_sending(store, batch, rows, round(size), rules, in_full=True)
 
 
 def before_sending(
