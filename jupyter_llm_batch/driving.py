@@ -29,7 +29,7 @@ from .errors import (
     redact,
 )
 from .lifecycle import Action, Event, Policy
-from .models import Account, Batch, Job, Outcome, Phase, Remote
+from .models import Account, Batch, Job, JobState, Outcome, Phase, Remote
 from .providers.base import Adapter
 from .realtime import RealTime
 from .store import Lease, Store
@@ -171,8 +171,15 @@ class Driver:
             await self._create(held, job, adapter)
         except LeaseLost:
             # Another process drives the job: let it know that nothing goes out from here any more.
-            self._store.log(job.batch_id, CALL_ENDED, lookup.label(job))
+            if self._is_undecided(job):
+                self._store.log(job.batch_id, CALL_ENDED, lookup.label(job))
             raise
+
+    def _is_undecided(self, job: Job) -> bool:
+        """Whether another process may be waiting for our call to end."""
+        undecided = {JobState.SUBMITTING, JobState.UNKNOWN}
+        jobs = self._store.jobs(job.batch_id)
+        return any(each.id == job.id and each.state in undecided for each in jobs)
 
     async def _create(self, held: Lease, job: Job, adapter: Adapter) -> None:
         try:

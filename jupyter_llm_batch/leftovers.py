@@ -36,6 +36,8 @@ def names(payload: Path) -> list[str]:
 def join(path: Path, parse: Callable[[bytes], Result], before_commit: Callable[[], object]) -> None:
     """Put one line of every row that any download brought into `path`; an answer wins.
 
+    A garbled line, whose row is known all the same, stands where no other is.
+
     Parameters
     ----------
     parse
@@ -44,16 +46,16 @@ def join(path: Path, parse: Callable[[bytes], Result], before_commit: Callable[[
         Called when the file is about to get its name.
     """
     files = [*([path] if path.exists() else []), *of(path)]
-    best: dict[str, tuple[bool, int, int]] = {}
+    best: dict[str, tuple[int, int, int]] = {}
     read = [0] * len(files)
     for file, number, line in _numbered(files):
         read[file] += 1
         result = parse(line)
-        ok = result.outcome is Outcome.OK
-        if not result.custom_id or (not ok and not payloads.is_json(line)):
+        if not result.custom_id:
             continue
-        if result.custom_id not in best or (ok and not best[result.custom_id][0]):
-            best[result.custom_id] = ok, file, number
+        worth = 2 if result.outcome is Outcome.OK else 1 if payloads.is_json(line) else 0
+        if result.custom_id not in best or worth > best[result.custom_id][0]:
+            best[result.custom_id] = worth, file, number
     chosen = {(file, number) for _, file, number in best.values()}
     if not chosen or (path.exists() and chosen == {(0, number) for number in range(read[0])}):
         return

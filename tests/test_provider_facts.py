@@ -152,7 +152,7 @@ FACTS = {
     "Anthropic: spend limit, empty account": (ANTHROPIC, "test_the_cause_of_an_error_decides"),
     "Anthropic: nothing to find a lost create by": (
         ANTHROPIC,
-        "test_candidates_are_of_the_right_size_and_age",
+        "test_candidates_are_of_the_right_size",
     ),
     "Anthropic: pages of a listing": (ANTHROPIC, "test_the_listing_is_read_page_by_page"),
     "Anthropic: sampling parameters are refused": (

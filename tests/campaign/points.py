@@ -18,6 +18,7 @@ import httpx2
 #: Ids that differ from run to run: anything long with a digit in it, and temporary names.
 _LONG_ID = re.compile(r"(?=[\w.-]*\d)[\w-]{12,}")
 _TEMPORARY = re.compile(r"\.\d+\.part")
+_PART = re.compile(r"part-\w{10}\b")
 
 
 class Points:
@@ -107,9 +108,9 @@ class Points:
         path = os.fspath(target)
         if not path.startswith(self.folder):
             return None
-        return (
-            f"{name} {_TEMPORARY.sub('.part', Path(path).name[:40]) if '.' in path else 'folder'}"
-        )
+        if "." not in path:
+            return f"{name} folder"
+        return f"{name} {_PART.sub('part-*', _TEMPORARY.sub('.part', Path(path).name[:40]))}"
 
     # -- the network -------------------------------------------------------------------------------
 
