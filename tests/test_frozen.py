@@ -8,7 +8,6 @@ import sys
 import time
 
 import msgspec
-import psutil
 import pytest
 from support import mark
 
@@ -158,10 +157,7 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
     until(lambda: client.store.jobs(handle.id)[0].state is JobState.UNKNOWN)
     until(lambda: client.store.jobs(handle.id)[0].failures)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        alive = psutil.Process(other.pid)
-        owner = msgspec.structs.replace(
-            lease.me(), pid=other.pid, started=alive.create_time(), nonce=""
-        )
+        owner = lease._of(other.pid)
         poller = client.poller()
 
         def note():
