@@ -188,10 +188,11 @@ class Driver:
             )
         except Vanished as error:
             # The upload is gone, or the model: upload again, but not for ever.
-            if job.upload_id is None or job.failures >= UPLOADS:
+            if job.upload_id is None or job.absences >= UPLOADS:
                 self._ends.fail(held, job, Event.REJECTED, str(error))
             else:
-                self._not_created(held, job, error, upload_id=None)
+                absences = job.absences + 1  # an upload that succeeds takes the failures off
+                self._not_created(held, job, error, upload_id=None, absences=absences)
         except (KeyRefused, Busy) as error:
             self._not_created(held, job, error)
         except Refused as error:
@@ -329,6 +330,7 @@ class Driver:
             cancel_sent=False,
             distrusted=False,
             failures=0,
+            absences=0,
             error=None,
             **self._next_look(0.0, remote),
         )

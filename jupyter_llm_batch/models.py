@@ -420,7 +420,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sender_seen: float = 0.0
     failures: int = 0
     fetches: int = 0
-    #: How often in a row the provider did not know it, or its results.
+    #: How often in a row the provider did not know it, its upload, or its results.
     absences: int = 0
     not_before: float = 0.0
     cancel_sent: bool = False

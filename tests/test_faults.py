@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from support import FAST, Shifted, mark
 
-from jupyter_llm_batch import Outcome, ending
+from jupyter_llm_batch import Outcome, driving, ending
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.providers import anthropic, google, openai
 from jupyter_llm_batch.simulator import Simulator
@@ -324,3 +324,13 @@ def test_lines_of_strangers_and_doubles_change_nothing(client, sim, model):
     assert all(mark(p) in a for p, a in zip(prompts, handle.answers(), strict=True))
     (collected,) = [e for e in client.store.events(handle.id) if e["event"] == "collected"]
     assert "lines of unknown or repeated rows" in collected["detail"]
+
+
+def test_an_upload_that_is_always_gone_is_not_repeated_for_ever(client, sim):
+    """A create that is answered by 404 uploads again a few times, then the job is rejected."""
+    sim.fault(method="POST", path="*/batches", times=None, action="status", status=404)
+    handle = client.submit(name="x", over=["a"], model=MODELS["openai"], retry=0).wait(120)
+    assert job_of(handle).state is JobState.FAILED
+    assert len(creates(sim)) == driving.UPLOADS + 1
+    assert [result.outcome for result in handle.results()] == [Outcome.FAILED]
+    assert not sim.ledger()
