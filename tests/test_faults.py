@@ -161,6 +161,21 @@ def test_a_night_between_two_polls(make_client, sim, model):
     assert sorted(billed(sim)) == sorted(map(mark, "ab"))
 
 
+def test_a_laptop_that_wakes_looks_by_itself(make_client, sim):
+    """Nobody wakes the loop: it sees that the hour it meant to wait for is long past."""
+    clock = Shifted()
+    sim.behave(seconds=3600)
+    policy = msgspec.structs.replace(FAST, poll=3600.0, poll_longest=7200.0)
+    handle = make_client(clock=clock, policy=policy).submit(
+        name="x", over=["a"], model=MODELS["openai"]
+    )
+    until(lambda: job_of(handle).not_before > clock() + 600)
+    sim.advance(DAY)
+    clock.ahead = DAY
+    until(lambda: handle.done)
+    assert handle.done
+
+
 def test_a_clock_that_is_set_back_years_stops_nothing(make_client, sim, model):
     """What was to be done in a far future that was none is done now."""
     clock = Shifted()
