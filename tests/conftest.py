@@ -60,20 +60,25 @@ def client(make_client):
 
 
 @pytest.fixture
-def shell(make_client, tmp_path, monkeypatch):
-    """A shell with the extension loaded and a client on the simulator."""
+def bare_shell(tmp_path, monkeypatch):
+    """A shell with the extension loaded; `book` is what the magics work on."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    book.config.model = "openai:gpt-5-mini"
-    book.use(make_client())
-    shell.book = book
+    shell.book = extension._loaded[id(shell)][0].commands().book
     yield shell
     extension.unload(shell)
     if shell.history_manager:
         shell.history_manager.end_session()
+
+
+@pytest.fixture
+def shell(bare_shell, make_client):
+    """A shell with a client on the simulator."""
+    bare_shell.book.config.model = "openai:gpt-5-mini"
+    bare_shell.book.use(make_client())
+    return bare_shell
 
 
 @pytest.fixture(scope="module")

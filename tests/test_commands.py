@@ -4,7 +4,6 @@ import re
 
 import pytest
 from IPython.core.completer import CompletionContext
-from IPython.core.interactiveshell import InteractiveShell
 from support import mark, until
 
 from jupyter_llm_batch.client import Client
@@ -19,20 +18,11 @@ NAMES = sorted(commands.Commands(None).commands)
 
 
 @pytest.fixture
-def shell(make_client, tmp_path, monkeypatch):
-    """A shell with the extension loaded and a client on the simulator."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    book.config.model = MODEL
-    book.use(make_client(notebook=book.notebook))
-    shell.book = book
-    yield shell
-    extension.unload(shell)
-    if shell.history_manager:
-        shell.history_manager.end_session()
+def shell(bare_shell, make_client):
+    """A shell with a client of its own notebook on the simulator."""
+    bare_shell.book.config.model = MODEL
+    bare_shell.book.use(make_client(notebook=bare_shell.book.notebook))
+    return bare_shell
 
 
 def ok(shell, code):

@@ -5,28 +5,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from support import KEYS
 
 from jupyter_llm_batch import reaching
-from jupyter_llm_batch.notebook import doctor, extension
+from jupyter_llm_batch.notebook import doctor
 
 #: Nothing listens there.
 DEAD = "http://127.0.0.1:9/v1"
 
 
 @pytest.fixture
-def shell(make_client, tmp_path, monkeypatch):
+def shell(bare_shell):
     """A shell whose book works with the client that a test puts there."""
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    shell = InteractiveShell()
-    shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    shell.book = extension._loaded[id(shell)][0].commands().book
-    yield shell
-    extension.unload(shell)
-    if shell.history_manager:
-        shell.history_manager.end_session()
+    return bare_shell
 
 
 @pytest.fixture
