@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -44,6 +45,11 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def temporary(path: Path) -> Path:
+    """Return a name beside `path` to write under that no other kernel or machine uses."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
 def private_opener(path: str, flags: int) -> int:
     """Open like `open`, but the file is readable by this user only, whatever the umask."""
     handle = os.open(path, flags, 0o600)
@@ -65,7 +71,7 @@ class PayloadWriter:
 
     def __init__(self, path: Path, *, private: bool = True) -> None:
         self.path = path
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        self._temporary = temporary(path)
         opener = private_opener if private else None
         self._file: BinaryIO = open(self._temporary, "wb", buffering=CHUNK, opener=opener)  # noqa: SIM115 - lives as long as the writer
         self.write = self._file.write

@@ -403,10 +403,11 @@ def write_rows(rows: Rows, folder: Path, name: str = ROWS_FILE) -> None:
     snapshot = getattr(rows, "snapshot", None)
     if snapshot is None:
         return
-    temporary = folder / f"{name}.new"
-    os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY | os.O_TRUNC))
-    snapshot(temporary)
-    if (folder / name).exists() and filecmp.cmp(temporary, folder / name, shallow=False):
-        temporary.unlink()
-    else:
-        payloads.adopt(temporary, folder / name)
+    temporary = payloads.temporary(folder / name)
+    os.close(payloads.private_opener(str(temporary), os.O_CREAT | os.O_WRONLY))
+    try:
+        snapshot(temporary)
+        if not (folder / name).exists() or not filecmp.cmp(temporary, folder / name, shallow=False):
+            payloads.adopt(temporary, folder / name)
+    finally:
+        temporary.unlink(missing_ok=True)

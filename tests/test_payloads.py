@@ -7,6 +7,7 @@ import pytest
 from jupyter_llm_batch import payloads
 from jupyter_llm_batch.errors import Incomplete, StoreProblem, UsageProblem
 from jupyter_llm_batch.export import write
+from jupyter_llm_batch.submission import ROWS_FILE, write_rows
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
@@ -29,6 +30,27 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         writer.write(b"new" * (1 // 0))
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_two_kernels_snapshot_the_same_rows_at_once(tmp_path):
+    """While one writes its rows another is done with the same: neither stumbles."""
+
+    class Rows:
+        meanwhile = False
+
+        def snapshot(self, path):
+            path.write_bytes(b"rows")
+            if self.meanwhile:
+                self.meanwhile = False
+                write_rows(self, tmp_path)
+
+    rows = Rows()
+    for _ in range(2):  # nothing there before, and then the same
+        rows.meanwhile = True
+        write_rows(rows, tmp_path)
+        assert (tmp_path / ROWS_FILE).read_bytes() == b"rows"
+        assert stat.S_IMODE((tmp_path / ROWS_FILE).stat().st_mode) == 0o600
+        assert [file.name for file in tmp_path.iterdir()] == [ROWS_FILE]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a":1}\n', b'{"a":1}\n{"b":2}'])
