@@ -5,9 +5,9 @@ import pytest
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.mark.parametrize("scenario", ["one_job", "several_jobs"])
+@pytest.mark.parametrize("scenario", ["one_job", "several_jobs", "rows_in_real_time"])
 def test_killed_at_every_point(lane, scenario, tally):
-    """Wherever it is killed, each row is billed at most once and each paid answer is bound."""
+    """Wherever it is killed, no row is billed twice and each answer that came is bound."""
     kills, missed = lane.everywhere("kills", "google", scenario)
     tally("kills", kills)
     assert len(missed) <= kills // 20, missed

@@ -87,7 +87,7 @@ class Points:
     # -- files -------------------------------------------------------------------------------------
 
     def _hook_files(self) -> None:
-        for name in ("fsync", "replace", "rename", "unlink", "mkdir"):
+        for name in ("write", "fsync", "replace", "rename", "unlink", "mkdir"):
             setattr(os, name, self._around(name, getattr(os, name)))
 
     def _around(self, name, call):

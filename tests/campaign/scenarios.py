@@ -143,6 +143,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         Where it is played.
     given
         Prompts that a script has sent before the story begins.
+    unclear
+        What was under way at a kill may be billed without an answer: nobody can know, so the row
+        says so and is not asked again.
     """
 
     play: Callable[[User], None]
@@ -152,6 +155,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     behaviour: dict[str, Any] = {}
     providers: tuple[str, ...] = tuple(MODELS)
     given: tuple[str, ...] = ()
+    unclear: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -257,6 +261,20 @@ def rows_asked_once(user: User) -> None:
 def an_adopted_batch(user: User) -> None:
     """A batch that a script created is taken over."""
     user.answers(user.adopt("x", user.given), ["alpha", "beta"])
+
+
+@scenario(unclear=True, providers=PROVIDERS)
+def rows_in_real_time(user: User) -> None:
+    """Rows that are asked one by one, at full price."""
+    prompts = ["alpha", "beta", "alpha", "gamma"]
+    user.answers(user.cell("x", prompts, realtime=True), prompts)
+
+
+@scenario(unclear=True, providers=PROVIDERS, behaviour={"seconds": 1.0})
+def past_the_deadline(user: User) -> None:
+    """What is not back by the deadline is cut off, and finished in real time."""
+    prompts = [f"row {number}" for number in range(8)]
+    user.answers(user.cell("x", prompts, deadline=0.4), prompts)
 
 
 def plays() -> list[tuple[str, str]]:
