@@ -24,6 +24,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class JupyterServer:
             f"--IdentityProvider.token={self.token}",
             "--ServerApp.disable_check_xsrf=True",
             "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--LabApp.extension_manager=readonly",
         ]
@@ -144,6 +146,9 @@ class JupyterServer:
 class Lab:
     """JupyterLab with one notebook open, as a person uses it."""
 
+    #: Where a notebook is opened, and what the address ends with.
+    _way, _end = "lab/tree", "&reset"
+
     def __init__(self, page: Page, server: JupyterServer) -> None:
         self.page = page
         self.server = server
@@ -175,7 +180,7 @@ class Lab:
     def open(self, name: str) -> None:
         """Open a notebook in a fresh workspace and wait for its kernel."""
         self.name = name
-        address = f"{self.server.url}/lab/tree/{name}?token={self.server.token}&reset"
+        address = f"{self.server.url}/{self._way}/{name}?token={self.server.token}{self._end}"
         self.page.goto(address, wait_until="domcontentloaded")
         self.idle()
 
@@ -262,6 +267,12 @@ class Lab:
         self.page.evaluate(run, [name, arguments, wait])
 
 
+class Notebook7(Lab):
+    """The same notebook in Jupyter Notebook 7, which shows nothing else."""
+
+    _way, _end = "notebooks", ""
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -314,12 +325,21 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def lab(jupyter_server, browser):
+def _driven(kind: type[Lab], server: JupyterServer, browser: Browser) -> Iterator[Lab]:
     ARTIFACTS.mkdir(exist_ok=True)
     context = browser.new_context(viewport={"width": 1200, "height": 900}, device_scale_factor=2)
-    driver = Lab(context.new_page(), jupyter_server)
+    driver = kind(context.new_page(), server)
     yield driver
     context.close()
-    jupyter_server.shut_down_kernels()
+    server.shut_down_kernels()
     assert driver.left_the_machine == []
+
+
+@pytest.fixture
+def lab(jupyter_server, browser):
+    yield from _driven(Lab, jupyter_server, browser)
+
+
+@pytest.fixture
+def notebook7(jupyter_server, browser):
+    yield from _driven(Notebook7, jupyter_server, browser)

@@ -24,7 +24,7 @@ LOAD, ROWS, BATCH, WAIT, HEAD, SLEEP = 1, 3, 5, 7, 9, 14
 
 
 @pytest.fixture
-def simulated(jupyter_server, lab):
+def simulated(jupyter_server):
     """The folder of the simulator that the notebooks of this server share; ended afterwards."""
     folder = jupyter_server.notebooks.parent / "data" / "llm_batch" / "simulator"
     yield folder
@@ -118,6 +118,32 @@ def test_the_quickstart_survives_a_restart(lab, simulated):
     expect(lab.output(WAIT)).to_contain_text("300 of 300")
     expect(lab.output(WAIT)).not_to_contain_text("model not found")
     lab.screenshot("quickstart-reopened-light")
+
+
+def test_the_quickstart_survives_a_restart_in_notebook_7(notebook7, simulated):
+    """The panel moves while a cell sleeps, and after a restart panel and answers are there."""
+    place(notebook7, "seven.ipynb", ["import time; time.sleep(5)"])
+    notebook7.open("seven.ipynb")
+    for cell in (LOAD, ROWS, BATCH):
+        notebook7.run(cell)
+    panel = notebook7.panel(BATCH)
+    expect(panel).to_contain_text("running", timeout=20_000)
+    notebook7.run(SLEEP, wait=False)
+    before = bar_of(panel)
+    notebook7.page.wait_for_timeout(2500)
+    expect(notebook7.cell(SLEEP).locator(".jp-InputPrompt").first).to_have_text("[*]:")
+    assert bar_of(panel) > before
+    notebook7.screenshot("notebook7-running-light")
+    notebook7.restart()
+    notebook7.run(LOAD)
+    expect(notebook7.panel(LOAD)).to_contain_text("sentiment")
+    notebook7.run(WAIT, seconds=90)
+    expect(notebook7.output(WAIT)).to_contain_text("300 of 300", timeout=30_000)
+    notebook7.run(HEAD)
+    assert notebook7.output(HEAD).locator("tbody tr").count() == 5
+    notebook7.screenshot("notebook7-done-light")
+    summary = ledger(simulated)
+    assert (summary["rows"], summary["max_per_body"]) == (300, 1)
 
 
 def test_a_killed_kernel_loses_nothing(lab, simulated):
