@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections import Counter
 
 import leaks
@@ -16,7 +17,12 @@ from jupyter_llm_batch.simulator import Simulator
 
 
 def pytest_configure(config):
-    """Have the run searched for keys at its end; among xdist's processes by the first."""
+    """Have the run searched for keys at its end; among xdist's processes by the first.
+
+    Tests interrupt themselves and children, which a shell's background job would not notice.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(leaks.Search(config), "search-for-keys")
 
