@@ -1,6 +1,6 @@
 """Measures the budgets side by side with the plainest alternative, the script by hand.
 
-    python benchmarks/bench.py [--rows 50000] [--quick]
+    python benchmarks/bench.py [--rows 50000] [--rounds 3]
 
 Prints ratios, since seconds differ from machine to machine. Every pair is measured in one run, in
 alternation, and the median of the rounds is taken.
@@ -17,16 +17,18 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pandas as pd
+from by_hand import MODELS, QUESTION, SCRIPTS, openai_lines
 
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.lifecycle import Policy
+from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.simulator import Simulator
 
-MODEL = "gpt-5-mini"
-TEMPLATE = "Is this review positive, negative or mixed? One word.\n\n{{ text }}"
+TEMPLATE = QUESTION + "\n\n{{ text }}"
 FAST = Policy(poll=0.05, poll_longest=0.2, retry=0.1, jitter=0.0)
 
 
@@ -34,21 +36,6 @@ def timed(work):
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
-
-
-def by_hand(texts, path):
-    """Build the input file as the script by hand does, without an fsync."""
-    with Path(path).open("w") as file:
-        for row, text in enumerate(texts):
-            prompt = f"Is this review positive, negative or mixed? One word.\n\n{text}"
-            body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}]}
-            request = {
-                "custom_id": str(row),
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": body,
-            }
-            file.write(json.dumps(request) + "\n")
 
 
 def cell(rows, rounds):
@@ -63,7 +50,7 @@ def cell(rows, rounds):
             for number in range(rounds):
                 with tempfile.TemporaryDirectory() as folder:
                     client = offline(sim, folder)
-                    floor.append(timed(lambda: by_hand(texts, Path(folder, "floor.jsonl")))[0])
+                    floor.append(timed(lambda: openai_lines(texts, Path(folder, "floor.jsonl")))[0])
                     ours.append(timed(lambda: submit(client, frame, TEMPLATE, f"a{number}"))[0])
                     upper = TEMPLATE.replace("text", "text|trim")
                     jinja.append(timed(lambda: submit(client, frame, upper, f"b{number}"))[0])
@@ -103,91 +90,95 @@ class Quiet:
 
 
 def submit(client, frame, template, name):
-    return client.submit(template, name=name, over=frame, model=f"openai:{MODEL}")
+    return client.submit(template, name=name, over=frame, model=f"openai:{MODELS['openai']}")
 
 
-def script(sim, texts, folder):
-    """Upload, create, poll, download and parse as the script by hand does."""
-    import openai
+class World:
+    """The simulator as a process of its own, so that its work is not taken for anybody's."""
 
-    environ = sim.environ()
-    sdk = openai.OpenAI(api_key=environ["OPENAI_API_KEY"], base_url=environ["OPENAI_BASE_URL"])
-    path = Path(folder, "by-hand.jsonl")
-    by_hand(texts, path)
-    with path.open("rb") as file:
-        upload = sdk.files.create(file=file, purpose="batch")
-    batch = sdk.batches.create(
-        input_file_id=upload.id, endpoint="/v1/chat/completions", completion_window="24h"
-    )
-    while batch.status != "completed":
-        time.sleep(0.05)
-        batch = sdk.batches.retrieve(batch.id)
-    answers = {}
-    for line in sdk.files.content(batch.output_file_id).text.splitlines():
-        result = json.loads(line)
-        body = result["response"]["body"]
-        answers[int(result["custom_id"])] = body["choices"][0]["message"]["content"]
-    frame = pd.DataFrame({"text": texts})
-    frame["answer"] = [answers[row] for row in range(len(texts))]
-    return frame
+    def __init__(self):
+        command = [sys.executable, "-m", "jupyter_llm_batch.simulator", "--seconds", "3600"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        told = self._process.stdout.readline()
+        self.environ = dict(pair.split("=", 1) for pair in told.split())
+        self._url = self.environ["OPENAI_BASE_URL"].partition("/openai")[0]
+
+    def run_all(self):
+        """Let all batches come to their end; when this returns every result can be fetched."""
+        data = json.dumps({"advance": 4000}).encode()
+        with urllib.request.urlopen(f"{self._url}/_sim/clock", data=data):
+            pass
+        with urllib.request.urlopen(f"{self._url}/_sim/ledger/summary"):
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
 
 
-def end_to_end(rows, rounds):
-    """Submit to bound answers, less the time that the simulator itself needs."""
+def sending_and_receiving(world, send, receive):
+    """Return the seconds until the provider has it, and from its end to the bound answers."""
+    sending, sent = timed(send)
+    world.run_all()
+    return sending, timed(lambda: receive(sent))[0]
+
+
+def end_to_end(provider, rows, rounds):
+    """Submit to bound answers at a provider that needs no time."""
     texts = [f"text {i} " + "lorem ipsum dolor sit amet " * 12 for i in range(rows)]
     frame = pd.DataFrame({"text": texts})
     ours, theirs, restart = [], [], []
-    with Simulator(seconds=0) as sim, tempfile.TemporaryDirectory() as folder:
-        script(sim, texts[:10], folder)  # imports and connections
+    with World() as world, tempfile.TemporaryDirectory() as folder:
+
+        def client():
+            return Client(
+                environ=world.environ, folder=Path(folder), notebook="n", simulated=True,
+                policy=FAST,
+            )  # fmt: skip
+
+        def send(name, frame=frame):
+            model = f"{provider}:{MODELS[provider]}"
+            handle = here.submit(TEMPLATE, name=name, over=frame, model=model)
+            while any(job.state is not JobState.RUNNING for job in here.store.jobs(handle.id)):
+                time.sleep(0.005)
+            return handle
+
+        script = SCRIPTS[provider](world.environ)
+        here = client()
+        # Imports and connections.
+        few = texts[:10]
+        sending_and_receiving(world, lambda: send("few", frame[:10]), lambda h: h.wait().answers())
+        sending_and_receiving(
+            world, lambda: script.send(few, folder), lambda i: script.receive(i, few)
+        )
+        here.close()
         for number in range(rounds):
-            client = Client(
-                environ=sim.environ(), folder=Path(folder), notebook="n", simulated=True,
-                policy=FAST,
-            )  # fmt: skip
-            name = f"run{number}"
-            both = [
-                lambda name=name, client=client: (
-                    submit(client, frame, TEMPLATE, name).wait().answers()
-                ),
-                lambda: script(sim, texts, folder),
-            ]
-            order = both if number % 2 else both[::-1]
-            spent = {id(work): timed(work)[0] for work in order}
-            ours.append(spent[id(both[0])])
-            theirs.append(spent[id(both[1])])
-            client.close()
-            again = Client(
-                environ=sim.environ(), folder=Path(folder), notebook="n", simulated=True,
-                policy=FAST,
-            )  # fmt: skip
-            restart.append(timed(lambda a=again, n=name: a.get(n).answers())[0])
+            here = client()
+            us = lambda name=f"run{number}": sending_and_receiving(  # noqa: E731
+                world, lambda: send(name), lambda handle: handle.wait().answers()
+            )
+            them = lambda: sending_and_receiving(  # noqa: E731
+                world, lambda: script.send(texts, folder), lambda i: script.receive(i, texts)
+            )
+            for work, spent in ((us, ours), (them, theirs))[:: 1 if number % 2 else -1]:
+                spent.append(work())
+            here.close()
+            again = client()
+            restart.append(timed(lambda a=again, n=f"run{number}": a.get(n).answers())[0])
             again.close()
-        busy = provider_time(sim, texts, folder)
-    a, b = statistics.median(ours) - busy, statistics.median(theirs) - busy
+    a, b = (statistics.median(map(sum, spent)) for spent in (ours, theirs))
+    parts = [
+        statistics.median(part) for spent in (ours, theirs) for part in zip(*spent, strict=True)
+    ]
     print(
-        f"submit to answers, {rows:,} rows: {a / b:.2f} x the script by hand "
-        f"({a:.2f} s against {b:.2f} s, the simulator's own {busy:.2f} s taken off both)"
+        f"{provider}, submit to answers, {rows:,} rows: {a / b:.2f} x the script by hand (until it "
+        f"is sent {parts[0]:.2f} s against {parts[2]:.2f} s, from its end to the answers "
+        f"{parts[1]:.2f} s against {parts[3]:.2f} s)"
     )
-    print(f"restart to {rows:,} answers bound: {statistics.median(restart):.2f} s")
-
-
-def provider_time(sim, texts, folder):
-    """Return how long the simulator needs to run one batch, seen from a waiting client."""
-    import openai
-
-    environ = sim.environ()
-    sdk = openai.OpenAI(api_key=environ["OPENAI_API_KEY"], base_url=environ["OPENAI_BASE_URL"])
-    path = Path(folder, "by-hand.jsonl")
-    by_hand(texts, path)
-    with path.open("rb") as file:
-        upload = sdk.files.create(file=file, purpose="batch")
-    batch = sdk.batches.create(
-        input_file_id=upload.id, endpoint="/v1/chat/completions", completion_window="24h"
-    )
-    start = time.perf_counter()
-    while sdk.batches.retrieve(batch.id).status != "completed":
-        time.sleep(0.01)
-    return time.perf_counter() - start
+    print(f"{provider}, restart to {rows:,} answers: {statistics.median(restart):.2f} s")
 
 
 LOADING = """
@@ -290,7 +281,8 @@ def main():
     options = parser.parse_args()
     loading(5)
     cell(options.rows, options.rounds)
-    end_to_end(options.rows, options.rounds)
+    for provider in SCRIPTS:
+        end_to_end(provider, options.rows, options.rounds)
     memory(options.rows)
     stalls(options.rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from .lifecycle import BILLED, WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
-from .planning import row_of
+from .planning import custom_id
 from .pricing import LINEAR, Cost, PriceBook
 
 #: How many answers a job keeps for the panel's details.
@@ -66,12 +66,14 @@ class Reconciler:
     ) -> None:
         self._job = job
         self._billed = billed
-        self._rows_of = None if keys is None else {key: row for row, key in enumerate(keys)}
         self._book = book or PriceBook()
         self.answered: dict[str, int] = {}
         self._in_doubt: set[int] = set()
         self._user_cancelled = user_cancelled
         self.codes: dict[int, int] = dict.fromkeys(rows, WAITING)
+        self._rows_of = {
+            custom_id(job.batch_id, row) if keys is None else keys[row]: row for row in self.codes
+        }
         self.usage: dict[str, Usage] = {}
         self.long: list[tuple[str, Usage]] = []
         self.samples: list[tuple[int, str]] = []
@@ -86,11 +88,11 @@ class Reconciler:
 
     def take(self, result: Result) -> None:
         """Count one line."""
-        row = self._row_of(result.custom_id)
-        known = None if row is None else self.codes.get(row)
-        if row is None or known is None:
+        row = self._rows_of.get(result.custom_id)
+        if row is None:
             self.strange += 1
             return
+        known = self.codes[row]
         if known == WAITING:
             self.seen += 1
         else:
@@ -116,11 +118,6 @@ class Reconciler:
                 self.samples.append((row, said))
         else:
             self._end(row, code, result.outcome, result.code or "", result.error or "")
-
-    def _row_of(self, custom_id: str) -> int | None:
-        if self._rows_of is not None:
-            return self._rows_of.get(custom_id)
-        return row_of(custom_id, self._job.batch_id)
 
     def close(self, rest: Outcome | None, reason: str = "") -> None:
         """Give every row that no line mentioned its outcome: `rest`, or *missing*."""

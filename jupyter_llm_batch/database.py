@@ -16,6 +16,7 @@ import msgspec
 
 from . import forks, journal
 from .errors import ForkedProcess, StoreProblem
+from .recent import Recent
 
 encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -52,6 +53,7 @@ class Database:
         self.clock = clock
         self.mode = opened.mode
         self.loss = opened.loss
+        self.recent = Recent()
         self._db = opened.db
         self._lock = threading.RLock()
         self._pid = os.getpid()

@@ -23,6 +23,7 @@ from .lifecycle import Event, Policy
 from .models import Batch, Job, Mode, Outcome, Remote
 from .providers.base import Adapter
 from .realtime import PART, without_line
+from .recent import Parsed
 from .store import Lease, Store
 
 #: How often an incomplete download is fetched again before rows count as missing.
@@ -119,7 +120,7 @@ class Ends:
         try:
             if batch.adopted:
                 job = await self._find_rows(held, batch, job, adapter)
-            reconciler = await self._reconcile(batch, job, adapter)
+            reconciler, parsed = await self._reconcile(batch, job, adapter)
         except Incomplete as error:
             self._fetch_again(held, job, error)
             return
@@ -134,7 +135,8 @@ class Ends:
         for name in job.parts:
             if self.part(job, name).exists():
                 sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
-        self._record(held, job, event, reconciler, adapter, sums=sums)
+        job = self._record(held, job, event, reconciler, adapter, sums=sums)
+        self._store.recent.keep(job, parsed)
 
     async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         """Collect what was asked in real time: everything there is lies here already."""
@@ -142,7 +144,7 @@ class Ends:
         while True:
             past = rowlog.Past(folder, job)
             self._write_answers(held, job, past)
-            reconciler = await self._reconcile(batch, job, adapter)
+            reconciler, _ = await self._reconcile(batch, job, adapter)
             for result in without_line(past, job):
                 reconciler.take(result)
             # A process that was frozen and woken may have written an answer meanwhile.
@@ -191,7 +193,9 @@ class Ends:
             error=remote.error,
         )
 
-    async def _reconcile(self, batch: Batch, job: Job, adapter: Adapter) -> Reconciler:
+    async def _reconcile(
+        self, batch: Batch, job: Job, adapter: Adapter
+    ) -> tuple[Reconciler, Parsed]:
         rows = self._store.job_rows(job.id)
         keys = adopting.read_keys(self._store.pack(batch.id, adopting.KEYS))
         reconciler = Reconciler(
@@ -203,6 +207,7 @@ class Ends:
             billed=self._billed(job),
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
+        parsed = Parsed()
         broken = 0
         for name in job.parts:
             path = self.part(job, name)
@@ -216,9 +221,10 @@ class Ends:
                 result = parse(line, job.endpoint)
                 broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
                 reconciler.take(result)
+                parsed.add(result, len(line))
         if broken and job.fetches < FETCHES and job.mode is Mode.BATCH:
             raise Incomplete(f"{broken} lines arrived garbled")
-        return reconciler
+        return reconciler, parsed
 
     async def _find_rows(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> Job:
         """Learn which rows a batch that was created elsewhere has."""
@@ -298,7 +304,7 @@ class Ends:
         reconciler: Reconciler,
         adapter: Adapter | None,
         **changes: Any,
-    ) -> None:
+    ) -> Job:
         """Write the job's end and its rows' outcomes in one transaction."""
         outcomes = bytearray(self._store.pack(job.batch_id, "outcomes"))
         owners = bytearray(self._store.pack(job.batch_id, "owners"))
@@ -313,7 +319,7 @@ class Ends:
         detail = f"{reconciler.seen} rows"
         if reconciler.strange:
             detail += f", {reconciler.strange} lines of unknown or repeated rows"
-        self._store.apply(
+        return self._store.apply(
             held,
             job,
             event,

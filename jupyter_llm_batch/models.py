@@ -85,7 +85,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one request or a sum of them.
 
     `input` includes `cached` (read from a prompt cache) and `cache_write` (written to one), which
@@ -110,7 +110,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A function that the model wants the user to call.
 
     Attributes
@@ -143,7 +143,7 @@ TRUNCATED = frozenset(
 )
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The outcome of one request, read from one raw line of a provider.
 
     Attributes
@@ -184,7 +184,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     text: str | None = None
     choices: list[str | None] | None = None
-    tool_calls: list[ToolCall] = []
+    tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str | None = None
     parsed: Any = None
     vector: list[float] | None = None

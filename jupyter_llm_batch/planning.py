@@ -25,9 +25,11 @@ def custom_id(batch_id: str, row: int) -> str:
 
 def row_of(custom_id: str, batch_id: str) -> int | None:
     """Return the row that a custom_id names, or None when it is not one of this batch."""
-    head, _, row = custom_id.rpartition("-")
-    ours = head == batch_id and row.isascii() and row.isdigit() and len(row) < 12
-    return int(row) if ours and str(int(row)) == row else None
+    if not custom_id.startswith(batch_id):
+        return None
+    row = custom_id[len(batch_id) :]
+    ours = row[:1] == "-" and row.isascii() and row[1:].isdigit() and len(row) < 13
+    return int(row[1:]) if ours and (row[1] != "0" or len(row) == 2) else None
 
 
 class Ranges:

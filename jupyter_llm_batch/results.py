@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from . import adopting, frames, payloads, planning, providers, schemas, sources
 from .errors import Damaged, LLMBatchError, NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, JobState, Outcome, Result
+from .recent import lean
 from .store import Store
 from .submission import LEFT_OUT, ROWS_FILE
 
@@ -101,19 +102,28 @@ def _own(
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     rows = {custom_id: row for row, custom_id in enumerate(custom_ids(store, batch))}
     for job in store.jobs(batch.id):
-        parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
-        endpoint, number = job.endpoint, job.number
-        for path in result_files(store, job):
-            for line in payloads.lines(path) if path not in damaged else ():
-                result = parse(line, endpoint)
-                row = rows.get(result.custom_id, -1)
-                # Of the job that gave a row its outcome its answer counts, else its first line.
-                if row >= 0 and owners[row] == number and _is_better(result, found[row]):
-                    if whole:
-                        result = replace(result, raw=line.rstrip(b"\r\n"))
-                    elif result.reasoning is not None:
-                        result = replace(result, reasoning=None)
-                    found[row] = result
+        number = job.number
+        for result in _results(store, batch, job, whole=whole, damaged=damaged):
+            row = rows.get(result.custom_id, -1)
+            # Of the job that gave a row its outcome its answer counts, else its first line.
+            if row >= 0 and owners[row] == number and _is_better(result, found[row]):
+                found[row] = result
+
+
+def _results(
+    store: Store, batch: Batch, job: Job, *, whole: bool, damaged: Collection[Path]
+) -> Iterator[Result]:
+    """Yield the results of a job in the order of their lines."""
+    harmed = any(_result_file(store, job, part) in damaged for part in job.parts)
+    parsed = None if whole or harmed else store.recent.take(job)
+    if parsed is not None:
+        yield from parsed
+        return
+    parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+    for path in result_files(store, job):
+        for line in payloads.lines(path) if path not in damaged else ():
+            result = parse(line, job.endpoint)
+            yield replace(result, raw=line.rstrip(b"\r\n")) if whole else lean(result)
 
 
 def _is_better(result: Result, known: Result | None) -> bool:

@@ -63,7 +63,7 @@ def test_a_tool_call_has_name_id_and_arguments():
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1}}
     other = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     result = read(message(other, call, reason="tool_use"))
-    assert result.tool_calls == [ToolCall(name="f", id="t", arguments={"a": 1})]
+    assert result.tool_calls == (ToolCall(name="f", id="t", arguments={"a": 1}),)
     assert (result.outcome, result.text, result.finish_reason) == (Outcome.OK, None, "tool_use")
     assert read(message(text("so"), call, reason="tool_use")).text == "so"
     assert "server_tool_use" in read(message(other, reason="pause_turn")).error

@@ -39,10 +39,10 @@ def test_the_text_is_what_was_said_and_not_what_was_thought():
 def test_a_function_call_is_an_answer():
     """It has a name, arguments and mostly no id."""
     result = read(generated({"functionCall": {"name": "f", "args": {"x": 1}}}))
-    assert result.tool_calls == [ToolCall(name="f", arguments={"x": 1})]
+    assert result.tool_calls == (ToolCall(name="f", arguments={"x": 1}),)
     assert (result.outcome, result.text) == (Outcome.OK, None)
     named = read(generated({"text": "so"}, {"functionCall": {"name": "f", "id": "c"}}))
-    assert (named.text, named.tool_calls) == ("so", [ToolCall(name="f", id="c")])
+    assert (named.text, named.tool_calls) == ("so", (ToolCall(name="f", id="c"),))
 
 
 def test_a_cut_answer_is_an_answer():

@@ -14,7 +14,7 @@ LAYERS = [
     ["own_line"],
     ["errors"],
     ["models", "pictures", "wording"],
-    ["settings", "schemas", "planning", "pacing", "lifecycle"],
+    ["settings", "schemas", "planning", "pacing", "lifecycle", "recent"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],

@@ -168,7 +168,7 @@ FUNCTION = {"name": "weather", "arguments": '{"city": "Bonn"}'}
 def test_a_tool_call_has_name_id_and_arguments(text, endpoint, expected):
     """Every kind of call is read, its arguments as an object where they are one."""
     read = parse(text, endpoint)
-    assert (read.outcome, read.text, read.tool_calls) == ("ok", None, [expected])
+    assert (read.outcome, read.text, read.tool_calls) == ("ok", None, (expected,))
 
 
 def test_a_call_may_stand_beside_text():

@@ -196,7 +196,7 @@ def test_a_retry_of_embeddings_is_split_by_inputs_too(client, sim, monkeypatch):
 def test_the_text_of_a_result_shows_calls_as_calls():
     """For people a call looks like one, whatever its arguments are."""
     call = ToolCall(name="f", id="1", arguments={"a": [1]})
-    made = Result(custom_id="x", outcome=Outcome.OK, text="So:", tool_calls=[call])
+    made = Result(custom_id="x", outcome=Outcome.OK, text="So:", tool_calls=(call,))
     assert made.said == 'So:\nf({"a":[1]})'
     assert str(ToolCall(name="f")) == "f()"
     assert str(ToolCall(name="f", arguments="{torn")) == "f({torn)"

@@ -24,15 +24,15 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
 
 
-class _Written(msgspec.Struct):
+class _Written(msgspec.Struct, gc=False):
     ephemeral_1h_input_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
-class Tokens(msgspec.Struct):
+class Tokens(msgspec.Struct, gc=False):
     """Token counts as the API tells them."""
 
     input_tokens: int | None = None
@@ -43,7 +43,7 @@ class Tokens(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str = ""
     text: Any = None
     thinking: Any = None
@@ -52,11 +52,11 @@ class _Block(msgspec.Struct):
     input: Any = None
 
 
-class _StopDetails(msgspec.Struct):
+class _StopDetails(msgspec.Struct, gc=False):
     explanation: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     model: str | None = None
     stop_reason: str | None = None
@@ -64,11 +64,11 @@ class _Message(msgspec.Struct):
     usage: Tokens | None = None
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     error_code: str | None = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     """An error, or the envelope of one: the real one lies a level deeper."""
 
     type: str | None = None
@@ -77,13 +77,13 @@ class _Error(msgspec.Struct):
     error: _Error | None = None
 
 
-class _Outcome(msgspec.Struct):
+class _Outcome(msgspec.Struct, gc=False):
     type: str
     message: _Message | None = None
     error: _Error | None = None
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     custom_id: str
     result: _Outcome
 
@@ -161,7 +161,7 @@ def _answered(custom_id: str, message: _Message) -> Result:
             reasoning=reasoning,
         )  # fmt: skip
     # Tools of the server's own were called already; what they gave is in the text and in `raw`.
-    calls = [
+    calls = tuple(
         ToolCall(
             name=block.name if isinstance(block.name, str) else "?",
             id=block.id if isinstance(block.id, str) else None,
@@ -169,7 +169,7 @@ def _answered(custom_id: str, message: _Message) -> Result:
         )
         for block in content
         if block.type == "tool_use"
-    ]
+    )
     if not text and not calls and reason in TRUNCATED:
         text = ""  # all tokens spent on thinking is still an answer that was cut
     elif not text and not calls:

@@ -58,7 +58,7 @@ _REFUSED = frozenset({3, 5, 7, 9, 11, 12, 16, 400, 401, 403, 404, 413})
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
 
 
-class Tokens(msgspec.Struct, rename="camel"):
+class Tokens(msgspec.Struct, rename="camel", gc=False):
     """Token counts as the API tells them; those that are zero are left out."""
 
     prompt_token_count: int | None = None
@@ -68,7 +68,7 @@ class Tokens(msgspec.Struct, rename="camel"):
     tool_use_prompt_token_count: int | None = None
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class _Part(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     thought: bool = False
     function_call: dict[str, Any] | None = None
@@ -78,25 +78,25 @@ class _Part(msgspec.Struct, rename="camel"):
     code_execution_result: Any = None
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class _Feedback(msgspec.Struct, rename="camel", gc=False):
     block_reason: str | None = None
 
 
-class _Embedding(msgspec.Struct):
+class _Embedding(msgspec.Struct, gc=False):
     values: list[float]
 
 
-class _Response(msgspec.Struct, rename="camel"):
+class _Response(msgspec.Struct, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
     usage_metadata: Tokens | None = None
@@ -105,7 +105,7 @@ class _Response(msgspec.Struct, rename="camel"):
     token_count: int | None = None
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     key: str
     response: _Response | None = None
     error: Status | None = None
@@ -117,7 +117,7 @@ class _Line(msgspec.Struct):
 _LINE = msgspec.json.Decoder(_Line, strict=False)
 
 
-class _Failed(msgspec.Struct):
+class _Failed(msgspec.Struct, gc=False):
     error: msgspec.Raw
 
 
@@ -179,7 +179,7 @@ def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Res
     if reason in _WITHHELD:
         told = candidate.finish_message or "the answer was withheld"
         return _refused(key, response, reason, told, text=text or None, **more)
-    more["tool_calls"] = [_call(part.function_call) for part in parts if part.function_call]
+    more["tool_calls"] = tuple(_call(part.function_call) for part in parts if part.function_call)
     if more["tool_calls"]:
         return _ok(key, response, text or None, reason, **more)
     if text is not None or reason in TRUNCATED:  # all tokens spent on thinking is a cut answer

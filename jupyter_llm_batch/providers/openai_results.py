@@ -31,13 +31,13 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
-class Tokens(msgspec.Struct):
+class Tokens(msgspec.Struct, gc=False):
     """Token counts as the API tells them."""
 
     prompt_tokens: int | None = None
@@ -50,25 +50,25 @@ class Tokens(msgspec.Struct):
     output_tokens_details: _Details | None = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     code: str | int | None = None
     type: str | None = None
     message: str | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     model: str | None = None
     usage: Tokens | None = None
     error: _Error | str | None = None
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | list[_Part] | None = None
     refusal: str | None = None
     tool_calls: Any = None
@@ -78,17 +78,17 @@ class _Message(msgspec.Struct):
     reasoning: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: _Message | None = None
     text: str | None = None
     finish_reason: str | None = None
 
 
-class _Chat(_Body):
+class _Chat(_Body, gc=False):
     choices: list[_Choice] | None = None
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: str = ""
     call_id: str | None = None
     name: Any = None
@@ -99,38 +99,38 @@ class _Item(msgspec.Struct):
     content: list[_Part] | str | None = None
 
 
-class _Incomplete(msgspec.Struct):
+class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Response(_Body):
+class _Response(_Body, gc=False):
     status: str | None = None
     incomplete_details: _Incomplete | None = None
     output: list[_Item] | None = None
 
 
-class _Vector(msgspec.Struct):
+class _Vector(msgspec.Struct, gc=False):
     embedding: list[float] | str
     index: int | None = None
 
 
-class _Embeddings(_Body):
+class _Embeddings(_Body, gc=False):
     data: list[_Vector] | None = None
 
 
-class _Moderations(_Body):
+class _Moderations(_Body, gc=False):
     results: list[Any] | None = None
 
 
 _B = TypeVar("_B")
 
 
-class _Answer(msgspec.Struct, Generic[_B]):
+class _Answer(msgspec.Struct, Generic[_B], gc=False):
     status_code: int = 0
     body: _B | str | None = None
 
 
-class _Line(msgspec.Struct, Generic[_B]):
+class _Line(msgspec.Struct, Generic[_B], gc=False):
     custom_id: str
     response: _Answer[_B] | None = None
     error: _Error | str | None = None
@@ -226,7 +226,7 @@ def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
     calls = message.tool_calls if isinstance(message.tool_calls, list) else []
     if isinstance(message.function_call, dict):
         calls = [*calls, {"function": message.function_call}]
-    more["tool_calls"] = [_call(call) for call in calls if isinstance(call, dict)]
+    more["tool_calls"] = tuple(_call(call) for call in calls if isinstance(call, dict))
     return _answered(custom_id, body, text, reason, **more)
 
 
@@ -265,7 +265,7 @@ def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
         return _unfinished(custom_id, body, line)
     if refusal:
         return _refused(custom_id, body, refusal, "refusal", reason, text=text, **more)
-    more["tool_calls"] = [
+    more["tool_calls"] = tuple(
         ToolCall(
             name=item.name if isinstance(item.name, str) else item.type,
             id=item.call_id,
@@ -273,7 +273,7 @@ def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
         )
         for item in items
         if item.call_id is not None and not item.type.endswith("_output")
-    ]
+    )
     if parts and text is None and not more["tool_calls"] and reason == "completed":
         text = ""  # a message was given, and it is empty
     kinds = [item.type for item in items]
