@@ -262,7 +262,7 @@ def _smaller(habit: Habit, book: PriceBook, models: Sequence[tuple[str, str]]) -
         why=f"its tokens cost {_usd(own.batch)} on {habit.model} and {_usd(price)} on {model}; "
         "whether the answers are as good, a sample shows",
         saves=own.batch - price,
-        command=f"{line}\n%llm_batch compare {_word(habit.title)} {name}",
+        command=f"{line}\n%llm_batch compare {celllines.word(habit.title)} {name}",
     )
 
 
@@ -286,13 +286,8 @@ def _reuse(habit: Habit) -> Iterable[Advice]:
             why=f"{count(habit.elsewhere)} of its {count(habit.rows)} rows were answered by "
             f"{habit.source} before",
             saves=each * habit.elsewhere,
-            command=f"{habit.again()} --reuse {_word(habit.source)}",
+            command=f"{habit.again()} --reuse {celllines.word(habit.source)}",
         )
-
-
-def _word(name: str) -> str:
-    """Return a name as one word of a magic's line; notebooks may have blanks in theirs."""
-    return f'"{name}"' if " " in name else name
 
 
 def _usd(amount: Decimal) -> str:

@@ -393,9 +393,21 @@ def _check_media(kind: str, endpoint: str, *, raw: bool, ready: bool) -> None:
 
 
 def _same_for_all(template: prompts.Template, rows: Rows) -> str:
-    """Return a warning when no name of the template is a field: every row asks the same."""
+    """Return a warning when no name of the template is a field: every row asks the same.
+
+    Raises
+    ------
+    UsageProblem
+        A field stands in single braces, as f-strings have it.
+    """
     fields = {*(rows.fields or ()), *prompts.RESERVED}
     if rows.fields is None or template.names & fields:
         return ""
+    for name in fields:
+        if f"{{{name}}}" in template.text:
+            raise UsageProblem(
+                f"{{{name}}} would be sent as it stands, the same with every row: "
+                f"write {{{{ {name} }}}}"
+            )
     first = next(iter(rows.fields), "name")
     return f"every row asks the same: the cell names no field, such as {{{{ {first} }}}}"

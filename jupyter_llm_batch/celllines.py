@@ -144,3 +144,8 @@ def made(name: str, model: str, recipe: Recipe, *, over: bool) -> str:
 def _param(key: str, value: Any) -> str:
     text = f"{key}={json.dumps(value, ensure_ascii=False)}"
     return repr(text) if any(char.isspace() or char in "\"'" for char in text) else text
+
+
+def word(name: str) -> str:
+    """Return a name as one word of a magic's line; notebooks may have blanks in theirs."""
+    return f'"{name}"' if " " in name else name

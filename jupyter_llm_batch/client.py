@@ -328,6 +328,8 @@ class Client:
             return self._attach(plan.same_as, ask)
         if plan.jobs and not options.get("resubmit"):
             self._check_lost_versions(plan, versions)
+            if not versions and not ask.reuse:
+                self._check_moved(plan)
         older = [each for each in versions if each.finished_at is None]
         try:
             new()
@@ -342,7 +344,7 @@ class Client:
         self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
-        handle.notice = "; ".join(self._notices(plan, ask.note, older, options))
+        handle.notice = "; ".join(self._notices(plan, ask.note, older, ask.reuse, options))
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -378,8 +380,25 @@ class Client:
             "`%llm_batch doctor` says what can be done, `%llm_batch doctor --settle` lets cells pay"
         )
 
+    def _check_moved(self, plan: submission.Plan) -> None:
+        """Raise `UsageProblem` when a notebook that was renamed or copied would pay again."""
+        fresh = [row for _, rows in plan.jobs for row in rows]
+        found = finding.moved(self.store, plan.batch, plan.packs["hashes"], fresh)
+        if found is None:
+            return
+        payloads.remove(self.store.folder_of(plan.batch.id))
+        raise UsageProblem(
+            f"another notebook has asked exactly this under the same name: --reuse {found} takes "
+            "its answers at no cost, --resubmit pays again; nothing was sent"
+        )
+
     def _notices(
-        self, plan: submission.Plan, note: str, older: list[Batch], options: Options
+        self,
+        plan: submission.Plan,
+        note: str,
+        older: list[Batch],
+        reuse: list[str],
+        options: Options,
     ) -> Iterator[str]:
         """Yield what the user should know about a new batch."""
         batch = plan.batch
@@ -400,11 +419,15 @@ class Client:
             yield note
         if older and not batch.reused and not options.get("resubmit"):
             yield (
-                f"a new version; {older[-1].title} is still under way and goes on: "
-                f"`%llm_batch cancel {older[-1].title}` stops it"
+                f"a new version; {older[-1].exact} is still under way and goes on: "
+                f"`%llm_batch cancel {older[-1].exact}` stops it"
             )
         if found := self._elsewhere(plan):
             yield found
+        for name in reuse:
+            theirs = {each.id for each in finding.by_name(self.store, name, self.notebook)}
+            if theirs.isdisjoint(batch.sources):
+                yield f"{name} has no row like these: nothing of it is used"
 
     def _elsewhere(self, plan: submission.Plan) -> str:
         """Say which other batch has answers, or will have, to prompts about to be paid for."""

@@ -20,8 +20,8 @@ _REMEDIES = {
     "cancelled": "not billed; `%llm_batch retry` sends them again",
     "failed": "not billed; `%llm_batch retry` sends the same again; after mending the rows, "
     "run the cell again: it sends only what changed",
-    "missing": "the provider gave no line for them and may have billed them; `%llm_batch retry` "
-    "asks again",
+    "missing": "no answer came for them, and they may have been billed; `%llm_batch retry` asks "
+    "again",
     "refused": "the model or a filter declined; reword the prompt",
 }
 _BEFORE = (

@@ -136,9 +136,11 @@ def past(prompt: str, priors: Sequence[Prior]) -> Past:
     usage = sum((prior.usage for prior in chosen), Usage())
     ratios = [prior.usage.input / prior.counted for prior in own or known if prior.counted]
     correction = median(ratios) if ratios else 1.0
-    whose = "this prompt" if own else "this model"
+    whose = "this name" if own else "this model"
+    # Prompts of all kinds: one that asked much does not speak for the others.
+    output = usage.output / rows if own else median(p.usage.output / p.rows for p in known)
     return Past(
-        output=usage.output / rows,
+        output=output,
         basis=f"{count(rows)} earlier answers of {whose}",
         correction=min(_MOST, max(_LEAST, correction)),
         cached=usage.cached / usage.input if own else 0.0,

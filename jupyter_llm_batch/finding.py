@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from . import earlier
+from .celllines import word
+from .earlier import HASH
 from .errors import NotFound
 from .models import Batch
 from .store import Store
@@ -56,6 +58,21 @@ def name_of(batch: Batch, notebook: str) -> str:
     return batch.title if batch.notebook == notebook else f"{batch.notebook}::{batch.title}"
 
 
+def moved(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> str | None:
+    """Return the batch of another notebook that has the name of a new one and all its rows.
+
+    As a word of a cell's line, the latest of them; None when there is none.
+    """
+    wanted = {hashes[row * HASH : (row + 1) * HASH] for row in fresh}
+    for other in reversed(store.batches(name=batch.name)):
+        if other.draft or other.notebook == batch.notebook:
+            continue
+        theirs = store.pack(other.id, "hashes")
+        if wanted <= {theirs[at : at + HASH] for at in range(0, len(theirs), HASH)}:
+            return word(name_of(other, batch.notebook))
+    return None
+
+
 def alike(
     store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]
 ) -> list[tuple[str, bool]]:
@@ -72,6 +89,6 @@ def alike(
     ]
     found = reversed(earlier.elsewhere(store, others[-_SEARCHED:], hashes, fresh))
     return sorted(
-        ((name_of(each, batch.notebook), answered) for each, answered in found),
+        ((word(name_of(each, batch.notebook)), answered) for each, answered in found),
         key=lambda pair: not pair[1],
     )

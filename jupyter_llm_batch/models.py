@@ -631,6 +631,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         """The name as people see it: ``sentiment``, later versions ``sentiment#2``."""
         return self.name if self.version < 2 else f"{self.name}#{self.version}"
 
+    @property
+    def exact(self) -> str:
+        """What names this version where there are later ones: ``sentiment#1``."""
+        return f"{self.name}#{self.version}"
+
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     """One job in a panel's details."""

@@ -22,7 +22,7 @@ from .models import Account, Counts, Job, Outcome, Result
 from .pacing import Window
 from .planning import custom_id
 from .providers.base import Adapter
-from .rowlog import Past, Record, RowLog
+from .rowlog import NO_ANSWER, Past, Record, RowLog
 from .store import Lease, Store
 
 #: A row that was turned away so often ends as failed; a later round may send it again.
@@ -334,7 +334,7 @@ def without_line(past: Past, job: Job) -> Iterator[Result]:
         yield Result(
             custom_id=custom_id(job.batch_id, row),
             outcome=Outcome.MISSING,
-            error=why or "asked in real time, and the answer never arrived",
+            error=why or NO_ANSWER,
             code="no_answer",
             billed=True,
         )

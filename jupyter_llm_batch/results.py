@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from . import adopting, frames, payloads, planning, providers, schemas, sources
 from .errors import Damaged, LLMBatchError, NotFound
 from .lifecycle import may_be_billed, outcome_of
-from .models import Batch, Job, JobState, Outcome, Result
+from .models import Batch, Job, JobState, Mode, Outcome, Result
 from .recent import lean
+from .rowlog import NO_ANSWER
 from .store import Store
 from .submission import LEFT_OUT, ROWS_FILE
 
@@ -88,6 +89,8 @@ def _reason(job: Job | None, outcome: Outcome) -> str:
     why = job.error if job is not None else None
     if job is not None and job.rest is Outcome.FAILED and outcome is not Outcome.FAILED:
         why = None  # it says why the rest of the job's rows was not sent
+    if outcome is Outcome.MISSING and job is not None and job.mode is Mode.REALTIME:
+        return why or NO_ANSWER
     return why or _WITHOUT_LINE.get(outcome, outcome.value)
 
 

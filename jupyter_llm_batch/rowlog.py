@@ -33,6 +33,9 @@ Record = tuple[str, bytes]
 
 ASKED, ANSWERS = "asked", "answers"
 
+#: What is said of a row of which nothing came back and nothing else is known.
+NO_ANSWER = "asked in real time, and the answer never arrived"
+
 
 class RowLog:
     """The files of one owner, open for appending.

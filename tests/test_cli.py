@@ -89,7 +89,7 @@ class Desk:
         """Leave a batch behind that the provider has and nobody drives."""
         client = self.client(notebook=notebook)
         over = [f"p{i}" for i in range(rows)]
-        handle = client.submit("Say {{ item }}", name=name, over=over, model=model)
+        handle = client.submit("Say {{ item }}", name=name, over=over, model=model, resubmit=True)
         until(lambda: handle.snapshot().safe_to_close)
         client.close()
         return handle.id
@@ -251,6 +251,19 @@ def test_list_names_every_notebook_and_writes_json(desk):
     }  # fmt: skip
     assert found[0]["submitted_at"].endswith("Z")
     assert found[0]["keep_until"].endswith("Z")
+
+
+def test_a_sample_that_waits_is_decided_in_its_notebook(desk):
+    """`watch` says what is asked, and where; `resolve` decides about lost submissions only."""
+    client = desk.client()
+    over = ["a", "b", "c"]
+    handle = client.submit("Say {{ item }}", name="x", over=over, model=MODEL, sample=1)
+    until(lambda: "send" in handle.snapshot().choices)
+    client.close()
+    err = desk.run("watch", "--once", code=3).stderr
+    assert "in its notebook" in err
+    assert "%llm_batch submit x" in err
+    assert "resolve" not in err
 
 
 def test_a_name_of_two_notebooks_is_asked_about(desk):

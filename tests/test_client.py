@@ -276,6 +276,16 @@ def test_rows_that_may_be_billed_are_not_asked_again_by_a_changed_cell(client, s
     assert handle.wait(60).results()[1].outcome is Outcome.OK
 
 
+def test_the_hint_to_cancel_means_the_earlier_version(client, sim):
+    """Its bare name is the later one's by now."""
+    sim.behave(seconds=1000)
+    client.submit("Wrogn {{ item }}", name="x", over=["a"], model=MODEL)
+    later = client.submit("Right {{ item }}", name="x", over=["a"], model=MODEL)
+    assert "`%llm_batch cancel x#1` stops it" in later.notice
+    client.get("x#1").cancel()
+    assert not later.record.cancel_requested
+
+
 def test_a_changed_prompt_is_a_new_version(client, sim):
     """Another prompt or model makes version 2 and shares nothing."""
     run(client, ["a"], "Q {{ item }}")

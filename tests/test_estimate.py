@@ -93,11 +93,18 @@ def test_output_is_expected_as_it_was_before():
     mine = Prior(prompt="p", rows=10, usage=Usage(input=100, output=70), counted=50)
     other = Prior(prompt="q", rows=10, usage=Usage(input=100, output=900), counted=100)
     assert past("p", [mine, other]).output == 7
-    assert past("p", [mine, other]).basis == "10 earlier answers of this prompt"
+    assert past("p", [mine, other]).basis == "10 earlier answers of this name"
     assert past("p", [mine, other]).correction == 2.0
     assert past("new", [mine, other]).output == 48.5
     assert "this model" in past("new", [mine, other]).basis
     assert past("new", []).output is None
+
+
+def test_one_large_batch_does_not_speak_for_other_prompts():
+    """Twenty thousand labels of a word say little about summaries: jobs count alike."""
+    labels = Prior(prompt="p", rows=20_000, usage=Usage(input=10, output=20_000))
+    others = [Prior(prompt=each, rows=10, usage=Usage(input=10, output=900)) for each in "qr"]
+    assert past("new", [labels, *others]).output == 90
     guess = make(metered([line("x")] * 10), recipe=Recipe(max_tokens=5), **LANE)
     assert guess.output == 25  # never more than half of what is allowed
     assert "guess" in guess.basis

@@ -524,6 +524,18 @@ def test_the_cell_run_last_owns_the_name(shell, sim):
     assert mark("B z") in shell.user_ns["x"][0]
 
 
+def test_the_history_numbers_the_first_of_several_versions(shell, capsys):
+    """What stands there can be typed: a bare name would mean another version."""
+    ok(shell, '%%llm_batch x --over ["z"] --wait\nA {{ item }}')
+    ok(shell, "%llm_batch history")
+    assert "x#1" not in capsys.readouterr().out
+    ok(shell, '%%llm_batch x --over ["z"] --wait\nB {{ item }}')
+    ok(shell, "%llm_batch history")
+    said = capsys.readouterr().out
+    assert "x#1" in said
+    assert "x#2" in said
+
+
 def test_asking_early_does_not_end_the_waiting(shell, sim, capsys):
     """`results` on a running batch, partial or not, leaves the answers to be bound when done."""
     sim.behave(seconds=1000)
@@ -595,10 +607,19 @@ def test_what_is_no_text_is_refused(shell, sim, capsys, value, words):
 def test_a_cell_without_a_field_is_pointed_out(shell, capsys):
     """Every row asking the same is said before and on the panel."""
     shell.user_ns["rows"] = pd.DataFrame({"t": ["a", "b"]})
-    ok(shell, "%%llm_batch x --over rows --dry-run\nclassify {t}")
+    ok(shell, "%%llm_batch x --over rows --dry-run\nclassify it")
     assert "every row asks the same" in capsys.readouterr().out
-    ok(shell, "%%llm_batch x --over rows\nclassify {t}")
+    ok(shell, "%%llm_batch x --over rows\nclassify it")
     assert "every row asks the same" in capsys.readouterr().out
+
+
+def test_a_field_in_single_braces_is_refused(shell, sim, capsys):
+    """What an f-string would fill in would be sent as it stands, and paid for with every row."""
+    shell.user_ns["rows"] = pd.DataFrame({"t": ["a", "b"]})
+    said = line_of(shell, "%%llm_batch x --over rows\nclassify {t}", capsys)
+    assert "write {{ t }}" in said
+    assert sim.requests() == []
+    ok(shell, "%%llm_batch x --over rows\n{{ t }} as {t}")  # braces beside a field are the prompt's
 
 
 def test_every_subcommand_explains_itself(shell, capsys):

@@ -100,6 +100,39 @@ def test_what_another_name_is_asking_now_is_pointed_out(make_client, sim):
     assert len(sim.ledger()) == 2
 
 
+def test_a_renamed_notebook_is_asked_before_it_pays_again(make_client, sim):
+    """The same name and rows in another notebook: nothing is sent until the user has chosen."""
+    ask(make_client(notebook="/my notes/old.ipynb"), ["a", "b"]).wait(60)
+    client = make_client(notebook="/my notes/new.ipynb")
+    with pytest.raises(UsageProblem, match="nothing was sent") as said:
+        ask(client, ["b", "a"])
+    assert '--reuse "/my notes/old.ipynb::x" takes' in str(said.value)
+    assert client.batches() == []
+    assert [*client.store.folder.glob("batches/*")] == [
+        client.store.folder_of(client.batches(everywhere=True)[0].id)
+    ]
+    taken = ask(client, ["b", "a"], reuse="/my notes/old.ipynb::x").wait(60).answers()
+    assert all(mark(f"Q {item}") in text for item, text in zip("ba", taken, strict=True))
+    assert len(sim.ledger()) == 2
+    ask(client, ["a", "b"], name="x", resubmit=True).wait(60)
+    assert len(sim.ledger()) == 4
+
+
+def test_another_notebooks_rows_are_no_reason_to_ask(make_client, sim):
+    """A cell that has a row more than any other notebook's of its name is sent."""
+    ask(make_client(notebook="old.ipynb"), ["a", "b"]).wait(60)
+    ask(make_client(notebook="new.ipynb"), ["a", "b", "c"]).wait(60)
+    assert len(sim.ledger()) == 5
+
+
+def test_reuse_of_other_prompts_is_told(client):
+    """Whoever hopes not to pay hears that nothing fits."""
+    ask(client, ["a"]).wait(60)
+    told = client.submit("R {{ item }}", name="y", over=["a"], model=MODEL, reuse="x").notice
+    assert "x has no row like these" in told
+    assert "no row like these" not in ask(client, ["a"], name="z", reuse="x").notice
+
+
 def test_collected_cells_reuse_too(client, sim):
     """What a cell of --add may take is taken when all of them are sent."""
     ask(client, ["a", "b"]).wait(60)

@@ -160,7 +160,7 @@ def test_the_next_estimate_is_corrected_by_the_last_batch(client):
     client.submit("{{ item }}", over=over, **ask).wait()
     fresh = [each.replace("thing", "item") for each in over]
     second = client.preview("{{ item }}", over=fresh, **ask)
-    assert second.estimates[0].basis == "200 earlier answers of this prompt"
+    assert second.estimates[0].basis == "200 earlier answers of this name"
     batch = client.submit("{{ item }}", over=fresh, **ask).wait()
     assert float(second.cost.expected) == pytest.approx(batch.snapshot().cost, rel=0.05)
 

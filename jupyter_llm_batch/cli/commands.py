@@ -255,7 +255,11 @@ class Terminal:
         """Say what somebody must do before these batches go on."""
         for seen in found:
             name = f"{seen.batch.notebook}::{seen.batch.title}"
-            if seen.shot.state == "attention":
+            if seen.shot.state == "attention" and seen.shot.question:
+                _complain(
+                    f"{name}: {seen.shot.words}; decide in its notebook: {seen.shot.question}"
+                )
+            elif seen.shot.state == "attention":
                 _complain(f"{name}: {seen.shot.words}; `jupyter llm-batch resolve {seen.batch.id}`")
             elif seen.shot.state == "paused":
                 _complain(f"{name}: {seen.shot.words}")

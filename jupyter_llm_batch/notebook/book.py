@@ -278,7 +278,9 @@ class Book:
             return  # a cell that waited was first
         value = handle.answers()
         if self.client.get(batch.name).id != handle.id:
-            self._left_alone(handle, f"a later version has the name {batch.name}")
+            # Its bare name means the later one.
+            later = f"a later version has the name {batch.name}"
+            self._left_alone(handle, later, name=batch.exact)
             return
         if batch.name in self.shell.user_ns and not self.binder.is_ours(batch.name):
             self._left_alone(handle, _ALONE)
@@ -308,9 +310,9 @@ class Book:
                 del self.panels.notices[handle.id]
         self.panels.amend(handle.id)
 
-    def _left_alone(self, handle: BatchHandle, why: str) -> None:
+    def _left_alone(self, handle: BatchHandle, why: str, *, name: str = "") -> None:
         self.panels.notices[handle.id] = (
-            f"{why}; `%llm_batch results {handle.name}` binds the answers"
+            f"{why}; `%llm_batch results {name or handle.name}` binds the answers"
         )
 
     # -- told by the user --------------------------------------------------------------------------
