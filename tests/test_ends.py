@@ -55,7 +55,11 @@ def script(sim, tmp_path):
         """
         text = textwrap.dedent(before) + textwrap.dedent(code)
         process = subprocess.Popen(
-            [sys.executable, "-c", text, str(tmp_path / "data")],
+            [
+                sys.executable,
+                *("-W", "ignore::DeprecationWarning"),  # of forks beside threads, since 3.12
+                *("-c", text, str(tmp_path / "data")),
+            ],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=os.environ | sim.environ(),
         )  # fmt: skip
