@@ -344,7 +344,9 @@ class Client:
         self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
-        handle.notice = "; ".join(self._notices(plan, ask.note, older, ask.reuse, options))
+        lasting = [*self._notices(plan, ask, options)]
+        handle.lasting = "; ".join(lasting)
+        handle.notice = "; ".join([*lasting, *self._passing(plan, older, options)])
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -393,12 +395,7 @@ class Client:
         )
 
     def _notices(
-        self,
-        plan: submission.Plan,
-        note: str,
-        older: list[Batch],
-        reuse: list[str],
-        options: Options,
+        self, plan: submission.Plan, ask: submission.Ask, options: Options
     ) -> Iterator[str]:
         """Yield what the user should know about a new batch."""
         batch = plan.batch
@@ -415,19 +412,24 @@ class Client:
             )
         if options.get("sample") and not batch.held:
             yield "all rows that are new are asked in real time: no more than the sample"
-        if note:
-            yield note
-        if older and not batch.reused and not options.get("resubmit"):
+        if ask.note:
+            yield ask.note
+        for name in ask.reuse:
+            theirs = {each.id for each in finding.by_name(self.store, name, self.notebook)}
+            if theirs.isdisjoint(batch.sources):
+                yield f"{name} has no row like these: nothing of it is used"
+
+    def _passing(
+        self, plan: submission.Plan, older: list[Batch], options: Options
+    ) -> Iterator[str]:
+        """Yield what is worth saying while a new batch is under way."""
+        if older and not plan.batch.reused and not options.get("resubmit"):
             yield (
                 f"a new version; {older[-1].exact} is still under way and goes on: "
                 f"`%llm_batch cancel {older[-1].exact}` stops it"
             )
         if found := self._elsewhere(plan):
             yield found
-        for name in reuse:
-            theirs = {each.id for each in finding.by_name(self.store, name, self.notebook)}
-            if theirs.isdisjoint(batch.sources):
-                yield f"{name} has no row like these: nothing of it is used"
 
     def _elsewhere(self, plan: submission.Plan) -> str:
         """Say which other batch has answers, or will have, to prompts about to be paid for."""

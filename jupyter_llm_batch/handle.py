@@ -32,6 +32,8 @@ class BatchHandle:
         self.id = batch_id
         self.attached = attached
         self.notice = ""
+        #: What of the notice is still true when the batch is over; None for all of it.
+        self.lasting: str | None = None
 
     @property
     def record(self) -> Batch:

@@ -524,6 +524,24 @@ def test_the_cell_run_last_owns_the_name(shell, sim):
     assert mark("B z") in shell.user_ns["x"][0]
 
 
+def test_what_was_true_while_it_ran_is_not_said_at_the_end(shell, sim, capsys):
+    """That the earlier version goes on is news on the way; what was reused stays said."""
+    sim.behave(seconds=1000)
+    accepted(shell, '%%llm_batch x --over ["z"]\nA {{ item }}')
+    capsys.readouterr()
+    accepted(shell, '%%llm_batch x --over ["z"] --reuse x#1\nB {{ item }}')
+    said = capsys.readouterr().out
+    assert "x#1 is still under way" in said
+    assert "x#1 has no row like these" in said
+    sim.advance(2000)
+    ok(shell, "%llm_batch wait x")
+    ok(shell, "1")
+    lines = capsys.readouterr().out.splitlines()
+    ends = [each for each in lines if each.startswith("x#2") and "answered" in each]
+    assert not any("under way" in each for each in ends)
+    assert any("has no row like these" in each for each in ends)
+
+
 def test_the_history_numbers_the_first_of_several_versions(shell, capsys):
     """What stands there can be typed: a bare name would mean another version."""
     ok(shell, '%%llm_batch x --over ["z"] --wait\nA {{ item }}')

@@ -142,8 +142,11 @@ class Book:
             kept = self.settle(handle)
         else:
             self._expect(handle)
-        notice = "; ".join(filter(None, (handle.notice, kept)))
-        self.panels.show(handle.snapshot(), notice=notice)
+        at_end = handle.notice if handle.lasting is None else handle.lasting
+        notice, lasting = (
+            "; ".join(filter(None, (said, kept))) for said in (handle.notice, at_end)
+        )
+        self.panels.show(handle.snapshot(), notice=notice, lasting=lasting)
         return handle
 
     def panel(self, batch: Batch, snapshot: Snapshot) -> None:

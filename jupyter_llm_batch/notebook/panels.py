@@ -14,8 +14,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from ..models import Snapshot
 from .display import PanelView, TextView
 
-#: A view, and the notice that is its own.
-_View = tuple[PanelView | TextView, str]
+#: A view, the notice that is its own, and what it says in its place when the batch is over.
+_View = tuple[PanelView | TextView, str, str]
 
 
 class Panels:
@@ -35,13 +35,22 @@ class Panels:
         self._drawing = threading.Lock()
         self.notices: dict[str, str] = {}
 
-    def show(self, snapshot: Snapshot, *, notice: str = "", read_only: bool = False) -> None:
+    def show(
+        self,
+        snapshot: Snapshot,
+        *,
+        notice: str = "",
+        lasting: str | None = None,
+        read_only: bool = False,
+    ) -> None:
         """Display a batch in the current cell, live until it is over.
 
         Parameters
         ----------
         notice
             What only this panel says; `notices` are said by all panels of a batch.
+        lasting
+            What it says in its place when the batch is over; by default the same.
         read_only
             Without buttons that act: another notebook's kernel drives it.
         """
@@ -53,7 +62,8 @@ class Panels:
             view = PanelView(None if read_only else self._on_action)
         view.show(_noted(self._told(snapshot), notice))
         if not snapshot.finished:
-            self._views.setdefault(snapshot.batch_id, []).append((view, notice))
+            at_end = notice if lasting is None else lasting
+            self._views.setdefault(snapshot.batch_id, []).append((view, notice, at_end))
 
     def speak(self) -> None:
         """Say what is new in the user's thread: between two cells, and while one waits."""
@@ -85,8 +95,8 @@ class Panels:
                     self._over[snapshot.batch_id] = (snapshot, told, views)
             else:
                 views = [*self._views.get(snapshot.batch_id, [])]
-        for view, notice in views:
-            drawn = _noted(told, notice)
+        for view, notice, at_end in views:
+            drawn = _noted(told, at_end if snapshot.finished else notice)
             # A front end that went away must not stop the batches.
             with contextlib.suppress(Exception):
                 if snapshot.finished:
@@ -103,9 +113,9 @@ class Panels:
                 return
             snapshot, before, views = over
             told = self._told(snapshot)
-            for view, notice in views if told != before else ():
+            for view, _, at_end in views if told != before else ():
                 with contextlib.suppress(Exception):  # a front end that went away
-                    view.amend(_noted(told, notice))
+                    view.amend(_noted(told, at_end))
 
     def _remember(self, view: PanelView | TextView) -> None:
         if isinstance(view, PanelView):
