@@ -253,6 +253,25 @@ def test_list_names_every_notebook_and_writes_json(desk):
     assert found[0]["keep_until"].endswith("Z")
 
 
+def test_simulated_batches_are_pointed_out(desk):
+    """Who looks without --simulated hears that there are some."""
+    desk.client(simulated=True).close()
+    assert "--simulated looks at simulated ones" in desk.run("list").stdout
+    assert "--simulated looks at" in desk.run("fetch", "x", code=2).stderr
+    assert "--simulated" not in desk.run("list", "--simulated").stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(desk):
+    """`jupyter llm-batch list --json | head` ends without a word."""
+    desk.client().close()
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = desk.start(desk.command("list", "--json"), stdout=writer)
+    os.close(writer)
+    assert process.communicate(timeout=120)[1] == ""
+    assert process.returncode == 141
+
+
 def test_a_sample_that_waits_is_decided_in_its_notebook(desk):
     """`watch` says what is asked, and where; `resolve` decides about lost submissions only."""
     client = desk.client()

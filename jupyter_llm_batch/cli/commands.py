@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ NO_NOTEBOOK = "jupyter llm-batch"
 
 #: Columns of a table that no terminal shows.
 WIDE = 240
+
+#: What shells say of a command whose output nobody reads any more: 128 and SIGPIPE.
+BROKEN_PIPE = 141
 
 _EPILOG = """\
 BATCH is NAME, NAME#2, NOTEBOOK::NAME (a notebook's path or the end of it), or the beginning of an
@@ -121,6 +125,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except LLMBatchError as error:
         _complain(" ".join(str(error).split()))
         return USAGE
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OSError as error:
         _complain(f"{error.strerror or error} ({error.filename})")
         return USAGE
@@ -174,6 +181,7 @@ class Terminal:
                 raise NotFound(
                     f"no journal in {self.folder}: nothing was submitted on this machine; "
                     "--data-dir names another folder, as %config LLMBatch.data_dir does"
+                    + self._simulated()
                 )
             if self.args.simulated:
                 self._client = session.simulated(self.settings, notebook=NO_NOTEBOOK)
@@ -187,7 +195,15 @@ class Terminal:
 
     def chosen(self, wanted: str) -> Batch:
         """Return the batch that the user named."""
-        return choose(self.batches(), wanted, self.args.notebook)
+        try:
+            return choose(self.batches(), wanted, self.args.notebook)
+        except NotFound as problem:
+            raise NotFound(f"{problem}{self._simulated()}") from None
+
+    def _simulated(self) -> str:
+        """Say how simulated batches are found, where there are any that are left out."""
+        there = not self.args.simulated and (self.folder / "simulated" / "journal.sqlite").exists()
+        return "; --simulated looks at simulated ones" if there else ""
 
     # -- commands ----------------------------------------------------------------------------------
 
@@ -213,7 +229,7 @@ class Terminal:
             )
         hidden = len(batches) - len(shown)
         if not shown:
-            print("nothing is under way")
+            print(f"nothing is under way{self._simulated()}")
         if hidden:
             print(f"{count(hidden)} ended: --all shows {'it' if hidden == 1 else 'them'}")
         return 0
