@@ -232,4 +232,6 @@ def remedy(outcome: str, code: int, *, before: bool = False) -> str:
         return _BEFORE
     if outcome == "failed" and may_be_billed(code):
         return "billed; `%llm_batch show NAME ROW` shows the answer, `%llm_batch retry` asks again"
+    if outcome == "refused" and may_be_billed(code):
+        return f"{_REMEDIES[outcome]}; it was billed, and a retry pays for the same again"
     return _REMEDIES[outcome]

@@ -150,6 +150,7 @@ def test_kinds_are_told_apart_by_reason_and_bill_most_frequent_first():
     assert "run the cell again" in kinds[0].remedy  # a retry sends what was snapshotted
     assert kinds[1].remedy.startswith("billed")
     assert "reword" in kinds[2].remedy
+    assert "a retry pays for the same again" in kinds[2].remedy
     assert [kind.code for kind in kinds] == [found.codes[row] for row in (4, 0, 5)]
 
 
