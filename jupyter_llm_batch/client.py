@@ -328,7 +328,7 @@ class Client:
             return self._attach(plan.same_as, ask)
         if plan.jobs and not options.get("resubmit"):
             self._check_lost_versions(plan, versions)
-            if not versions and not ask.reuse:
+            if not (versions or ask.reuse or self.simulated):  # a simulation costs nothing
                 self._check_moved(plan)
         older = [each for each in versions if each.finished_at is None]
         try:

@@ -61,14 +61,16 @@ def name_of(batch: Batch, notebook: str) -> str:
 def moved(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> str | None:
     """Return the batch of another notebook that has the name of a new one and all its rows.
 
-    As a word of a cell's line, the latest of them; None when there is none.
+    One that has answers, or is going to; as a word of a cell's line, the latest of them. None when
+    there is none.
     """
     wanted = {hashes[row * HASH : (row + 1) * HASH] for row in fresh}
     for other in reversed(store.batches(name=batch.name)):
         if other.draft or other.notebook == batch.notebook:
             continue
         theirs = store.pack(other.id, "hashes")
-        if wanted <= {theirs[at : at + HASH] for at in range(0, len(theirs), HASH)}:
+        asked = {theirs[at : at + HASH] for at in range(0, len(theirs), HASH)}
+        if wanted <= asked and earlier.elsewhere(store, [other], hashes, fresh):
             return word(name_of(other, batch.notebook))
     return None
 

@@ -102,8 +102,8 @@ def test_what_another_name_is_asking_now_is_pointed_out(make_client, sim):
 
 def test_a_renamed_notebook_is_asked_before_it_pays_again(make_client, sim):
     """The same name and rows in another notebook: nothing is sent until the user has chosen."""
-    ask(make_client(notebook="/my notes/old.ipynb"), ["a", "b"]).wait(60)
-    client = make_client(notebook="/my notes/new.ipynb")
+    ask(make_client(notebook="/my notes/old.ipynb", simulated=False), ["a", "b"]).wait(60)
+    client = make_client(notebook="/my notes/new.ipynb", simulated=False)
     with pytest.raises(UsageProblem, match="nothing was sent") as said:
         ask(client, ["b", "a"])
     assert '--reuse "/my notes/old.ipynb::x" takes' in str(said.value)
@@ -119,10 +119,14 @@ def test_a_renamed_notebook_is_asked_before_it_pays_again(make_client, sim):
 
 
 def test_another_notebooks_rows_are_no_reason_to_ask(make_client, sim):
-    """A cell that has a row more than any other notebook's of its name is sent."""
-    ask(make_client(notebook="old.ipynb"), ["a", "b"]).wait(60)
-    ask(make_client(notebook="new.ipynb"), ["a", "b", "c"]).wait(60)
+    """A cell with a row more, or whose rows have no answers there, is sent."""
+    old = make_client(notebook="old.ipynb", simulated=False)
+    ask(old, ["a", "b"]).wait(60)
+    new = make_client(notebook="new.ipynb", simulated=False)
+    ask(new, ["a", "b", "c"]).wait(60)
     assert len(sim.ledger()) == 5
+    for client in (old, new):
+        ask(client, ["d [[sim:fail-400]]"], name="y").wait(60)
 
 
 def test_reuse_of_other_prompts_is_told(client):
