@@ -85,6 +85,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
 
 
+# Usages, tool calls and results come by the hundred thousand and hold no cycles: without gc=False
+# the garbage collector would look at all of them again and again.
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one request or a sum of them.
 

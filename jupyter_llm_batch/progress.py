@@ -30,6 +30,9 @@ from .models import (
 )
 from .pricing import PriceBook
 
+#: The words for a batch of which nothing moves until the user has answered its question.
+WAITS_FOR_YOU = "waits for your decision"
+
 _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 
 _TERMINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.GONE})
@@ -126,7 +129,7 @@ def snapshot(
         if all(waits_for_user(*each) for each in behind):
             question, urgent = _about_other(behind[0][0], batch), True
     if urgent:
-        state, words = "attention", "waits for your decision"
+        state, words = "attention", WAITS_FOR_YOU
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
     moving = not finished and state not in ("draft", "paused", "attention")

@@ -18,7 +18,7 @@ from ..client import Client
 from ..errors import LLMBatchError, NotFound
 from ..finding import is_of
 from ..models import Batch
-from ..progress import count
+from ..progress import WAITS_FOR_YOU, count
 from ..settings import Settings
 from ..wording import many
 from . import report, watch
@@ -271,7 +271,7 @@ class Terminal:
         """Say what somebody must do before these batches go on."""
         for seen in found:
             name = f"{seen.batch.notebook}::{seen.batch.title}"
-            if seen.shot.state == "attention" and seen.shot.question:
+            if seen.shot.words == WAITS_FOR_YOU:
                 _complain(
                     f"{name}: {seen.shot.words}; decide in its notebook: {seen.shot.question}"
                 )

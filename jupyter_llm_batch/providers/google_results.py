@@ -56,6 +56,7 @@ _REFUSED = frozenset({3, 5, 7, 9, 11, 12, 16, 400, 401, 403, 404, 413})
 
 
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
+# Short-lived and without cycles: not the garbage collector's business (gc=False).
 
 
 class Tokens(msgspec.Struct, rename="camel", gc=False):

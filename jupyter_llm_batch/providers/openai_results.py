@@ -29,6 +29,7 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
+# Short-lived and without cycles: not the garbage collector's business (gc=False).
 
 
 class _Details(msgspec.Struct, gc=False):
