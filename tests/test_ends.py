@@ -47,6 +47,8 @@ def script(sim, tmp_path):
                 return Client(folder=Path(sys.argv[1]), notebook="nb.ipynb", simulated=True,
                               policy=fast)
             c = session.use(client())
+            if hasattr(signal, "SIGHUP"):  # under nohup it is ignored from the beginning
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
             def submit(name, *prompts):
                 handle = c.submit(name=name, over=list(prompts), model="openai:gpt-5-mini")
                 while not all(job.remote_id for job in c.store.jobs(handle.id)):
