@@ -238,7 +238,7 @@ def test_what_it_costs_is_shown_before_while_and_after(lab, simulated):
     assert ledger(simulated)["rows"] == 5
     lab.screenshot("sample-light", panel)
     panel.get_by_role("button", name="Send the rest").click()
-    expect(lab.output(sample)).to_contain_text("200 of 200", timeout=60_000)
+    expect(lab.output(sample)).to_contain_text("200 of 200 answered", timeout=60_000)
     assert ledger(simulated)["rows"] == 200
     for words in ("%%llm_batch by_haiku", "compare sorted", "cost --by", "%llm_batch advise"):
         lab.run(number(words), seconds=90)
