@@ -400,8 +400,8 @@ def _same_for_all(template: prompts.Template, rows: Rows) -> str:
     UsageProblem
         A field stands in single braces, as f-strings have it.
     """
-    fields = {*(rows.fields or ()), *prompts.RESERVED}
-    if rows.fields is None or template.names & fields:
+    fields = (*(rows.fields or ()), *prompts.RESERVED)
+    if rows.fields is None or not template.names.isdisjoint(fields):
         return ""
     for name in fields:
         if f"{{{name}}}" in template.text:

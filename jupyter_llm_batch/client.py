@@ -273,7 +273,7 @@ class Client:
         sent = [each for each in self._versions(name) if each.finished_at is None]
         if sent and not drafts.has(self.store, notebook=self.notebook, name=name):
             handle = BatchHandle(self, sent[-1].id, attached=True)
-            handle.notice = "nothing is left to send: all of it was sent already"
+            handle.lasting = "nothing is left to send: all of it was sent already"
             return handle
         ask = drafts.ask(self.store, notebook=self.notebook, name=name)
         if max_cost is not None:
@@ -344,9 +344,8 @@ class Client:
         self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
-        lasting = [*self._notices(plan, ask, options)]
-        handle.lasting = "; ".join(lasting)
-        handle.notice = "; ".join([*lasting, *self._passing(plan, older, options)])
+        handle.lasting = "; ".join(self._notices(plan, ask, options))
+        handle.passing = "; ".join(self._passing(plan, older, options))
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -375,7 +374,7 @@ class Client:
         if any(each.created_at >= loss.at for each in versions):
             return  # since then the user has sent it, having been asked
         payloads.remove(self.store.folder_of(plan.batch.id))
-        fresh = sum(len(rows) for _, rows in plan.jobs)
+        fresh = len(plan.fresh)
         raise UsageProblem(
             f"the journal {loss.reason} and may no longer know every version of {plan.batch.name}: "
             f"{many(fresh, 'row that is', 'rows that are')} new to it may have been paid for; "
@@ -384,8 +383,7 @@ class Client:
 
     def _check_moved(self, plan: submission.Plan) -> None:
         """Raise `UsageProblem` when a notebook that was renamed or copied would pay again."""
-        fresh = [row for _, rows in plan.jobs for row in rows]
-        found = finding.moved(self.store, plan.batch, plan.packs["hashes"], fresh)
+        found = finding.moved(self.store, plan.batch, plan.packs["hashes"], plan.fresh)
         if found is None:
             return
         payloads.remove(self.store.folder_of(plan.batch.id))
@@ -433,8 +431,7 @@ class Client:
 
     def _elsewhere(self, plan: submission.Plan) -> str:
         """Say which other batch has answers, or will have, to prompts about to be paid for."""
-        fresh = [row for _, rows in plan.jobs for row in rows]
-        found = finding.alike(self.store, plan.batch, plan.packs["hashes"], fresh)
+        found = finding.alike(self.store, plan.batch, plan.packs["hashes"], plan.fresh)
         if not found:
             return ""
         name, answered = found[0]
@@ -458,11 +455,11 @@ class Client:
         when = at if day == today else day + at
         cancelling = batch.cancel_requested and batch.finished_at is None
         what = "which is being cancelled" if cancelling else "no new cost"
-        handle.notice = f"attached to the batch of {when}, {what}; --resubmit pays again"
+        handle.lasting = f"attached to the batch of {when}, {what}; --resubmit pays again"
         if batch.finished_at is None:
             self.background.soon(self.poller().follow, batch.id)
         elif handle.snapshot().retryable:
-            handle.notice += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
+            handle.lasting += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
         return handle
 
     def _versions(self, name: str) -> list[Batch]:

@@ -144,7 +144,7 @@ class Ends:
         while True:
             past = rowlog.Past(folder, job)
             self._write_answers(held, job, past)
-            reconciler, _ = await self._reconcile(batch, job, adapter)
+            reconciler, parsed = await self._reconcile(batch, job, adapter)
             for result in without_line(past, job):
                 reconciler.take(result)
             # A process that was frozen and woken may have written an answer meanwhile.
@@ -154,7 +154,8 @@ class Ends:
         sums = dict(job.sums)
         for name in job.parts:
             sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
-        self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
+        job = self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
+        self._store.recent.keep(job, parsed)
         rowlog.tidy(folder, job, past.answered)
 
     def _write_answers(self, held: Lease, job: Job, past: rowlog.Past) -> None:

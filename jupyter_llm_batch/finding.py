@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-from . import earlier
+from . import earlier, fingerprint
 from .celllines import word
 from .earlier import HASH
 from .errors import NotFound
@@ -58,6 +58,16 @@ def name_of(batch: Batch, notebook: str) -> str:
     return batch.title if batch.notebook == notebook else f"{batch.notebook}::{batch.title}"
 
 
+def titles(batches: Iterable[Batch]) -> dict[str, str]:
+    """Return by id what names each batch beside the others: a first of several is ``x#1``."""
+    batches = [*batches]
+    later = {(each.notebook, each.name) for each in batches if each.version > 1}
+    return {
+        each.id: each.exact if each.version and (each.notebook, each.name) in later else each.title
+        for each in batches
+    }
+
+
 def moved(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> str | None:
     """Return the batch of another notebook that has the name of a new one and all its rows.
 
@@ -68,8 +78,7 @@ def moved(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> st
     for other in reversed(store.batches(name=batch.name)):
         if other.draft or other.notebook == batch.notebook:
             continue
-        theirs = store.pack(other.id, "hashes")
-        asked = {theirs[at : at + HASH] for at in range(0, len(theirs), HASH)}
+        asked = fingerprint.parts(store.pack(other.id, "hashes"), HASH)
         if wanted <= asked and earlier.elsewhere(store, [other], hashes, fresh):
             return word(name_of(other, batch.notebook))
     return None

@@ -88,7 +88,7 @@ def check(
     for batch in reversed(versions):
         if batch.written != written or batch.made_with == made:
             continue
-        if _parts(hashes, size).isdisjoint(_parts(known.get(batch.id, b""), size)):
+        if parts(hashes, size).isdisjoint(parts(known.get(batch.id, b""), size)):
             changed = ", ".join(
                 f"{package} {batch.made_with.get(package) or '?'} to {now or '?'}"
                 for package, now in made.items()
@@ -102,5 +102,6 @@ def check(
             )
 
 
-def _parts(hashes: bytes, size: int) -> set[bytes]:
+def parts(hashes: bytes, size: int) -> set[bytes]:
+    """Return the request hashes of a batch, without those of rows that were left out."""
     return {hashes[at : at + size] for at in range(0, len(hashes), size)} - {bytes(size)}

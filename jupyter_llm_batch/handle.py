@@ -31,9 +31,8 @@ class BatchHandle:
         self._client = client
         self.id = batch_id
         self.attached = attached
-        self.notice = ""
-        #: What of the notice is still true when the batch is over; None for all of it.
-        self.lasting: str | None = None
+        self.lasting = ""
+        self.passing = ""
 
     @property
     def record(self) -> Batch:
@@ -42,6 +41,11 @@ class BatchHandle:
         if batch is None:
             raise NotFound("this batch was forgotten")
         return batch
+
+    @property
+    def notice(self) -> str:
+        """What submitting or attaching gave to say; `passing` is true while the batch runs."""
+        return "; ".join(filter(None, (self.lasting, self.passing)))
 
     @property
     def name(self) -> str:

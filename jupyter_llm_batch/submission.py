@@ -119,6 +119,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     encoded: dict[int, int] = msgspec.field(default_factory=dict)
     samples: dict[str, list[bytes]] = msgspec.field(default_factory=dict)
 
+    @property
+    def fresh(self) -> list[int]:
+        """The rows that are going to be paid for."""
+        return [row for _, rows in self.jobs for row in rows]
+
 
 def plan(
     store: Store,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .. import finding
 from ..lease import Owner
 from ..models import Batch, Snapshot
 from ..progress import count, duration, money
@@ -78,6 +79,7 @@ def as_json(value: object) -> str:
 
 def table(console: Console, found: Sequence[Seen]) -> None:
     """Print batches by notebook, the latest first."""
+    titles = finding.titles(seen.batch for seen in found)
     for notebook in sorted({seen.batch.notebook for seen in found}):
         console.print(Text(clean(notebook), style="bold"))
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -85,15 +87,15 @@ def table(console: Console, found: Sequence[Seen]) -> None:
             grid.add_column(head, no_wrap=True, justify="right" if head == "answered" else "left")
         grid.add_column("state")
         for seen in reversed([each for each in found if each.batch.notebook == notebook]):
-            grid.add_row(*_cells(seen))
+            grid.add_row(*_cells(seen, titles[seen.batch.id]))
         console.print(grid)
         console.print()
 
 
-def _cells(seen: Seen) -> list[Text]:
+def _cells(seen: Seen, title: str) -> list[Text]:
     shot = seen.shot
     cells = [
-        seen.batch.title + (" (simulated)" if shot.simulated else ""),
+        title + (" (simulated)" if shot.simulated else ""),
         seen.batch.id,
         time.strftime("%d %b %H:%M", time.localtime(shot.started_at)),
         f"{count(shot.ok)} of {count(shot.rows)}",

@@ -142,11 +142,8 @@ class Book:
             kept = self.settle(handle)
         else:
             self._expect(handle)
-        at_end = handle.notice if handle.lasting is None else handle.lasting
-        notice, lasting = (
-            "; ".join(filter(None, (said, kept))) for said in (handle.notice, at_end)
-        )
-        self.panels.show(handle.snapshot(), notice=notice, lasting=lasting)
+        notice = "; ".join(filter(None, (handle.lasting, kept)))
+        self.panels.show(handle.snapshot(), notice=notice, passing=handle.passing)
         return handle
 
     def panel(self, batch: Batch, snapshot: Snapshot) -> None:

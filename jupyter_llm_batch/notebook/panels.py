@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ..models import Snapshot
 from .display import PanelView, TextView
 
-#: A view, the notice that is its own, and what it says in its place when the batch is over.
+#: A view, the notice that is its own, and what it says besides until the batch is over.
 _View = tuple[PanelView | TextView, str, str]
 
 
@@ -40,7 +40,7 @@ class Panels:
         snapshot: Snapshot,
         *,
         notice: str = "",
-        lasting: str | None = None,
+        passing: str = "",
         read_only: bool = False,
     ) -> None:
         """Display a batch in the current cell, live until it is over.
@@ -49,8 +49,8 @@ class Panels:
         ----------
         notice
             What only this panel says; `notices` are said by all panels of a batch.
-        lasting
-            What it says in its place when the batch is over; by default the same.
+        passing
+            What it says besides until the batch is over.
         read_only
             Without buttons that act: another notebook's kernel drives it.
         """
@@ -60,10 +60,9 @@ class Panels:
             self._texts.append(view)
         else:
             view = PanelView(None if read_only else self._on_action)
-        view.show(_noted(self._told(snapshot), notice))
+        view.show(_noted(self._told(snapshot), notice, passing))
         if not snapshot.finished:
-            at_end = notice if lasting is None else lasting
-            self._views.setdefault(snapshot.batch_id, []).append((view, notice, at_end))
+            self._views.setdefault(snapshot.batch_id, []).append((view, notice, passing))
 
     def speak(self) -> None:
         """Say what is new in the user's thread: between two cells, and while one waits."""
@@ -95,8 +94,8 @@ class Panels:
                     self._over[snapshot.batch_id] = (snapshot, told, views)
             else:
                 views = [*self._views.get(snapshot.batch_id, [])]
-        for view, notice, at_end in views:
-            drawn = _noted(told, at_end if snapshot.finished else notice)
+        for view, notice, passing in views:
+            drawn = _noted(told, notice, passing)
             # A front end that went away must not stop the batches.
             with contextlib.suppress(Exception):
                 if snapshot.finished:
@@ -113,9 +112,9 @@ class Panels:
                 return
             snapshot, before, views = over
             told = self._told(snapshot)
-            for view, _, at_end in views if told != before else ():
+            for view, notice, _ in views if told != before else ():
                 with contextlib.suppress(Exception):  # a front end that went away
-                    view.amend(_noted(told, at_end))
+                    view.amend(_noted(told, notice))
 
     def _remember(self, view: PanelView | TextView) -> None:
         if isinstance(view, PanelView):
@@ -134,7 +133,9 @@ class Panels:
         return _noted(snapshot, self.notices.get(snapshot.batch_id, ""))
 
 
-def _noted(snapshot: Snapshot, notice: str) -> Snapshot:
+def _noted(snapshot: Snapshot, notice: str, passing: str = "") -> Snapshot:
+    if passing and not snapshot.finished:
+        notice = "; ".join(filter(None, (notice, passing)))
     if not notice:
         return snapshot
     both = " · ".join(filter(None, (snapshot.notice, notice)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .. import ledger, results, rounds
+from .. import finding, ledger, results, rounds
 from ..client import Client
 from ..handle import BatchHandle
 from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
@@ -26,19 +26,13 @@ _NOT_SENT = {JobState.PLANNED, JobState.UPLOADED, JobState.SUBMITTING, JobState.
 def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> None:
     """Display batches, one a line, the latest first."""
     batches = [*batches]
-    later = {(batch.notebook, batch.name) for batch, _ in batches if batch.version > 1}
+    titles = finding.titles(batch for batch, _ in batches)
     rows = []
     for batch, snapshot in sorted(batches, key=lambda each: each[0].created_at, reverse=True):
         at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
         row = [
             at,
-            # Without its number a first version would be taken for the latest.
-            (
-                batch.exact
-                if (batch.notebook, batch.name) in later and not batch.draft
-                else batch.title
-            )
-            + (" (simulated)" if snapshot.simulated else ""),
+            titles[batch.id] + (" (simulated)" if snapshot.simulated else ""),
             snapshot.model,
             snapshot.words,
             count(snapshot.rows),
