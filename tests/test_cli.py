@@ -253,6 +253,18 @@ def test_list_names_every_notebook_and_writes_json(desk):
     assert found[0]["keep_until"].endswith("Z")
 
 
+def test_list_numbers_the_first_of_several_versions(desk):
+    """A bare name would mean the latest."""
+    desk.sim.behave(seconds=600)
+    desk.abandoned()
+    client = desk.client()
+    client.submit("Tell {{ item }}", name="x", over=["a"], model=MODEL)
+    client.close()
+    said = desk.run("list").stdout
+    assert "x#1" in said
+    assert "x#2" in said
+
+
 def test_simulated_batches_are_pointed_out(desk):
     """Who looks without --simulated hears that there are some."""
     desk.client(simulated=True).close()
