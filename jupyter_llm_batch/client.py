@@ -11,7 +11,7 @@ import keyword
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,6 +20,7 @@ import msgspec
 from . import (
     adopting,
     asking,
+    consent,
     drafts,
     finding,
     leaving,
@@ -48,7 +49,6 @@ from .providers.base import Adapter
 from .settings import Settings, this_notebook
 from .spool import Lanes
 from .store import Store
-from .wording import many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -197,7 +197,7 @@ class Client:
             ask,
             self.store,
             self.accounts.rules(),
-            note="; ".join(filter(None, (ask.note, self._elsewhere(plan)))),
+            note="; ".join(filter(None, (ask.note, consent.elsewhere(self.store, plan)))),
             reusing=bool(ask.reuse),
         )
         if count and found.samples:
@@ -322,16 +322,13 @@ class Client:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
         versions = self._versions(ask.name)
         if not versions and not options.get("resubmit"):
-            self._check_losses(ask.name)
+            consent.check_name(self.store, ask.name)
         plan = self._plan(ask, options)
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
-        if plan.jobs and not options.get("resubmit"):
-            self._check_lost_versions(plan, versions)
-            if not (versions or ask.reuse or self.simulated):  # a simulation costs nothing
-                self._check_moved(plan)
-        older = [each for each in versions if each.finished_at is None]
         try:
+            if plan.jobs and not options.get("resubmit"):
+                consent.check_rows(self.store, plan, versions, reuse=ask.reuse)
             new()
             self._keep_servers(plan.batch.models)
             batch = self.store.add_batch(
@@ -344,8 +341,9 @@ class Client:
         self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
         handle = BatchHandle(self, batch.id)
-        handle.lasting = "; ".join(self._notices(plan, ask, options))
-        handle.passing = "; ".join(self._passing(plan, older, options))
+        handle.lasting = "; ".join(consent.notices(self.store, plan, ask))
+        older = [] if options.get("resubmit") else versions
+        handle.passing = "; ".join(consent.passing(self.store, plan, older))
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -356,91 +354,6 @@ class Client:
         named = {**self._named, **self.settings.servers}
         for server in {model.partition(":")[0] for model in models} & named.keys():
             self.store.add_server(server, named[server])
-
-    def _check_losses(self, name: str) -> None:
-        """Raise `UsageProblem` when the journal may have lost a batch of this name."""
-        loss = self.store.losses()
-        if loss is not None and loss.folders:
-            raise UsageProblem(
-                f"the journal {loss.reason} and no longer knows {name}, which may have been "
-                "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
-            )
-
-    def _check_lost_versions(self, plan: submission.Plan, versions: list[Batch]) -> None:
-        """Raise `UsageProblem` when a lost version may have paid for rows that are about to go."""
-        loss = self.store.losses()
-        if loss is None or not loss.folders or not versions:
-            return
-        if any(each.created_at >= loss.at for each in versions):
-            return  # since then the user has sent it, having been asked
-        payloads.remove(self.store.folder_of(plan.batch.id))
-        fresh = len(plan.fresh)
-        raise UsageProblem(
-            f"the journal {loss.reason} and may no longer know every version of {plan.batch.name}: "
-            f"{many(fresh, 'row that is', 'rows that are')} new to it may have been paid for; "
-            "`%llm_batch doctor` says what can be done, `%llm_batch doctor --settle` lets cells pay"
-        )
-
-    def _check_moved(self, plan: submission.Plan) -> None:
-        """Raise `UsageProblem` when a notebook that was renamed or copied would pay again."""
-        found = finding.moved(self.store, plan.batch, plan.packs["hashes"], plan.fresh)
-        if found is None:
-            return
-        payloads.remove(self.store.folder_of(plan.batch.id))
-        raise UsageProblem(
-            f"another notebook has asked exactly this under the same name: --reuse {found} takes "
-            "its answers at no cost, --resubmit pays again; nothing was sent"
-        )
-
-    def _notices(
-        self, plan: submission.Plan, ask: submission.Ask, options: Options
-    ) -> Iterator[str]:
-        """Yield what the user should know about a new batch."""
-        batch = plan.batch
-        if batch.reused:
-            sent = batch.rows - batch.reused - batch.skipped - plan.repeats
-            yield (
-                f"{many(batch.reused, 'row is', 'rows are')} taken from earlier runs at no cost, "
-                + many(sent, "is new", "are new")
-            )
-        if plan.repeats:
-            yield (
-                f"{many(plan.repeats, 'row repeats', 'rows repeat')} the prompt of another: not "
-                "asked again"
-            )
-        if options.get("sample") and not batch.held:
-            yield "all rows that are new are asked in real time: no more than the sample"
-        if ask.note:
-            yield ask.note
-        for name in ask.reuse:
-            theirs = {each.id for each in finding.by_name(self.store, name, self.notebook)}
-            if theirs.isdisjoint(batch.sources):
-                yield f"{name} has no row like these: nothing of it is used"
-
-    def _passing(
-        self, plan: submission.Plan, older: list[Batch], options: Options
-    ) -> Iterator[str]:
-        """Yield what is worth saying while a new batch is under way."""
-        if older and not plan.batch.reused and not options.get("resubmit"):
-            yield (
-                f"a new version; {older[-1].exact} is still under way and goes on: "
-                f"`%llm_batch cancel {older[-1].exact}` stops it"
-            )
-        if found := self._elsewhere(plan):
-            yield found
-
-    def _elsewhere(self, plan: submission.Plan) -> str:
-        """Say which other batch has answers, or will have, to prompts about to be paid for."""
-        found = finding.alike(self.store, plan.batch, plan.packs["hashes"], plan.fresh)
-        if not found:
-            return ""
-        name, answered = found[0]
-        if answered:
-            return f"{name} holds paid answers to such prompts: --reuse {name} takes them"
-        return (
-            f"{name} is asking such prompts at this moment, so that they are paid twice: "
-            f"--reuse {name} waits for its answers instead"
-        )
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""

@@ -26,7 +26,7 @@ LAYERS = [
     ["rounds", "lookup", "reaching", "routing", "rotation", "export", "notify", "rowlog"],
     ["leftovers"],
     ["submission", "finding", "realtime", "ledger", "comparing", "advising"],
-    ["adopting"],
+    ["adopting", "consent"],
     ["ending"],
     ["driving", "background", "results", "asking", "habits"],
     ["mending", "viewing", "failing"],

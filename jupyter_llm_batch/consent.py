@@ -1,0 +1,125 @@
+"""What is asked before a new batch is paid for, and what is said about it.
+
+The checks raise before anything is journaled or sent; `--resubmit` is the user's answer to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from . import finding
+from .errors import UsageProblem
+from .models import Batch
+from .store import Store
+from .submission import Ask, Plan
+from .wording import many
+
+
+def check_name(store: Store, name: str) -> None:
+    """Raise `UsageProblem` when the journal may have lost a batch of a name that it does not know.
+
+    This needs no plan, so that nothing was rendered yet.
+    """
+    loss = store.losses()
+    if loss is not None and loss.folders:
+        raise UsageProblem(
+            f"the journal {loss.reason} and no longer knows {name}, which may have been "
+            "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
+        )
+
+
+def check_rows(store: Store, plan: Plan, versions: Sequence[Batch], *, reuse: list[str]) -> None:
+    """Raise `UsageProblem` when rows that are about to go may have been paid for.
+
+    Parameters
+    ----------
+    versions
+        Earlier batches of the name in this notebook.
+    reuse
+        What the user wants to take answers from.
+    """
+    if versions:
+        _check_lost_versions(store, plan, versions)
+    elif not reuse and not plan.batch.simulated:  # a simulation costs nothing
+        _check_moved(store, plan)
+
+
+def _check_lost_versions(store: Store, plan: Plan, versions: Sequence[Batch]) -> None:
+    """Ask when the journal may have lost a version that has paid for some of the rows."""
+    loss = store.losses()
+    if loss is None or not loss.folders:
+        return
+    if any(each.created_at >= loss.at for each in versions):
+        return  # since then the user has sent it, having been asked
+    fresh = many(len(plan.fresh), "row that is", "rows that are")
+    raise UsageProblem(
+        f"the journal {loss.reason} and may no longer know every version of {plan.batch.name}: "
+        f"{fresh} new to it may have been paid for; "
+        "`%llm_batch doctor` says what can be done, `%llm_batch doctor --settle` lets cells pay"
+    )
+
+
+def _check_moved(store: Store, plan: Plan) -> None:
+    """Ask when a notebook that was renamed or copied would pay again."""
+    found = finding.moved(store, plan.batch, plan.packs["hashes"], plan.fresh)
+    if found is not None:
+        raise UsageProblem(
+            f"another notebook has asked exactly this under the same name: --reuse {found} takes "
+            "its answers at no cost, --resubmit pays again; nothing was sent"
+        )
+
+
+def notices(store: Store, plan: Plan, ask: Ask) -> Iterator[str]:
+    """Yield what the user should know about a new batch."""
+    batch = plan.batch
+    if batch.reused:
+        sent = batch.rows - batch.reused - batch.skipped - plan.repeats
+        yield (
+            f"{many(batch.reused, 'row is', 'rows are')} taken from earlier runs at no cost, "
+            + many(sent, "is new", "are new")
+        )
+    if plan.repeats:
+        yield (
+            f"{many(plan.repeats, 'row repeats', 'rows repeat')} the prompt of another: not "
+            "asked again"
+        )
+    if ask.sample and not batch.held:
+        yield "all rows that are new are asked in real time: no more than the sample"
+    if ask.note:
+        yield ask.note
+    for name in ask.reuse:
+        theirs = {each.id for each in finding.by_name(store, name, batch.notebook)}
+        if theirs.isdisjoint(batch.sources):
+            yield f"{name} has no row like these: nothing of it is used"
+
+
+def passing(store: Store, plan: Plan, older: Sequence[Batch]) -> Iterator[str]:
+    """Yield what is worth saying while a new batch is under way.
+
+    Parameters
+    ----------
+    older
+        Earlier versions that it takes the place of.
+    """
+    under_way = [each for each in older if each.finished_at is None]
+    if under_way and not plan.batch.reused:
+        yield (
+            f"a new version; {under_way[-1].exact} is still under way and goes on: "
+            f"`%llm_batch cancel {under_way[-1].exact}` stops it"
+        )
+    if found := elsewhere(store, plan):
+        yield found
+
+
+def elsewhere(store: Store, plan: Plan) -> str:
+    """Say which other batch has answers, or will have, to prompts about to be paid for."""
+    found = finding.alike(store, plan.batch, plan.packs["hashes"], plan.fresh)
+    if not found:
+        return ""
+    name, answered = found[0]
+    if answered:
+        return f"{name} holds paid answers to such prompts: --reuse {name} takes them"
+    return (
+        f"{name} is asking such prompts at this moment, so that they are paid twice: "
+        f"--reuse {name} waits for its answers instead"
+    )
