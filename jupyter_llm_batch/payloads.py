@@ -156,8 +156,13 @@ def marked(path: Path) -> int:
 
 
 def was_sent(folder: Path) -> bool:
-    """Whether anything of a batch's folder was sent, as `mark` noted."""
-    return any(folder.glob(f"*.{_SENT}.*"))
+    """Whether anything of a batch's folder was sent, as `mark` noted.
+
+    The folder may be another kernel's, which takes it away again when nothing came of it.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return any(f".{_SENT}." in name for name in os.listdir(folder))
+    return False
 
 
 def _marks(path: Path) -> Iterator[int]:
@@ -254,4 +259,9 @@ def remove(folder: Path) -> None:
 
 def size_of(folder: Path) -> int:
     """Return the bytes that all files below `folder` take."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    total = 0
+    for place, _, names in os.walk(folder):  # which passes over what another process takes away
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total

@@ -58,7 +58,8 @@ def _within(paths: Iterator[Path]) -> Iterator[Path]:
     for path in paths:
         yield path
         if path.is_dir() and not path.is_symlink():
-            yield from path.rglob("*")
+            for place, folders, files in os.walk(path):  # one may go meanwhile: another kernel's
+                yield from (Path(place, name) for name in (*folders, *files))
 
 
 def _tighten(path: Path) -> None:

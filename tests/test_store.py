@@ -10,7 +10,7 @@ import time
 import msgspec
 import pytest
 
-from jupyter_llm_batch import lease
+from jupyter_llm_batch import lease, payloads
 from jupyter_llm_batch.errors import IllegalEvent, LeaseLost, StoreProblem
 from jupyter_llm_batch.lifecycle import Event
 from jupyter_llm_batch.models import Batch, Job, JobState, Recipe, Shape
@@ -207,6 +207,38 @@ def test_the_journal_is_private(store):
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
     for file in store.folder.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+CHURN = """
+import itertools, os, shutil, sys
+for number in itertools.count():
+    folder = os.path.join(sys.argv[1], f"other{number % 7}")
+    os.mkdir(folder)
+    open(os.path.join(folder, "rows"), "w").close()
+    shutil.rmtree(folder)
+    if number == 100:
+        print("ready", flush=True)
+"""
+
+
+def test_folders_of_other_kernels_come_and_go(tmp_path, clock):
+    """What another kernel takes away while this one looks is passed over, never an error."""
+    data = tmp_path / "data"
+    Store(data, clock).close()
+    batches = data / "batches"
+    batches.mkdir(exist_ok=True)
+    with subprocess.Popen([sys.executable, "-c", CHURN, str(batches)], stdout=-1) as churn:
+        assert churn.stdout.readline() == b"ready\n"
+        try:
+            for _ in range(400):
+                data.chmod(0o750)  # so that it is looked through
+                Store(data, clock).close()
+                assert payloads.size_of(data)
+            for number in range(20_000):
+                assert not payloads.was_sent(batches / f"other{number % 7}")
+            assert churn.poll() is None
+        finally:
+            churn.kill()
 
 
 def test_a_journal_of_a_newer_release_is_left_alone(store, clock):
