@@ -270,16 +270,22 @@ class Client:
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
             return BatchHandle(self, held[-1].id).send_rest()
-        sent = [each for each in self._versions(name) if each.finished_at is None]
-        if sent and not drafts.has(self.store, notebook=self.notebook, name=name):
+        try:
+            collected = drafts.collected(self.store, notebook=self.notebook, name=name)
+        except NotFound:
+            sent = [each for each in self._versions(name) if each.finished_at is None]
+            if not sent:
+                raise
             handle = BatchHandle(self, sent[-1].id, attached=True)
             handle.lasting = "nothing is left to send: all of it was sent already"
             return handle
-        ask = drafts.ask(self.store, notebook=self.notebook, name=name)
+        ask = collected.ask
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
         handle = self._start(ask, {"resubmit": resubmit}, new)
-        drafts.drop(self.store, notebook=self.notebook, name=name)
+        if not drafts.sent(self.store, collected):
+            more = f"cells collected meanwhile wait: `%llm_batch submit {name}` sends them"
+            handle.lasting = "; ".join(filter(None, (handle.lasting, more)))
         return handle
 
     def kind_of(self, batch: Batch) -> Any:
@@ -403,8 +409,7 @@ class Client:
             raise UsageProblem(f"{remote!r} names no provider's batch: write one of {known}")
         adapter = self.adapter(provider, ask=True)
         adapter.check_key()
-        if remote_id in self.store.remote_ids(provider):
-            raise UsageProblem(f"{remote} is known here already: `%llm_batch history --all`")
+        self.store.check_unknown(provider, remote_id)
         try:
             found = self.background.call(adapter.retrieve(remote_id)).result()
         except ProviderError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from . import payloads, planning, providers, routing
-from .errors import NotFound, UsageProblem
+from .errors import NotFound, StoreProblem, UsageProblem
 from .models import Batch, Content, Recipe, Shape
 from .store import Store
 from .submission import Ask, write_rows
@@ -43,14 +43,23 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     deadline_cost: float | None = None
 
 
+class Collected(msgspec.Struct, frozen=True):
+    """What is collected under a name, at one moment, as one thing to submit."""
+
+    ask: Ask
+    draft_id: str
+    records: list[bytes]
+
+
 class _Saved:
     """The rows of a collected cell as far as they are kept: how many, and for their shape."""
 
     fields: Sequence[str] | None = None
 
-    def __init__(self, part: Part, path: Path) -> None:
+    def __init__(self, part: Part, draft: Batch, path: Path) -> None:
         self.shape = part.shape
         self._size = part.rows
+        self._draft = draft
         self._path = path
 
     def __len__(self) -> int:
@@ -66,7 +75,10 @@ class _Saved:
 
     def snapshot(self, path: Path) -> None:
         """Write what `restore` needs to `path`."""
-        shutil.copyfile(self._path, path)
+        try:
+            shutil.copyfile(self._path, path)
+        except FileNotFoundError:
+            raise _taken(self._draft.name) from None
 
 
 def add(
@@ -85,8 +97,13 @@ def add(
     ----------
     key
         What tells the cell from others, fit for a file's name; empty where its contents do.
+
+    Raises
+    ------
+    UsageProblem
+        Another kernel sent or dropped what is collected at the same moment.
     """
-    draft = _find(store, notebook, ask.name)
+    draft = store.draft(notebook, ask.name)
     if draft is None:
         draft = store.add_batch(
             Batch(
@@ -107,6 +124,17 @@ def add(
             {},
         )
     folder = payloads.private_folder(store.folder_of(draft.id))
+    try:
+        return _add(store, ask, draft, folder, key, servers)
+    except (FileNotFoundError, StoreProblem):
+        if folder.exists():
+            raise
+        raise _taken(ask.name) from None
+
+
+def _add(
+    store: Store, ask: Ask, draft: Batch, folder: Path, key: str, servers: Mapping[str, str]
+) -> int:
     # A name of its own: what an earlier run of the cell gave stands until the record names this.
     name = f"part-{planning.new_batch_id()}.jsonl"
     count, digest = 0, hashlib.blake2b(digest_size=8)
@@ -148,14 +176,16 @@ def add(
     )
     earlier = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
     cells = store.put_part(draft.id, key, _encode(part))
+    if not cells:
+        payloads.remove(folder)
+        raise _taken(ask.name)
     for each in earlier:
         if each.key == key or each.file == f"part-{key}.jsonl":
-            for file in filter(None, (each.file, each.snapshot)):
-                (folder / file).unlink(missing_ok=True)
+            _remove_files(folder, each)
     return cells
 
 
-def ask(store: Store, *, notebook: str, name: str) -> Ask:
+def collected(store: Store, *, notebook: str, name: str) -> Collected:
     """Return what was collected under `name` as one thing to submit.
 
     The answers to a single cell have its shape, those to several are a list.
@@ -167,10 +197,9 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
     UsageProblem
         The cells differ in model or options.
     """
-    draft = _find(store, notebook, name)
-    parts = (
-        [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)] if draft else []
-    )
+    draft = store.draft(notebook, name)
+    records = store.parts(draft.id) if draft else []
+    parts = [msgspec.json.decode(each, type=Part) for each in records]
     if draft is None or not parts:
         raise NotFound(
             f"nothing was collected as {name!r}: run cells with `%%llm_batch {name} --add`"
@@ -183,7 +212,7 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
     if any(part.recipe != parts[0].recipe for part in parts):
         raise UsageProblem(f"the cells of {name} differ in their options: give all the same")
     rows, shape = _input(store, draft, parts)
-    return Ask(
+    ask = Ask(
         name=name,
         contents=_contents(store, draft, parts),
         rows=rows,
@@ -205,11 +234,18 @@ def ask(store: Store, *, notebook: str, name: str) -> Ask:
         ),
         max_cost=min((part.max_cost for part in parts if part.max_cost is not None), default=None),
     )
+    return Collected(ask, draft.id, records)
 
 
-def has(store: Store, *, notebook: str, name: str) -> bool:
-    """Whether something was collected under `name`."""
-    return _find(store, notebook, name) is not None
+def sent(store: Store, collected: Collected) -> bool:
+    """Let go of what was sent; False when another kernel collected more meanwhile, which stays."""
+    folder = store.folder_of(collected.draft_id)
+    if store.take_parts(collected.draft_id, collected.records):
+        payloads.remove(folder)
+        return True
+    for record in collected.records:
+        _remove_files(folder, msgspec.json.decode(record, type=Part))
+    return False
 
 
 def listed(store: Store, *, notebook: str | None) -> list[Batch]:
@@ -235,7 +271,7 @@ def listed(store: Store, *, notebook: str | None) -> list[Batch]:
 
 def drop(store: Store, *, notebook: str, name: str) -> bool:
     """Delete what was collected; False when there is nothing."""
-    draft = _find(store, notebook, name)
+    draft = store.draft(notebook, name)
     if draft is None:
         return False
     store.forget(draft.id)
@@ -257,7 +293,7 @@ def _model(
 def _input(store: Store, draft: Batch, parts: list[Part]) -> tuple[_Saved | None, Shape]:
     only = parts[0]
     if len(parts) == 1 and only.snapshot:
-        return _Saved(only, store.folder_of(draft.id) / only.snapshot), only.shape
+        return _Saved(only, draft, store.folder_of(draft.id) / only.snapshot), only.shape
     if len(parts) == 1 and only.shape.kind == "one":
         return None, only.shape
     return None, Shape(kind="list")
@@ -265,7 +301,7 @@ def _input(store: Store, draft: Batch, parts: list[Part]) -> tuple[_Saved | None
 
 def _contents(store: Store, draft: Batch, parts: list[Part]) -> Iterator[Content | None]:
     for part in parts:
-        for line in payloads.lines(store.folder_of(draft.id) / part.file):
+        for line in _lines(store, draft, part):
             value = msgspec.json.decode(line)
             content: Content | None = value[1] if part.routed else value
             yield content
@@ -273,10 +309,24 @@ def _contents(store: Store, draft: Batch, parts: list[Part]) -> Iterator[Content
 
 def _models(store: Store, draft: Batch, parts: list[Part]) -> Iterator[str]:
     for part in parts:
-        for line in payloads.lines(store.folder_of(draft.id) / part.file):
+        for line in _lines(store, draft, part):
             yield msgspec.json.decode(line)[0] if part.routed else part.model
 
 
-def _find(store: Store, notebook: str, name: str) -> Batch | None:
-    found = [each for each in store.batches(notebook=notebook, name=name) if each.draft]
-    return found[-1] if found else None
+def _lines(store: Store, draft: Batch, part: Part) -> Iterator[bytes]:
+    try:
+        yield from payloads.lines(store.folder_of(draft.id) / part.file)
+    except FileNotFoundError:
+        raise _taken(draft.name) from None
+
+
+def _remove_files(folder: Path, part: Part) -> None:
+    for file in filter(None, (part.file, part.snapshot)):
+        (folder / file).unlink(missing_ok=True)
+
+
+def _taken(name: str) -> UsageProblem:
+    return UsageProblem(
+        f"what was collected as {name} went away at the same moment, since another kernel sent it "
+        f"or collected it anew: run the cells of {name} again"
+    )

@@ -161,7 +161,7 @@ def was_sent(folder: Path) -> bool:
     The folder may be another kernel's, which takes it away again when nothing came of it.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return any(f".{_SENT}." in name for name in os.listdir(folder))
+        return any(f".{_SENT}." in path.name for path in folder.iterdir())
     return False
 
 
@@ -263,5 +263,5 @@ def size_of(folder: Path) -> int:
     for place, _, names in os.walk(folder):  # which passes over what another process takes away
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(place, name)).st_size
+                total += Path(place, name).lstat().st_size
     return total

@@ -61,9 +61,13 @@ class Store(Books):
         ------
         UsageProblem
             There is a later version by now: it may ask for the same rows. Or the budget has no
-            room for it, or a batch whose answers it takes was forgotten meanwhile.
+            room for it, or a batch whose answers it takes was forgotten meanwhile, or the remote
+            job that it takes over is known already.
         """
         with self._write() as db:
+            for job, _ in jobs:
+                if job.remote_id:  # adopted
+                    self.check_unknown(job.provider, job.remote_id)
             last = db.execute(
                 "SELECT max(version) FROM batch WHERE notebook = ? AND name = ? AND draft = 0",
                 [batch.notebook, batch.name],
@@ -80,6 +84,8 @@ class Store(Books):
                         f"a batch whose answers {batch.name} takes was forgotten meanwhile: "
                         "nothing was sent, run the cell again"
                     )
+            if batch.draft and (draft := self.draft(batch.notebook, batch.name)) is not None:
+                return draft  # another kernel began it at the same moment
             if reserve is not None:
                 self._reserve(db, batch.id, reserve)
             version = 0 if batch.draft else (last or 0) + 1
@@ -176,10 +182,13 @@ class Store(Books):
                 raise UsageProblem(
                     f"{', '.join(users)} use answers of {batch.title}: forget them first"
                 )
-            journal.forget_folders(db, self.folder, [batch_id])
-            db.execute("DELETE FROM batch WHERE id = ?", [batch_id])
-            db.execute("DELETE FROM event WHERE batch_id = ?", [batch_id])
-            db.execute("DELETE FROM reservation WHERE batch_id = ?", [batch_id])
+            self._remove(db, batch_id)
+
+    def _remove(self, db: sqlite3.Connection, batch_id: str) -> None:
+        journal.forget_folders(db, self.folder, [batch_id])
+        db.execute("DELETE FROM batch WHERE id = ?", [batch_id])
+        db.execute("DELETE FROM event WHERE batch_id = ?", [batch_id])
+        db.execute("DELETE FROM reservation WHERE batch_id = ?", [batch_id])
 
     def dependents(self, batch_id: str) -> list[Batch]:
         """Return the batches that use answers of this one."""
@@ -187,9 +196,23 @@ class Store(Books):
 
     # -- drafts ------------------------------------------------------------------------------------
 
+    def draft(self, notebook: str, name: str) -> Batch | None:
+        """Return what a notebook collects under a name."""
+        found = self._rows(
+            f"SELECT {_BATCH_COLUMNS} FROM batch WHERE notebook = ? AND name = ? AND draft = 1",  # noqa: S608
+            notebook,
+            name,
+        )
+        return _batch(found[0]) if found else None
+
     def put_part(self, batch_id: str, key: str, record: bytes) -> int:
-        """Keep what one ``--add`` cell collected; return how many cells there are."""
+        """Keep what one ``--add`` cell collected; return how many cells there are.
+
+        0 says that nothing was kept: the draft was sent or dropped meanwhile.
+        """
         with self._write() as db:
+            if not db.execute("SELECT 1 FROM batch WHERE id = ?", [batch_id]).fetchone():
+                return 0
             db.execute(
                 "INSERT INTO part VALUES (?1, ?2, (SELECT coalesce(max(position), 0) + 1 FROM part"
                 " WHERE batch_id = ?1), ?3) ON CONFLICT DO UPDATE SET record = excluded.record",
@@ -202,6 +225,19 @@ class Store(Books):
         """Return what was collected, in the order of the cells' first runs."""
         rows = self._rows("SELECT record FROM part WHERE batch_id = ? ORDER BY position", batch_id)
         return [bytes(row[0]) for row in rows]
+
+    def take_parts(self, batch_id: str, records: Sequence[bytes]) -> bool:
+        """Remove parts as they were read, and the draft with the last; return whether it went.
+
+        What was collected since stays.
+        """
+        with self._write() as db:
+            for record in records:
+                db.execute("DELETE FROM part WHERE batch_id = ? AND record = ?", [batch_id, record])
+            if db.execute("SELECT 1 FROM part WHERE batch_id = ?", [batch_id]).fetchone():
+                return False
+            self._remove(db, batch_id)
+            return True
 
     # -- leases ------------------------------------------------------------------------------------
 
@@ -274,6 +310,13 @@ class Store(Books):
         """Return which rows of the batch a job asks for, in the order of its payload's lines."""
         packed = self._rows("SELECT rows FROM job WHERE id = ?", job_id)[0][0]
         return Ranges(struct.iter_unpack("<II", packed))
+
+    def check_unknown(self, provider: str, remote_id: str) -> None:
+        """Refuse a remote job that is known here already."""
+        if remote_id in self.remote_ids(provider):
+            raise UsageProblem(
+                f"{provider}:{remote_id} is known here already: `%llm_batch history --all`"
+            )
 
     def remote_ids(self, provider: str, *, sent_here: bool = False) -> set[str]:
         """Return every remote id that the journal knows.

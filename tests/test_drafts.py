@@ -1,7 +1,11 @@
 """What ``--add`` collects stays one whole, whenever the kernel dies."""
 
+from collections import Counter
+
 import pytest
 from support import mark
+
+from jupyter_llm_batch.errors import UsageProblem
 
 MODEL = "openai:gpt-5-mini"
 
@@ -24,6 +28,57 @@ def test_a_cell_that_is_collected_again_leaves_no_file(client):
     answers = client.submit_draft("x").wait(60).answers()
     assert mark("c") in answers[0]
     assert mark("b") in answers[1]
+
+
+@pytest.mark.parametrize("before", ["draft", "put_part"])
+def test_a_draft_that_another_kernel_sends_while_a_cell_joins_it(
+    client, make_client, sim, monkeypatch, before
+):
+    """The cell is told, in one line; nothing of it is left on the disk or sent."""
+    other = make_client()
+    client.add("a", name="x", key="one", model=MODEL)
+    call = getattr(client.store, before)
+
+    def late(*args):
+        found = call(*args) if before == "draft" else None
+        other.submit_draft("x").wait(60)
+        return found or call(*args)
+
+    monkeypatch.setattr(client.store, before, late)
+    with pytest.raises(UsageProblem, match=r"same moment.*run the cells of x again"):
+        client.add("b", name="x", key="two", model=MODEL)
+    assert not [*client.store.folder.glob("batches/*/part-*")]
+    monkeypatch.undo()
+    assert client.drafts() == []
+    assert Counter(entry["prompt_mark"] for entry in sim.ledger()) == {mark("a"): 1}
+
+
+def test_a_cell_that_another_kernel_collects_meanwhile_is_kept(client, make_client, sim):
+    """What was not among the cells that were sent waits, and goes with the next submit."""
+    other = make_client()
+    client.add("a", name="x", key="one", model=MODEL)
+    handle = client.submit_draft("x", new=lambda: other.add("b", name="x", key="two", model=MODEL))
+    assert "`%llm_batch submit x` sends them" in handle.notice
+    assert [draft.rows for draft in client.drafts()] == [1]
+    assert mark("a") in handle.wait(60).answers()
+    assert mark("b") in client.submit_draft("x").wait(60).answers()
+    assert Counter(entry["prompt_mark"] for entry in sim.ledger()) == {mark("a"): 1, mark("b"): 1}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "rows"])
+def test_a_collected_file_that_is_gone_is_told(client, ending):
+    """One line instead of a traceback, and the cell can be collected again."""
+
+    def add():
+        client.add("{{ item }}", over={"one": "a"}, name="x", key="one", model=MODEL)
+
+    add()
+    (gone,) = client.store.folder.glob(f"batches/*/part-*.{ending}")
+    gone.unlink()
+    with pytest.raises(UsageProblem, match="run the cells of x again"):
+        client.submit_draft("x")
+    add()
+    client.submit_draft("x").wait(60).answers()
 
 
 def _die(*_):

@@ -8,11 +8,17 @@ from campaign.scenarios import PROVIDERS
 
 pytestmark = pytest.mark.timeout(600)
 
+STORIES = [
+    *((provider, "one_job") for provider in PROVIDERS),
+    ("openai", "a_collected_cell"),
+    ("anthropic", "an_adopted_batch"),
+]
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_eight_kernels_at_once(lane, provider):
-    """Of eight processes that run the same cell at once one sends it; all see the answers."""
-    order = lane.begin(provider, "one_job")
+
+@pytest.mark.parametrize(("provider", "story"), STORIES)
+def test_eight_kernels_at_once(lane, provider, story):
+    """Of eight processes that run the same cells at once one sends them; all see the answers."""
+    order = lane.begin(provider, story)
     kernels = [lane.start(order) for _ in range(8)]
     for kernel in kernels:
         assert lane.await_end(kernel) == 0, lane.report(order, kernel)
