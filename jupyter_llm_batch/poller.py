@@ -185,14 +185,15 @@ class Poller:
 
     async def retry(self, batch_id: str) -> int:
         """Send the rows of an ended batch that have no answer again; return how many."""
-        batch = self._store.batch(batch_id)
-        if batch is None:
-            return 0
-        if batch.finished_at is None:
-            raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
+        batch = self._ended_batch(batch_id)
         held = self._store.acquire(batch_id, self.owner)
         if held is None:
             raise UsageProblem(f"{batch.title} is driven by another process: retry it there")
+        try:
+            batch = self._ended_batch(batch_id)  # another process may have done it meanwhile
+        except UsageProblem:
+            self._store.release(held)
+            raise
         # Known before the batch is unfinished again, so that nobody here takes it a second time.
         self._leases[batch_id] = held
         self._beats[batch_id] = self._clock()
@@ -205,6 +206,14 @@ class Poller:
                 self._store.release(held)
         self.follow(batch_id)
         return count
+
+    def _ended_batch(self, batch_id: str) -> Batch:
+        batch = self._store.batch(batch_id)
+        if batch is None:
+            raise UsageProblem("the batch was forgotten meanwhile")
+        if batch.finished_at is None:
+            raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
+        return batch
 
     async def lost(self, batch_id: str) -> list[tuple[Job, list[Remote]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
@@ -222,6 +231,7 @@ class Poller:
         UsageProblem
             Nothing is undecided, the id is another job's, or another process drives the batch.
         """
+        driven = batch_id in self._leases
         held = self._leases.get(batch_id) or self._store.acquire(batch_id, self.owner)
         if held is None:
             raise UsageProblem("another process drives this batch: decide there")
@@ -239,6 +249,8 @@ class Poller:
             await self._launch(job.id, batch_id, deed)
             self.follow(batch_id)
             return job
+        if not driven:
+            self._give_back(batch_id)
         raise UsageProblem("nothing is undecided: every submission has a known outcome")
 
     async def once(self, batch_ids: Sequence[str]) -> None:
@@ -335,7 +347,11 @@ class Poller:
         free = batch.id not in self._leases
         held = None
         if not (free and self._stuck(batch, self._store.jobs(batch.id))):
-            held = self._hold(batch)
+            held, batch = self._hold(batch)
+        if held is not None and batch.finished_at is not None:
+            self._give_back(batch.id)
+            self._followed.add(batch.id)  # whoever waits for it here is told
+            return now
         jobs = self._store.jobs(batch.id)
         if self._waits_for_user(batch, jobs):
             self._wake_waiters(batch.id)
@@ -409,7 +425,8 @@ class Poller:
             elif batch_id not in seen and not batch_or_none.draft:
                 yield batch_or_none
 
-    def _hold(self, batch: Batch) -> Lease | None:
+    def _hold(self, batch: Batch) -> tuple[Lease | None, Batch]:
+        """Return the lease of a batch, if it is ours, and the batch as it stands under it."""
         held = self._leases.get(batch.id)
         now = self._clock()
         if held is None:
@@ -417,16 +434,18 @@ class Poller:
             if held is not None:
                 self._leases[batch.id] = held
                 self._beats[batch.id] = now
+                # Since it was read, the last owner may have gone on with it, and ended it.
+                batch = self._store.batch(batch.id) or batch
                 self._views.publish(batch)
-            return held
+            return held, batch
         if now - self._beats[batch.id] >= lease.BEAT:
             try:
                 self._store.renew(held)
             except LeaseLost:
                 self._lose(held)
-                return None
+                return None, batch
             self._beats[batch.id] = now
-        return held
+        return held, batch
 
     def _stuck(self, batch: Batch, jobs: Sequence[Job]) -> bool:
         """Whether every job that is not at its end has to wait for another key."""

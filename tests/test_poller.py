@@ -1,9 +1,12 @@
 """The loop that drives all batches: one that cannot go on stops no other, and no wait is lost."""
 
+from collections import Counter
+
 import pytest
 from support import Shifted, mark, until
 from test_adopting import created_at_anthropic
 
+from jupyter_llm_batch.background import Background
 from jupyter_llm_batch.errors import NotReady, StoreProblem, UsageProblem
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.settings import Settings
@@ -148,3 +151,62 @@ def test_a_wait_in_a_second_kernel_ends_when_a_sample_is_there(make_client, sim)
     sim.clear_faults()
     assert future.result(60) is None
     assert "waits for your decision" in second.get("x").snapshot().words
+
+
+# -- several kernels -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(make_client):
+    """A client that is driven on a thread of its own, as in another kernel."""
+    client = make_client()
+    client.background = Background()
+    yield client
+    client.close()
+    client.background.stop()
+
+
+def late(client, monkeypatch, meanwhile):
+    """Have `meanwhile` happen between a client's look at a batch and its taking the lease."""
+    acquire = client.store.acquire
+
+    def acquire_late(*args):
+        monkeypatch.setattr(client.store, "acquire", acquire)
+        meanwhile()
+        return acquire(*args)
+
+    monkeypatch.setattr(client.store, "acquire", acquire_late)
+
+
+def test_a_batch_that_ended_before_its_lease_was_free_is_not_ended_again(
+    client, other, sim, monkeypatch
+):
+    """A kernel that watched finds it done, gives it back, and nobody is told twice."""
+    sim.behave(seconds=1000)
+    handle = ask(client, ["a"])
+    running(client, handle)
+
+    def end():
+        sim.advance(2000)
+        handle.wait(60)
+        until(lambda: client.store.driver(handle.id) is None)
+
+    late(other, monkeypatch, end)
+    other.resume()
+    assert mark("Q a") in other.get("x").wait(60).answers()[0]
+    until(lambda: other.store.driver(handle.id) is None)
+    events = [event["event"] for event in other.store.events(handle.id)]
+    assert events.count("finished") == 1
+
+
+def test_a_retry_goes_on_from_the_round_that_another_kernel_had_made(
+    client, other, sim, monkeypatch
+):
+    """What was read before the lease was ours may be a round old."""
+    handle = ask(client, ["a [[sim:fail-400 x2]]", "b"]).wait(60)
+    late(other, monkeypatch, lambda: (handle.retry(), handle.wait(60)))
+    again = other.get("x")
+    assert again.retry() == 1
+    assert all(again.wait(60).answers())
+    assert again.record.round == 2
+    assert max(Counter(entry["prompt_mark"] for entry in sim.ledger()).values()) == 1
