@@ -1,4 +1,5 @@
-"""A long campaign: every point of every scenario, or kills and faults of the wire at random.
+"""A long campaign: every point of every scenario, or kills and faults of the wire at random,
+also among several kernels.
 
 Run it from the repository: ``python -m tests.campaign --every``, or
 ``python -m tests.campaign --kills 1000 --seed 1``.
@@ -12,6 +13,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 
 from .harness import Lane, lane
 from .scenarios import plays
@@ -41,7 +43,9 @@ def every(here: Lane, deed: str, wanted: list[str]) -> tuple[Counter[str], int]:
     return done, broken
 
 
-def at_random(here: Lane, kills: int, first: int) -> tuple[Counter[str], int]:
+def at_random(
+    play: Callable[[int], tuple[str, int]], kills: int, first: int
+) -> tuple[Counter[str], int]:
     """Play stories until there were enough kills; return the same."""
     done: Counter[str] = Counter()
     stories = broken = 0
@@ -49,7 +53,7 @@ def at_random(here: Lane, kills: int, first: int) -> tuple[Counter[str], int]:
         seed = first + stories
         stories += 1
         try:
-            story, killed = here.chaos(seed)
+            story, killed = play(seed)
             done[story.partition(": ")[2].partition(",")[0]] += killed
         except Exception:
             broken += 1
@@ -67,6 +71,7 @@ def main() -> int:
     parser.add_argument("--freezes", action="store_true", help="freeze once at every point")
     parser.add_argument("--only", nargs="*", default=[], help="scenarios, of those two")
     parser.add_argument("--kills", type=int, default=1000, help="how many at random, at least")
+    parser.add_argument("--crowds", action="store_true", help="random kills among several kernels")
     parser.add_argument("--seed", type=int, default=1, help="of the first story")
     options = parser.parse_args()
     began = time.monotonic()
@@ -76,7 +81,9 @@ def main() -> int:
         if options.every or options.freezes:
             done, broken = every(here, deed, options.only)
         else:
-            done, broken = at_random(here, options.kills, options.seed)
+            done, broken = at_random(
+                here.crowd if options.crowds else here.chaos, options.kills, options.seed
+            )
     finally:
         here.close()
         shutil.rmtree(here.folder, ignore_errors=True)

@@ -206,9 +206,7 @@ class Lane:
         dice = random.Random(seed)
         provider, scenario = dice.choice(sorted(plays()))
         faults = mix(seed) if dice.random() < 0.5 else []
-        names = self.known.get((provider, scenario))
-        if names is None:
-            names = self.known[provider, scenario] = self.points(provider, scenario)
+        names = self._names(provider, scenario)
         order = self.begin(provider, scenario)
         for fault in faults:
             self.sim.fault(**fault)
@@ -230,6 +228,41 @@ class Lane:
             raise Broken(f"{story}, killed {killed} times: {broken}") from None
         self.end(order)
         return story, killed
+
+    def crowd(self, seed: int, most: int = 4) -> tuple[str, int]:
+        """Have several play the same story at once, killed here and there, then one in peace.
+
+        Returns
+        -------
+        tuple
+            What was played, and how many were killed.
+        """
+        dice = random.Random(seed)
+        # Whose cell is collected first is open among several: so is the order of the answers.
+        provider, scenario = dice.choice([each for each in plays() if each[1] != "collected_cells"])
+        names = self._names(provider, scenario)
+        order = self.begin(provider, scenario)
+        story = f"seed {seed}: {most} kernels play {scenario} at {provider}"
+        killed = kept = 0
+        try:
+            ats = [{dice.choice(names): "SIGKILL"} for _ in range(most)]
+            for kernel in [self.start(msgspec.structs.replace(order, at=at)) for at in ats]:
+                if self.await_end(kernel) == -signal.SIGKILL:
+                    killed += 1
+                else:
+                    self.report(order, kernel)
+            kept = answered(order)
+            _, report = self.play(order)
+            self.check(order, report, kept=kept)
+        except Broken as broken:
+            raise Broken(f"{story}, {killed} killed: {broken}") from None
+        self.end(order)
+        return story, killed
+
+    def _names(self, provider: str, scenario: str) -> list[str]:
+        if (provider, scenario) not in self.known:
+            self.known[provider, scenario] = self.points(provider, scenario)
+        return self.known[provider, scenario]
 
     def freeze_at(self, provider: str, scenario: str, name: str) -> bool:
         """Freeze a child at a point, have another one take over, and wake the first one.
