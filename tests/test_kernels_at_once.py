@@ -41,3 +41,10 @@ def test_a_dead_owner_is_replaced_at_once(lane):
     lane.check(order, lane.report(order, second))
     assert lane.deeds(order)[1] == 1
     lane.end(order)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kernels_at_once_killed_here_and_there(lane, tally, seed):
+    """Whoever comes last finds each row paid once, each answer, and nothing half done."""
+    _, killed = lane.crowd(seed)
+    tally("kills among kernels at once", killed)
