@@ -48,7 +48,7 @@ def test_pictures_exist():
 def test_options_exist():
     """No option is praised that the magic, the command or the campaign does not know."""
     known = {*cell_parser().options(), "--raw", "--help", "--no-browser", "--port"}
-    known |= {"--every", "--freezes", "--kills", "--seed"}
+    known |= {"--every", "--freezes", "--kills", "--crowds", "--seed"}
     terminal = cli_parser()._subparsers._group_actions[0].choices["watch"]
     known |= {option for action in terminal._actions for option in action.option_strings}
     assert {*re.findall(r"--[a-z][a-z-]+", README)} <= known

@@ -257,12 +257,14 @@ def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
 def names_in(expression: str) -> set[str]:
     """Return the variables of the notebook that an expression uses."""
     try:
-        top = symtable.symtable(expression.strip(), "--over", "eval")
+        # In a function, since from Python 3.12 on a comprehension's own names stand beside those
+        # of what is around it.
+        top = symtable.symtable(f"lambda: ({expression.strip()}\n)", "--over", "eval")
     except SyntaxError:
         return set()
-    found = {each.get_name() for each in top.get_symbols() if each.is_referenced()}
-    inner = [*top.get_children()]
-    while inner:  # comprehensions and lambdas, whose own names are no variables
+    found: set[str] = set()
+    inner = [top]
+    while inner:
         table = inner.pop()
         found |= {each.get_name() for each in table.get_symbols() if each.is_global()}
         inner += table.get_children()
