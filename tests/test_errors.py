@@ -6,6 +6,7 @@ import re
 import pytest
 
 from jupyter_llm_batch import errors
+from jupyter_llm_batch.providers.decoding import one_line
 
 KEYS = [
     "sk-proj-AbCdEf0123456789_-xyzXYZ",
@@ -137,3 +138,18 @@ def test_no_rest_of_a_key_stays(text):
     """Keys of odd letters, in headers as JSON and of new kinds go as a whole."""
     left = errors.redact(text)
     assert not [part for part in ("abcdef", "ij/kl", "ghijkl") if part in left]
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "a." * 500_000, "AIza." * 200_000, "*" * 1_000_000])
+def test_a_long_text_is_searched_in_one_pass(text):
+    """A megabyte of one word is redacted like any other text, not in quadratic time."""
+    assert errors.redact(f"{text} sk-abcdefgh1234") == f"{text} [key]"
+
+
+def test_no_part_of_a_key_is_left_where_an_error_is_cut():
+    """An error that is cut in the middle of a key shows nothing of the key."""
+    errors.conceal("Od7QkeYOfnoKnownForm")
+    for before in range(480, 500):
+        said = one_line("x" * before + " Od7QkeYOfnoKnownForm, sk-abcdefgh1234")
+        assert "Od7" not in said
+        assert "sk-a" not in said

@@ -13,6 +13,8 @@ from ..errors import redact
 from ..models import Outcome, Result
 
 _ERROR_LENGTH = 500
+#: Characters of an error that are looked at; some servers answer with whole pages.
+_READ = 20_000
 
 
 def mended(line: bytes) -> bytes:
@@ -60,4 +62,5 @@ def arguments(given: Any) -> Any:
 
 def one_line(text: str) -> str:
     """Return `text` without keys, on one line of a readable length."""
-    return redact(" ".join(text.split())[:_ERROR_LENGTH])
+    # Cut twice: of a key that the first cut divides, no part stays.
+    return redact(" ".join(text[:_READ].split())[: 2 * _ERROR_LENGTH])[:_ERROR_LENGTH]
