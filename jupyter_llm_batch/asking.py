@@ -220,6 +220,7 @@ def ask(
         contents=contents,
         rows=rows,
         shape=shape,
+        template=text or "",
         note=note,
         recipe=Recipe(
             endpoint=endpoint,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from .lifecycle import BILLED, WAITING, may_be_billed, outcome_of, result_code, row_code
 from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import custom_id
-from .pricing import LINEAR, Cost, PriceBook
+from .pricing import LINEAR, Cost, PriceBook, requested_name
 
 #: How many answers a job keeps for the panel's details.
 SAMPLES = 3
@@ -185,7 +185,7 @@ class Reconciler:
     def cost_of(self, model: str) -> Cost | None:
         """Return what one model's rows cost, in real time in full; None when it is unknown."""
         long = [usage for owner, usage in self.long if owner == model]
-        asked = "" if self._job.model == "mixed" else self._job.model
+        asked = requested_name(self._job, model)
         short = self.usage.get(model, Usage())
         url = self._job.account.base_url if self._job.account is not None else ""
         full = self._job.mode is Mode.REALTIME

@@ -2,7 +2,7 @@
 
 Tokens are estimated when a batch is planned and kept with it, money is made of them whenever
 somebody looks, since prices change. Input is measured on a sample of the request lines; output is
-what this prompt, or else this model, gave before; the ceiling is what the request allows.
+what this prompt gave before, else a guess; the ceiling is what the request allows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ HELD, FEWEST = 8_000_000, 4
 
 #: Output tokens per answer where nothing is known: a guess, and called one.
 GUESS = 250
+
+#: Share of the earlier answers' mean length that is the least to be expected of the next ones.
+SHORTER = 0.7
 
 #: Output tokens that Anthropic's adapter allows where the user names no bound.
 DEFAULT_BOUNDS = {"anthropic": 4096}
@@ -110,6 +113,8 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    guessed
+        `low` and `expected` rest on a guess of how long the answers are.
     expected
         None when the model's batch price is not known; `realtime` may be known even so.
     notes
@@ -120,31 +125,34 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     expected: Decimal | None = None
     ceiling: Decimal | None = None
     realtime: Decimal | None = None
+    guessed: bool = False
     source: str = ""
     notes: list[str] = msgspec.field(default_factory=list)
     remedy: str = ""
 
 
 def past(prompt: str, priors: Sequence[Prior]) -> Past:
-    """Return what `priors`, jobs of the model in question, say about a batch of `prompt`."""
+    """Return what `priors`, jobs of the model in question, say about a batch of `prompt`.
+
+    How tokens are counted depends on the model, so that other prompts correct the input. How long
+    the answers are depends on the prompt, so that only its own answers count.
+    """
     known = [prior for prior in priors if prior.rows and prior.usage.input]
     if not known:
         return Past()
     own = [prior for prior in known if prior.prompt == prompt]
-    chosen = own or known
-    rows = sum(prior.rows for prior in chosen)
-    usage = sum((prior.usage for prior in chosen), Usage())
     ratios = [prior.usage.input / prior.counted for prior in own or known if prior.counted]
-    correction = median(ratios) if ratios else 1.0
-    whose = "this name" if own else "this model"
-    # Prompts of all kinds: one that asked much does not speak for the others.
-    output = usage.output / rows if own else median(p.usage.output / p.rows for p in known)
+    correction = min(_MOST, max(_LEAST, median(ratios) if ratios else 1.0))
+    if not own:
+        return Past(correction=correction)
+    rows = sum(prior.rows for prior in own)
+    usage = sum((prior.usage for prior in own), Usage())
     return Past(
-        output=output,
-        basis=f"{count(rows)} earlier answers of {whose}",
-        correction=min(_MOST, max(_LEAST, correction)),
-        cached=usage.cached / usage.input if own else 0.0,
-        written=usage.cache_write / usage.input if own else 0.0,
+        output=usage.output / rows,
+        basis=f"{count(rows)} earlier answers to this prompt",
+        correction=correction,
+        cached=usage.cached / usage.input,
+        written=usage.cache_write / usage.input,
     )
 
 
@@ -202,6 +210,7 @@ def make(
         counted=round(counted),
         output=round(rows * _within(output, most, guessed=before.output is None)),
         output_ceiling=None if most is None else rows * most,
+        guessed=before.output is None and recipe.endpoint != "embeddings",
         long_rows=round(rows * len(long) / len(found)),
         long_input=round(rows * sum(long) / len(found) * before.correction),
         steep=meter.longest * min(1.0, max(rates)) > LINEAR,
@@ -252,7 +261,7 @@ def _output(recipe: Recipe, before: Past) -> tuple[float, str]:
         return 0.0, "embeddings have no output tokens"
     if before.output is not None:
         return before.output, before.basis
-    return float(GUESS), "a guess: there are no earlier answers of this model"
+    return float(GUESS), "a guess: there are no earlier answers to this prompt"
 
 
 def _bound(recipe: Recipe, provider: str, bound: int | None) -> int | None:
@@ -294,7 +303,8 @@ def _one(estimate: Estimate, book: PriceBook) -> Money:
 
     share = Decimal(estimate.full) / estimate.rows if estimate.rows else Decimal(0)
     parts = [(price, part) for price, part in ((as_batch, 1 - share), (in_full, share)) if part]
-    least = Usage(input=estimate.low, output=min(estimate.output, estimate.rows))
+    shortest = estimate.output if estimate.guessed else round(SHORTER * estimate.output)
+    least = Usage(input=estimate.low, output=shortest)
     realtime = _expected(estimate, in_full)
     expected = _mixed(parts, lambda price: _expected(estimate, price))
     low = _mixed(parts, lambda price: price(least, ()))
@@ -317,6 +327,7 @@ def _one(estimate: Estimate, book: PriceBook) -> Money:
         expected=expected,
         ceiling=ceiling,
         realtime=realtime,
+        guessed=estimate.guessed,
         source=quote.source,
         notes=notes,
         remedy=remedy,
@@ -378,6 +389,7 @@ def _sum(one: Money, other: Money) -> Money:
 
     return Money(
         **{name: both(name) for name in ("low", "expected", "ceiling", "realtime")},
+        guessed=one.guessed or other.guessed,
         source=one.source if one.source == other.source else
         ", ".join(dict.fromkeys([*_parts(one.source), *_parts(other.source)])),
         notes=[*one.notes, *(note for note in other.notes if note not in one.notes)],

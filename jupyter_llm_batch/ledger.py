@@ -13,7 +13,7 @@ import msgspec
 
 from .errors import UsageProblem
 from .models import Batch, Job, Mode, Result, Spend, Usage
-from .pricing import LINEAR, Cost, PriceBook
+from .pricing import LINEAR, Cost, PriceBook, requested_name
 from .progress import money
 
 #: What sums can be grouped by.
@@ -250,7 +250,7 @@ def row_cost(book: PriceBook, job: Job, result: Result) -> Cost | None:
     if result.billed and result.usage == Usage():
         return None  # it may have been billed, and nothing tells for how much
     model = result.model or job.model
-    asked = "" if job.model == "mixed" else job.model
+    asked = requested_name(job, model)
     url = job.account.base_url if job.account is not None else ""
     one = result.usage.input > LINEAR
     usage, long = (Usage(), [result.usage]) if one else (result.usage, [])

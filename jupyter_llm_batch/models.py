@@ -454,6 +454,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         Input tokens; `counted` is `input` before it was corrected by earlier batches.
     output, output_ceiling
         Output tokens; the ceiling is None where the requests name no bound.
+    guessed
+        `output` is a guess: this prompt was never answered before.
     long_rows, long_input
         Requests so long that they may cost more per token, and their input tokens.
     steep
@@ -483,6 +485,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     counted: int = 0
     output: int = 0
     output_ceiling: int | None = 0
+    guessed: bool = False
     long_rows: int = 0
     long_input: int = 0
     steep: bool = False
@@ -695,6 +698,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         What the answers that are there cost, and what the same tokens cost more in real time.
     saved_cache, saved_reuse
         What the prompt cache, and answers of earlier batches, saved besides.
+    guessed
+        `expected` rests on a guess of how long the answers are.
     expected, ceiling
         The whole batch while it is under way: what is spent, and what the rest will cost by its own
         answers, else as estimated; no ceiling where nothing bounds it.
@@ -732,6 +737,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     saved_reuse: float | None = None
     expected: float | None = None
     ceiling: float | None = None
+    guessed: bool = False
     unpriced: bool = False
     keep_until: float | None = None
     notice: str = ""

@@ -2,12 +2,14 @@
 
 Unknown prices stay unknown. genai-prices silently charges the full price for a model without a
 batch variant; that would read as "nothing saved", so such a batch price counts as unknown here.
+Embeddings are the exception: their batch price is derived, and marked so.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import msgspec
 
 from .errors import UsageProblem
-from .models import Usage
+from .models import Job, Usage
 
 #: Requests up to this many input tokens are below every model's long-context tier.
 LINEAR = 100_000
@@ -27,6 +29,11 @@ _PER_MILLION = Decimal(1_000_000)
 
 #: The providers whose names are also those of the price data.
 _PRICED = frozenset({"anthropic", "azure", "google", "openai"})
+
+#: Providers that document half the real-time price for embeddings in a batch. The price data has
+#: no batch price of any embedding model.
+#: https://developers.openai.com/api/docs/guides/batch, https://ai.google.dev/gemini-api/docs/batch-api
+_HALF_FOR_EMBEDDINGS = frozenset({"azure", "google", "openai"})
 
 #: The kinds of tokens that have prices, as a user names them.
 _KINDS = ("input", "cached", "cache_write", "cache_write_1h", "output")
@@ -243,13 +250,11 @@ class PriceBook:
         return self._own_of(provider, model, "") is not None
 
     def _own_of(self, provider: str, model: str, asked: str) -> tuple[Rates, Rates] | None:
-        for name in filter(None, (model, asked)):
-            if (found := self._own.get(f"{provider}:{name}")) is not None:
-                return found
-        return None
+        keys = _price_keys(provider, model, asked)
+        return next((self._own[key] for key in keys if key in self._own), None)
 
     def _paid_share(self, provider: str, model: str, asked: str) -> Decimal:
-        for key in (f"{provider}:{model}", f"{provider}:{asked}", provider):
+        for key in (*_price_keys(provider, model, asked), provider):
             if key in self._discounts:
                 return 1 - self._discounts[key]
         return Decimal(1)
@@ -275,6 +280,10 @@ class PriceBook:
         realtime, batch = _rates(listed, found, None), _rates(listed, found, "batch")
         assert realtime is not None
         source = f"{price_data(listed)}{less}"
+        # Only embeddings have an output that costs nothing.
+        if batch == realtime and not realtime.output and listed in _HALF_FOR_EMBEDDINGS:
+            batch = realtime.scaled(HALF)
+            source += "; derived: half of the list price, as the provider documents for batches"
         if batch is None or batch == realtime:
             return Quote(
                 realtime=realtime.scaled(share),
@@ -304,6 +313,32 @@ _LISTED = PriceBook()
 def uncached(usage: Usage) -> Usage:
     """Return the same tokens as if there were no prompt cache."""
     return Usage(input=usage.input, output=usage.output)
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+#: What stands behind a model's name in an answer and says which snapshot of it answered:
+#: ``gpt-5-mini-2025-08-07``, ``claude-haiku-4-5-20251001``, ``gemini-2.5-flash-001``.
+_SNAPSHOT = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|\d{3})$")
+
+
+def _price_keys(provider: str, model: str, asked: str) -> list[str]:
+    """Return under which names a user may have given the price of a model, the nearest first."""
+    names = [model, asked, _SNAPSHOT.sub("", model)]
+    names += [name.removeprefix("models/") for name in names]  # Gemini's resource names
+    return [f"{provider}:{name}" for name in dict.fromkeys(names) if name]
+
+
+def longest_match(model: str, names: Iterable[str]) -> str:
+    """Return the name of which `model` is a snapshot; the longest that fits, empty if none does."""
+    fitting = [name for name in names if name and model.startswith(name)]
+    return max(fitting, key=len, default="")
+
+
+def requested_name(job: Job, model: str) -> str:
+    """Return the name under which `job` requested a model that answered as `model`."""
+    several = len(job.models) > 1
+    return longest_match(model, job.models) if several else job.model
 
 
 # -- the user's own prices -------------------------------------------------------------------------

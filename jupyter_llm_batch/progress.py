@@ -68,6 +68,7 @@ def snapshot(
     saved_reuse: float | None = None,
     expected: float | None = None,
     ceiling: float | None = None,
+    guessed: bool = False,
     unpriced: bool = False,
     book: PriceBook | None = None,
     errors: Iterable[ErrorKind] = (),
@@ -162,6 +163,7 @@ def snapshot(
         saved_reuse=saved_reuse,
         expected=expected,
         ceiling=ceiling,
+        guessed=guessed,
         unpriced=unpriced,
         keep_until=_kept(jobs, now, finished=finished),
         notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
@@ -577,6 +579,22 @@ def _with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
     return msgspec.structs.replace(shot, line=" ".join(clean.split()))
 
 
+def outlook_words(shot: Snapshot) -> str:
+    """Return what a batch is expected to cost: ``about $1.20, at most $4.00``.
+
+    Without earlier answers to its prompt that is a span from a guess to the ceiling, called so.
+    """
+    assert shot.expected is not None
+    expected = money(shot.expected)
+    if not shot.guessed:
+        return f"about {expected}" + (
+            "" if shot.ceiling is None else f", at most {money(shot.ceiling)}"
+        )
+    if shot.ceiling is None:
+        return f"{expected} is a guess, no upper bound"
+    return f"between {expected} (a guess) and {money(shot.ceiling)}"
+
+
 def spent(shot: Snapshot) -> list[str]:
     """Return what a snapshot says about money: ``about $1.20, at most $4.00``, ``saved $0.60``."""
     parts = []
@@ -588,8 +606,7 @@ def spent(shot: Snapshot) -> list[str]:
         )
         parts.append(money(shot.cost) + of)
     elif shot.expected is not None:
-        most = "" if shot.ceiling is None else f", at most {money(shot.ceiling)}"
-        parts.append(f"about {money(shot.expected)}{most}")
+        parts.append(outlook_words(shot))
     elif shot.unpriced:
         parts.append("price not known")
     if shot.saved:

@@ -16,7 +16,7 @@ from .collecting import Reconciler
 from .errors import UsageProblem
 from .lifecycle import TERMINAL, rows_to_finish
 from .models import Batch, Estimate, Job, Mode, Spend
-from .pricing import PriceBook
+from .pricing import PriceBook, longest_match
 from .progress import money
 from .store import Store
 
@@ -31,11 +31,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     monthly_budget: float | None = None
 
 
-def prompt_key(meaning: bytes, notebook: str, name: str) -> str:
-    """Return what tells the same prompt in later batches: its settings, its notebook and name."""
-    return hashlib.blake2b(
-        b"\0".join((meaning, notebook.encode(), name.encode())), digest_size=8
-    ).hexdigest()
+def prompt_key(meaning: bytes, notebook: str, name: str, template: str) -> str:
+    """Return what tells the same prompt in later batches.
+
+    It is made of the settings, the notebook, the batch's name and the cell's text: how long the
+    answers to another text were says nothing about the answers to this one.
+    """
+    parts = (meaning, *(part.encode(errors="surrogatepass") for part in (notebook, name, template)))
+    return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 
 def past(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
@@ -311,8 +314,9 @@ def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
 
 def _asked_for(batch: Batch, job: Job, model: str) -> str:
     """Return the name a model was asked for; the provider answers with a dated snapshot's."""
-    names = [job.model, *job.models, *(name.partition(":")[2] for name in batch.models)]
-    return next((name for name in names if name and model.startswith(name)), model)
+    named = (name.split(":", 1) for name in batch.models if ":" in name)
+    names = [name for provider, name in named if provider == job.provider]
+    return longest_match(model, [job.model, *job.models, *names]) or model
 
 
 def _row_ceiling(estimated: Estimate | None, book: PriceBook) -> float:

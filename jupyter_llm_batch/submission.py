@@ -51,6 +51,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     contents
         One content per row; None for a row that is left out (``--skip-null``).
+    template
+        The cell's text as it was written; empty where there is none.
     rows
         The input, for its shape and its snapshot; None for a single prompt or for ``--split``.
     model
@@ -73,6 +75,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     contents: Iterable[Content | None]
     rows: Rows | None
     shape: Shape
+    template: str = ""
     note: str = ""
     recipe: Recipe
     model: str = ""
@@ -275,7 +278,7 @@ def _estimates(
     found = []
     for lane in lanes:
         if lane.meter.rows:
-            prompt = spending.prompt_key(lane.meaning.digest(), notebook, ask.name)
+            prompt = spending.prompt_key(lane.meaning.digest(), notebook, ask.name, ask.template)
             made = estimate.make(
                 lane.meter,
                 provider=lane.provider,

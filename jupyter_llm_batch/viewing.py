@@ -151,6 +151,7 @@ class Views:
             saved_reuse=sum(float(each.reused) for each in spends) or None,
             expected=_usd(whole),
             ceiling=_usd(planned.ceiling) if planned and not batch.round else None,
+            guessed=bool(planned and planned.guessed and not costs),
             unpriced=not known if costs else planned is not None and planned.expected is None,
             book=book,
             errors=self._errors(batch, jobs, outcomes),

@@ -89,22 +89,38 @@ def test_the_most_output(recipe, provider, ceiling):
 
 
 def test_output_is_expected_as_it_was_before():
-    """The prompt's own answers count before other answers of the model; else it is a guess."""
+    """The prompt's own answers count; those to other prompts only correct how input is counted."""
     mine = Prior(prompt="p", rows=10, usage=Usage(input=100, output=70), counted=50)
     other = Prior(prompt="q", rows=10, usage=Usage(input=100, output=900), counted=100)
     assert past("p", [mine, other]).output == 7
-    assert past("p", [mine, other]).basis == "10 earlier answers of this name"
+    assert past("p", [mine, other]).basis == "10 earlier answers to this prompt"
     assert past("p", [mine, other]).correction == 2.0
-    assert past("new", [mine, other]).output == 48.5
-    assert "this model" in past("new", [mine, other]).basis
-    assert past("new", []).output is None
+    assert past("new", [mine, other]) == Past(correction=1.5)
+    assert past("new", []) == Past()
 
 
-def test_one_large_batch_does_not_speak_for_other_prompts():
-    """Twenty thousand labels of a word say little about summaries: jobs count alike."""
+def test_a_guess_is_a_span_from_the_guess_to_the_ceiling():
+    """After one-word answers an essay is a guess, and no low is an empty answer."""
     labels = Prior(prompt="p", rows=20_000, usage=Usage(input=10, output=20_000))
-    others = [Prior(prompt=each, rows=10, usage=Usage(input=10, output=900)) for each in "qr"]
-    assert past("new", [labels, *others]).output == 90
+    essay = Recipe(max_tokens=4000)
+    before = past("essay", [labels])
+    guess = make(metered([line("x")] * 1000), recipe=essay, before=before, **LANE)
+    assert guess.guessed
+    money = price([guess], PriceBook())
+    assert money.guessed
+    assert money.low == pytest.approx(money.expected, rel=Decimal("0.05"))
+    assert money.expected * 10 < money.ceiling
+    known = past(
+        "p", [Prior(prompt="p", rows=10, usage=Usage(input=100, output=1000), counted=100)]
+    )
+    sure = make(metered([line("x")] * 1000), recipe=essay, before=known, **LANE)
+    assert not sure.guessed
+    lowest = price([sure], PriceBook()).low
+    assert lowest > Decimal("0.6") * price([sure], PriceBook()).expected
+
+
+def test_a_guess_stays_within_its_bound():
+    """A guess is half of what is allowed at most, and called a guess."""
     guess = make(metered([line("x")] * 10), recipe=Recipe(max_tokens=5), **LANE)
     assert guess.output == 25  # never more than half of what is allowed
     assert "guess" in guess.basis
@@ -155,8 +171,8 @@ def test_what_is_not_known_is_said():
     )
     assert (unknown.expected, unknown.ceiling, unknown.realtime) == (None, None, None)
     assert "is not known" in unknown.notes[0]
-    lane = {"provider": "openai", "model": "text-embedding-3-small"}
-    full = price([make(meter, recipe=Recipe(endpoint="embeddings"), **lane)], PriceBook())
+    lane = {"provider": "openai", "model": "gpt-4o-realtime-preview"}
+    full = price([make(meter, recipe=Recipe(max_tokens=1), **lane)], PriceBook())
     assert full.expected is None
     assert full.realtime > 0
     assert "no batch price" in full.notes[0]

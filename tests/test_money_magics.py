@@ -6,6 +6,7 @@ import time
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets import TraitError
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.errors import UsageProblem
@@ -184,9 +185,11 @@ def test_settings_reach_the_next_cell(run):
     run.config.prices = {"openai:gpt-5-mini": {"input": 1000, "output": 1000}}
     said = run("x --over rows --dry-run --max-tokens 50", "{{ item }}")
     assert "your own prices" in said
-    run.config.prices = {"openai:gpt-5-mini": {"inputs": 1}}
-    with pytest.raises(Exception, match="unknown 'inputs'"):
-        run("x --over rows --dry-run", "{{ item }}")
+    with pytest.raises(TraitError, match="unknown 'inputs'"):
+        run.config.prices = {"openai:gpt-5-mini": {"inputs": 1}}
+    with pytest.raises(TraitError, match="a discount is a share"):
+        run.config.discounts = {"openai": 20}
+    assert "your own prices" in run("x --over rows --dry-run --max-tokens 50", "{{ item }}")
 
 
 def test_python_has_the_same(client):

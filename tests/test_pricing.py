@@ -8,8 +8,8 @@ from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 
 from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Usage
-from jupyter_llm_batch.pricing import LINEAR, Cost, PriceBook, cost
+from jupyter_llm_batch.models import Job, Usage
+from jupyter_llm_batch.pricing import LINEAR, Cost, PriceBook, cost, requested_name
 
 MODELS = [
     ("openai", "gpt-5-mini"),
@@ -205,11 +205,54 @@ def test_prices_that_cannot_be_read(own, said):
 
 def test_the_full_price_is_never_taken_for_a_batch_price():
     """Where the list has no batch price, the quote says so, and knows the real-time price."""
-    quote = PriceBook().quote("openai", "text-embedding-3-small")
+    quote = PriceBook().quote("openai", "gpt-4o-realtime-preview")
     assert quote.batch is None
     assert quote.realtime is not None
-    assert "no batch price of openai:text-embedding-3-small is known" in quote.note
+    assert "no batch price of openai:gpt-4o-realtime-preview is known" in quote.note
     assert "genai-prices" in quote.source
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("openai", "text-embedding-3-small"), ("google", "gemini-embedding-001")],
+)
+def test_embeddings_in_a_batch_cost_half_and_that_is_called_derived(provider, model):
+    """Price data has no batch price of embeddings; the providers document half the list price."""
+    quote = PriceBook().quote(provider, model)
+    assert quote.batch.input == quote.realtime.input / 2 > 0
+    assert "derived" in quote.source
+    assert quote.note == ""
+
+
+@pytest.mark.parametrize(
+    "answered",
+    ["gpt-5-mini", "gpt-5-mini-2025-08-07", "gpt-5-mini-20250807", "gpt-5-mini-001"],
+)
+def test_own_prices_and_discounts_hold_for_a_dated_snapshot(answered):
+    """Providers answer with a snapshot's name; the user priced the model by its plain name."""
+    usage = Usage(input=1_000_000)
+    own = PriceBook({"openai:gpt-5-mini": {"input": 100}})
+    assert own.cost("openai", answered, usage).batch == 50
+    assert own.is_own("openai", answered)
+    less = PriceBook(discounts={"openai:gpt-5-mini": 0.5})
+    plain = PriceBook().cost("openai", "gpt-5-mini", usage)
+    assert less.cost("openai", answered, usage, asked="gpt-5-mini").batch == plain.batch / 2
+
+
+def test_own_prices_of_a_mixed_job_are_those_of_the_longest_name_that_fits():
+    """In a job of several models each answer is priced as the model that was requested."""
+
+    def a_job(**named):
+        return Job(
+            id="j", batch_id="b", round=0, number=1, provider="anthropic", endpoint="chat",
+            rows=1, bytes=1, payload="", **named,
+        )  # fmt: skip
+
+    job = a_job(model="mixed", models=["claude-haiku", "claude-haiku-4-5"])
+    assert requested_name(job, "claude-haiku-4-5-20251001") == "claude-haiku-4-5"
+    assert requested_name(job, "another") == ""
+    single = a_job(model="my-deployment")
+    assert requested_name(single, "gpt-5-mini-2025-08-07") == "my-deployment"
 
 
 def test_the_price_data_is_named_with_its_date():

@@ -1,6 +1,7 @@
 """Caps and budgets hold before anything is sent; what was paid is exactly what was billed."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -160,13 +161,15 @@ def test_the_next_estimate_is_corrected_by_the_last_batch(client):
     client.submit("{{ item }}", over=over, **ask).wait()
     fresh = [each.replace("thing", "item") for each in over]
     second = client.preview("{{ item }}", over=fresh, **ask)
-    assert second.estimates[0].basis == "200 earlier answers of this name"
+    assert second.estimates[0].basis == "200 earlier answers to this prompt"
+    other = client.preview("Write an essay about {{ item }}", over=fresh, **ask)
+    assert other.estimates[0].guessed
     batch = client.submit("{{ item }}", over=fresh, **ask).wait()
     assert float(second.cost.expected) == pytest.approx(batch.snapshot().cost, rel=0.05)
 
 
 def test_a_batch_under_way_shows_what_it_will_cost(client, sim):
-    """Until the actual cost is known, the panel says about how much, and at most how much."""
+    """Until the cost is known, the panel says what it may be, and that this is a guess."""
     sim.behave(seconds=3600)
     batch = client.submit("{{ item }}", name="a", over=["a"] * 100, model=MODEL, max_tokens=10)
     end = time.monotonic() + 60
@@ -175,7 +178,7 @@ def test_a_batch_under_way_shows_what_it_will_cost(client, sim):
     shot = batch.snapshot()
     assert shot.cost is None
     assert 0 < shot.expected <= shot.ceiling
-    assert ", at most $" in shot.line
+    assert re.search(r"between \$[\d.]+ \(a guess\) and \$", shot.line)
 
 
 # -- caps ------------------------------------------------------------------------------------------
@@ -246,6 +249,32 @@ def test_prices_of_ones_own_are_used_at_once(client, sim):
     usage = client.cost().total.usage
     assert client.cost().total.paid == Decimal(usage.input + usage.output) * 500 / 1_000_000
     assert batch.snapshot().saved == pytest.approx(batch.snapshot().cost)
+
+
+def test_own_prices_hold_for_each_model_of_a_routed_batch(client, sim):
+    """Answers name dated snapshots; they are booked at the price of the model that was named."""
+    models = ["anthropic:claude-haiku-4-5", "anthropic:claude-sonnet-4-5"]
+    client.settings = Settings(
+        prices={model: {"input": 1000.0, "output": 1000.0} for model in models}
+    )
+    over = [{"text": "a", "llm": models[0]}, {"text": "b", "llm": models[1]}]
+    client.submit("{{ text }}", name="x", over=over, route="llm", max_tokens=5).wait()
+    total = client.cost().total
+    assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
+    assert {f"anthropic:{line.model}" for line in client.cost().lines} == set(models)
+
+
+def test_own_prices_hold_for_an_adopted_batch(client, sim):
+    """An adopted batch's model is known by its answers only, which name a dated snapshot."""
+    client.settings = Settings(prices={"openai:gpt-5-mini": {"input": 1000.0, "output": 1000.0}})
+    sent = client.submit("{{ item }}", name="x", over=["a", "b"], model=MODEL).wait()
+    remote = client.store.jobs(sent.id)[0].remote_id
+    client.forget(sent)
+    adopted = client.adopt(f"openai:{remote}", "taken").wait()
+    usage = client.cost("taken").total.usage
+    assert usage.output > 0
+    assert client.cost("taken").total.paid == Decimal(usage.input + usage.output) / 2000
+    assert adopted.snapshot().cost == pytest.approx(float(client.cost("taken").total.paid))
 
 
 OWN = Settings(prices={"openai:my-own": {"input": 1000.0, "output": 1000.0}})

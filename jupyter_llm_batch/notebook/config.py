@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Dict, Float, Integer, Unicode
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from ..errors import UsageProblem
 from ..settings import Settings
 
 
@@ -67,6 +70,19 @@ class LLMBatch(Configurable):
     discounts = Dict(
         help="shares taken off the list prices: {'openai': 0.1} or {'openai:gpt-5-mini': 0.25}"
     ).tag(config=True)
+
+    @validate("prices", "discounts")
+    def _readable(self, proposal: dict[str, Any]) -> Any:
+        """Refuse prices and discounts that cannot be read, as soon as they are set."""
+        from ..pricing import PriceBook
+
+        try:
+            PriceBook(
+                **{"own" if proposal["trait"].name == "prices" else "discounts": proposal["value"]}
+            )
+        except UsageProblem as problem:
+            raise TraitError(str(problem)) from None
+        return proposal["value"]
 
     def settings(self) -> Settings:
         """Return the present values."""

@@ -343,8 +343,12 @@ function render({ model, el }) {
       const open = s.expected !== null && s.waiting > 0;
       spent.push(money(s.cost) + (open ? ` of about ${money(s.expected)}` : ""));
     } else if (s.expected !== null) {
-      spent.push(`about ${money(s.expected)}`);
-      if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
+      if (!s.guessed) {
+        spent.push(`about ${money(s.expected)}`);
+        if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
+      } else if (s.ceiling === null) {
+        spent.push(`${money(s.expected)} is a guess, no upper bound`);
+      } else spent.push(`between ${money(s.expected)} (a guess) and ${money(s.ceiling)}`);
     }
     else if (s.unpriced) spent.push("price not known");
     if (s.saved) spent.push(`saved ${money(s.saved)}`);
