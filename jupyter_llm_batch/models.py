@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from . import loosejson
+
 #: What is asked in one request: a prompt, a list of messages, or (with ``raw``) a request body.
 Content: TypeAlias = "str | list[Any] | dict[str, Any]"
 
@@ -131,7 +133,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __str__(self) -> str:
         given = self.arguments
-        shown = given if isinstance(given, str) else msgspec.json.encode(given).decode()
+        shown = given if isinstance(given, str) else loosejson.dumps(given).decode()
         return f"{self.name}({'' if given is None else shown})"
 
 
@@ -143,7 +145,14 @@ TRUNCATED = frozenset(
         "max_tokens",  # Anthropic
         "model_context_window_exceeded",  # Anthropic
         "MAX_TOKENS",  # Gemini
+        "model_length",  # Mistral
+        "max_length",  # some servers of open models
     }
+)
+
+#: Their words for an answer that broke off for another reason, in small letters.
+BROKEN_OFF = frozenset(
+    {"error", "failed", "cancelled", "canceled", "in_progress", "queued", "content_filter"}
 )
 
 
@@ -206,6 +215,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def truncated(self) -> bool:
         """Whether the answer ended because its tokens did."""
         return self.finish_reason in TRUNCATED
+
+    @property
+    def cut(self) -> bool:
+        """Whether there is an answer that stops before its end, for whatever reason."""
+        reason = self.finish_reason
+        if reason is None or self.outcome is not Outcome.OK:
+            return False
+        return reason in TRUNCATED or reason.lower() in BROKEN_OFF
 
     @property
     def said(self) -> str:

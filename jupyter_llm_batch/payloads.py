@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from . import loosejson
 from .errors import Incomplete, StoreProblem
 
 CHUNK = 1 << 20
@@ -243,13 +244,7 @@ def set_aside(path: Path) -> None:
 
 def is_json(data: bytes) -> bool:
     """Whether `data` is one whole JSON value."""
-    import msgspec
-
-    try:
-        msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-    return True
+    return loosejson.is_json(data)
 
 
 def remove(folder: Path) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import payloads
+from . import loosejson, payloads
 from .models import Job
 from .planning import custom_id
 
@@ -266,8 +266,8 @@ def _read_answer(record: bytes, batch_id: str) -> tuple[int, bool, bytes] | None
 def _is_json(line: bytes) -> bool:
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
+    except (msgspec.DecodeError, RecursionError):
+        return loosejson.is_json(line)  # NaN, for one, is no reason to lose an answer
     return True
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from . import loosejson
 from .errors import UsageProblem
 from .models import Outcome, Result
 from .wording import a_type
@@ -182,8 +183,11 @@ def _validator(key: bytes) -> Callable[[str], Any]:
     def validate(text: str) -> Any:
         try:
             value = msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"no JSON ({error})") from None
+        except (ValueError, RecursionError):
+            try:
+                value = loosejson.answer(text)
+            except ValueError as error:
+                raise ValueError(f"no JSON ({error})") from None
         try:
             check(value)
         except fastjsonschema.JsonSchemaValueException as error:

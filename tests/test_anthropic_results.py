@@ -156,7 +156,7 @@ def test_rows_that_were_not_reached_cost_nothing():
         {"type": "brand_new", "message": {"content": 1}},
         {"type": "brand_new"},
         {"type": "succeeded"},
-        {"type": "succeeded", "message": {"content": "text"}},
+        {"type": "succeeded", "message": {"content": 5}},
         {"type": "succeeded", "message": None},
         {},
         None,

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
-    ["own_line"],
+    ["own_line", "loosejson"],
     ["errors"],
     ["models", "pictures", "wording"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent"],

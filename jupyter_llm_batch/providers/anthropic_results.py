@@ -1,24 +1,29 @@
 """Anthropic's result lines, without I/O: one raw line in, one `Result` out, never an exception.
 
 A line is ``{"custom_id", "result": {"type", …}}``. The type is an open string: one that was never
-seen before may stand for work that was done, so its row counts as perhaps billed and is kept.
+seen before may stand for work that was done, so its row counts as perhaps billed and is kept; where
+there is a message, that is the answer. What the fast decoder refuses is read once more, field by
+field (`lenient`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from .. import loosejson
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from . import encoding
-from .decoding import arguments, as_json, mended, no_text, one_line, unreadable
+from . import encoding, lenient
+from .decoding import arguments, as_json, name_in, no_text, one_line, unreadable
+from .lenient import Count
+from .reasons import plain, why
 
 #: Types of errors that passed on Anthropic's side; an errored row is never billed.
 _TRANSIENT = frozenset({"api_error", "overloaded_error", "rate_limit_error", "timeout_error"})
-_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+#: The name of a line's id.
+_ID = "custom_id"
 
 
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
@@ -26,20 +31,20 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
 class _Written(msgspec.Struct, gc=False):
-    ephemeral_1h_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: Count | None = None
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class Tokens(msgspec.Struct, gc=False):
     """Token counts as the API tells them."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
     cache_creation: _Written | None = None
     output_tokens_details: _OutputDetails | None = None
 
@@ -58,7 +63,7 @@ class _StopDetails(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    content: list[_Block]
+    content: list[_Block] | str | None = None
     model: str | None = None
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
@@ -79,14 +84,15 @@ class _Error(msgspec.Struct, gc=False):
 
 
 class _Outcome(msgspec.Struct, gc=False):
-    type: str
+    type: str = ""
     message: _Message | None = None
     error: _Error | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
-    custom_id: str
-    result: _Outcome
+    #: Empty where there is none that could be read.
+    custom_id: str = ""
+    result: _Outcome = msgspec.field(default_factory=_Outcome)
 
 
 _LINE = msgspec.json.Decoder(_Line)
@@ -111,15 +117,16 @@ def parse(line: bytes) -> Result:
         read = _LINE.decode(line)
     except (ValueError, RecursionError):
         try:
-            read = _LINE.decode(mended(line))
-        except (ValueError, RecursionError):
-            return unreadable(line, _CUSTOM_ID)
+            read = _read_loosely(line)
+        except ValueError:
+            return unreadable(line, _ID)
     custom_id, result = read.custom_id, read.result
+    message = result.message
+    if message is not None and (message.content or result.type == "succeeded"):
+        return _answered(custom_id, message) or _without_answer(line)
     match result.type:
-        case "succeeded" if result.message is not None:
-            return _answered(custom_id, result.message)
         case "errored":
-            return _errored(custom_id, result.error)
+            return _errored(custom_id, result.error, line)
         case "canceled":
             return Result(
                 custom_id=custom_id,
@@ -135,6 +142,8 @@ def parse(line: bytes) -> Result:
                 code="expired",
                 transient=True,
             )
+        case "" | "succeeded":
+            return _without_answer(line)
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
@@ -144,19 +153,63 @@ def parse(line: bytes) -> Result:
     )
 
 
-def _answered(custom_id: str, message: _Message) -> Result:
+def _read_loosely(line: bytes) -> _Line:
+    """Read a line that has not quite the form it should have; `ValueError` when it is none."""
+    value = loosejson.loads(line)
+    result = value.get("result") if isinstance(value, dict) else None
+    result = lenient.fit(result, dict[str, Any])
+    message = result.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(message, dict) and not isinstance(content, str):
+        bare = [
+            {"type": "text", "text": each} if isinstance(each, str) else each
+            for each in (content if isinstance(content, list) else ())
+        ]
+        result = {**result, "message": {**message, "content": bare or None}}
+    return lenient.fit({**value, "result": result}, _Line)
+
+
+def _without_answer(line: bytes) -> Result:
+    """Read a success that holds no message, but perhaps the reason for that."""
+    code, message = _reason(line, "message")
+    if message is None or code is None:
+        return unreadable(line, _ID, message)
+    return Result(
+        custom_id=name_in(line, _ID), outcome=Outcome.FAILED, error=message, code=code, billed=True
+    )
+
+
+def _reason(line: bytes, name: str) -> tuple[str | None, str | None]:
+    """Return code and message of what a result holds under `name`, whatever its form."""
+    try:
+        return why(loosejson.loads(line)["result"][name])
+    except (ValueError, LookupError, TypeError):
+        return None, None
+
+
+def _blocks(content: list[_Block] | str | None) -> list[_Block]:
+    if isinstance(content, str):
+        return [_Block(type="text", text=content)]
+    return content or []
+
+
+def _answered(custom_id: str, message: _Message) -> Result | None:
     reason, content = message.stop_reason, message.content
+    if content is None and reason is None:
+        return None
+    content = _blocks(content)
     if len(content) == 1 and reason != "refusal":  # the common case
         only = content[0]
         if only.type == "text" and isinstance(only.text, str) and only.text:
             return _billed(custom_id, message, Outcome.OK, text=only.text)
     texts = _strings(block.text for block in content if block.type == "text")
+    texts = texts or _strings(block.text for block in content)
     text = "".join(texts) if texts else None
     thoughts = _strings(block.thinking for block in content if block.type == "thinking")
     reasoning = "\n\n".join(thoughts) or None
     if reason == "refusal":
-        why = message.stop_details.explanation if message.stop_details is not None else None
-        told = one_line(why or text or "the model declined to answer")
+        told = message.stop_details.explanation if message.stop_details is not None else None
+        told = one_line(told or text or "the model declined to answer")
         return _billed(
             custom_id, message, Outcome.REFUSED, error=told, code=reason, text=text or None,
             reasoning=reasoning,
@@ -200,16 +253,19 @@ def _billed(custom_id: str, message: _Message, outcome: Outcome, **more: Any) ->
     )
 
 
-def _errored(custom_id: str, error: _Error | None) -> Result:
+def _errored(custom_id: str, error: _Error | None, line: bytes) -> Result:
     while error is not None and error.error is not None:
         error = error.error
     kind = error.type if error is not None else None
     code = error.details.error_code if error is not None and error.details is not None else None
-    message = error.message if error is not None else None
+    message = plain(error.message) if error is not None and error.message else None
+    if message is None:  # its words stand under another name
+        told, message = _reason(line, "error")
+        code = code or told
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
-        error=one_line(message or kind or "the request failed"),
+        error=message or one_line(kind or "the request failed"),
         code=code or kind or "errored",
         transient=kind in _TRANSIENT,
     )

@@ -2,43 +2,66 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from .. import loosejson
 from ..errors import redact
-from ..models import Outcome, Result
+from ..models import Outcome, Result, Usage
 
 _ERROR_LENGTH = 500
 #: Characters of an error that are looked at; some servers answer with whole pages.
 _READ = 20_000
 
-
-def mended(line: bytes) -> bytes:
-    """Replace halves of surrogate pairs, which models do emit and strict decoders refuse."""
-    text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+#: No tokens told.
+NOTHING = Usage()
 
 
 def as_json(body: bytes) -> msgspec.Raw | str:
     """Return a body for embedding in a line, verbatim but on one line; as text if it is no JSON."""
     try:
         return msgspec.Raw(msgspec.json.format(body, indent=-1))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return msgspec.Raw(loosejson.dumps(loosejson.loads(body)))
+    except ValueError:
         return body.decode(errors="replace")
 
 
-def unreadable(line: bytes, custom_id: re.Pattern[bytes]) -> Result:
-    """Return the result of a line in no known form, under what `custom_id` finds in it."""
-    found = custom_id.search(line)
+#: In texts that are no whole JSON a name is still found; in whole ones only at the top.
+_ID = r'"%s"\s*:\s*(?:"([^"\\]{1,256})"|(-?\d{1,20}))'
+
+
+def name_in(line: bytes, name: str) -> str:
+    """Return the id that a line holds under `name`, as text; empty where it has none."""
+    text = line.decode(errors="replace")
+    try:
+        value = loosejson.loads(text)
+    except ValueError:
+        found = re.search(_ID % name, text)
+        return (found[1] or found[2]) if found else ""
+    given = value.get(name) if isinstance(value, dict) else None
+    if isinstance(given, bool) or not isinstance(given, (str, int)):
+        return ""
+    return str(given)
+
+
+def unreadable(line: bytes, name: str, why: str | None = None, usage: Usage = NOTHING) -> Result:
+    """Return the result of a line in no known form, with its id under `name`.
+
+    Nobody knows whether it stands for work that was done, so it is never sent again by itself.
+    """
+    told = "the answer has a form that this version cannot read; the raw line is kept"
     return Result(
-        custom_id=found[1].decode() if found else "",
+        custom_id=name_in(line, name),
         outcome=Outcome.FAILED,
-        error="the answer has a form that this version cannot read; the raw line is kept",
+        error=f"{told}: {why}" if why else told,
         code="unreadable",
+        usage=usage,
         billed=True,
     )
 
@@ -55,8 +78,8 @@ def arguments(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     try:
-        return msgspec.json.decode(given)
-    except msgspec.DecodeError:
+        return loosejson.loads(given, whole=True)
+    except ValueError:
         return given
 
 

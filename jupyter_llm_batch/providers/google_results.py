@@ -1,24 +1,27 @@
 """Gemini's result lines, without I/O: one raw line in, one `Result` out, never an exception.
 
 A line is ``{"key", "response"}`` or ``{"key", "error"}``, where the error is a google.rpc.Status;
-the answers of inline jobs are brought into the same form when they are fetched.
+the answers of inline jobs are brought into the same form when they are fetched. Where there is an
+answer, it counts. What the fast decoder refuses is read once more, field by field (`lenient`).
 """
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from .. import loosejson
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from . import encoding
-from .decoding import as_json, mended, no_text, one_line, unreadable
+from . import encoding, lenient
+from .decoding import as_json, no_text, one_line, unreadable
 from .google_cache import blamed
 from .google_objects import Status, explain
+from .lenient import Count
+from .reasons import plain, why
 
-_KEY = re.compile(rb'"key"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+#: The name of a line's id.
+_ID = "key"
 
 #: Why an answer was withheld.
 _WITHHELD = frozenset(
@@ -62,11 +65,11 @@ _REFUSED = frozenset({3, 5, 7, 9, 11, 12, 16, 400, 401, 403, 404, 413})
 class Tokens(msgspec.Struct, rename="camel", gc=False):
     """Token counts as the API tells them; those that are zero are left out."""
 
-    prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
+    prompt_token_count: Count | None = None
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
+    cached_content_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
 
 
 class _Part(msgspec.Struct, rename="camel", gc=False):
@@ -99,15 +102,17 @@ class _Embedding(msgspec.Struct, gc=False):
 
 class _Response(msgspec.Struct, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
+    error: Any = None
     prompt_feedback: _Feedback | None = None
     usage_metadata: Tokens | None = None
     model_version: str | None = None
     embedding: _Embedding | None = None
-    token_count: int | None = None
+    token_count: Count | None = None
 
 
 class _Line(msgspec.Struct, gc=False):
-    key: str
+    #: Empty where there is none: an answer that nobody can say the row of.
+    key: str = ""
     response: _Response | None = None
     error: Status | None = None
     code: int | None = None
@@ -118,21 +123,20 @@ class _Line(msgspec.Struct, gc=False):
 _LINE = msgspec.json.Decoder(_Line, strict=False)
 
 
-class _Failed(msgspec.Struct, gc=False):
-    error: msgspec.Raw
-
-
-_FAILED = msgspec.json.Decoder(_Failed)
-
-
 def line(key: str, status: int, body: bytes) -> bytes:
     """Return the result line of one HTTP answer, as a batch's results would hold it."""
     if status == 200:
         return encoding.fast({"key": key, "response": as_json(body)}) + b"\n"
-    error: Any = {"code": status, "message": f"the request failed with HTTP status {status}"}
-    with suppress(msgspec.DecodeError):
-        error = _FAILED.decode(body).error
-    return encoding.fast({"key": key, "error": error}) + b"\n"
+    try:
+        said = loosejson.loads(body)
+    except ValueError:
+        said = body.decode(errors="replace")
+    error = said.get("error") if isinstance(said, dict) else None
+    if not isinstance(error, dict):
+        code, message = why(said)
+        told = message or f"the request failed with HTTP status {status}"
+        error = {"code": status, "message": told} | ({"status": code} if code else {})
+    return loosejson.dumps({"key": key, "error": error}) + b"\n"
 
 
 def parse(line: bytes) -> Result:
@@ -141,29 +145,69 @@ def parse(line: bytes) -> Result:
         read = _LINE.decode(line)
     except (ValueError, RecursionError):
         try:
-            read = _LINE.decode(mended(line))
-        except (ValueError, RecursionError):
-            return unreadable(line, _KEY)
-    if read.response is None:
-        # "Either a GenerateContentResponse or a status object": in its field, or bare.
-        error = read.error or Status(read.code, read.message, read.status)
-        if error.code is None and error.message is None:
-            return unreadable(line, _KEY)
-        return _failure(read.key, error)
+            read = _read_loosely(line)
+        except ValueError:
+            return unreadable(line, _ID)
     response = read.response
-    if response.embedding is not None:
+    if response is None:
+        return _without_response(read, line)
+    if response.embedding is not None and not response.candidates:
         return _ok(read.key, response, None, None)
     if not response.candidates:
         blocked = response.prompt_feedback and response.prompt_feedback.block_reason
-        if not blocked:
-            return unreadable(line, _KEY)
-        return _refused(read.key, response, blocked, "the prompt was blocked")
+        if blocked:
+            return _refused(read.key, response, blocked, "the prompt was blocked")
+        return _without_response(read, line, response)
     answers = [_from_candidate(read.key, response, each) for each in response.candidates]
     if len(answers) == 1:
         return answers[0]
     # One answer is enough for the row; the others stand beside it.
     first = next((each for each in answers if each.outcome is Outcome.OK), answers[0])
     return msgspec.structs.replace(first, choices=[each.text for each in answers])
+
+
+def _read_loosely(line: bytes) -> _Line:
+    """Read a line that has not quite the form it should have; `ValueError` when it is none."""
+    value = loosejson.loads(line)
+    read = lenient.fit(value, _Line)
+    response = value.get("response")
+    vector = response.get("embedding") if isinstance(response, dict) else None
+    if vector is not None and read.response is not None and read.response.embedding is None:
+        raise ValueError("the embedding holds something else than numbers")
+    return read
+
+
+def _without_response(read: _Line, line: bytes, response: _Response | None = None) -> Result:
+    """Read a line without an answer: "a status object", in its field, or bare."""
+    usage = Usage() if response is None else _usage(response)
+    error = read.error or Status(read.code, read.message, read.status)
+    if error.code is not None or error.message is not None:
+        result = _failure(read.key, error)
+        return result if usage == Usage() else _worked_on(result, usage)
+    code, message = _reason(line)
+    if code is None or message is None:
+        return unreadable(line, _ID, message, usage)
+    return Result(
+        custom_id=read.key,
+        outcome=Outcome.FAILED,
+        error=message,
+        code=code,
+        usage=usage,
+        billed=True,
+    )
+
+
+def _worked_on(result: Result, usage: Usage) -> Result:
+    return msgspec.structs.replace(result, usage=usage, billed=True, transient=False)
+
+
+def _reason(line: bytes) -> tuple[str | None, str | None]:
+    try:
+        value = loosejson.loads(line)
+        code, message = why(value.get("error"))
+        return (code, message) if message else why(value.get("response"))
+    except (ValueError, AttributeError):
+        return None, None
 
 
 def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Result:
@@ -178,7 +222,7 @@ def _from_candidate(key: str, response: _Response, candidate: _Candidate) -> Res
     thoughts = [part.text for part in parts if part.text and part.thought]
     more: dict[str, Any] = {"reasoning": "".join(thoughts) or None}
     if reason in _WITHHELD:
-        told = candidate.finish_message or "the answer was withheld"
+        told = plain(candidate.finish_message or "") or "the answer was withheld"
         return _refused(key, response, reason, told, text=text or None, **more)
     more["tool_calls"] = tuple(_call(part.function_call) for part in parts if part.function_call)
     if more["tool_calls"]:

@@ -1,14 +1,14 @@
 """OpenAI's result lines, without I/O: one raw line in, one `Result` out, never an exception.
 
 A line is ``{"custom_id", "response": {"status_code", "body"} | null, "error": {…} | null}``. It is
-a success when a response is present with status 200; "error is null" says nothing, since a
+an answer when the body holds one, whatever the status says; "error is null" says nothing, since a
 request that the endpoint refused has a null error too and its reason inside the response's body.
+What the fast decoder refuses is read once more, field by field (`lenient`).
 """
 
 from __future__ import annotations
 
 import base64
-import re
 import struct
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
@@ -16,16 +16,24 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from .. import loosejson
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
-from . import encoding
-from .decoding import arguments, as_json, mended, no_text, one_line, unreadable
+from . import encoding, lenient
+from .decoding import arguments, as_json, no_text, one_line, unreadable
+from .lenient import Count
 from .openai_wire import kind
+from .reasons import plain, why
 
 #: Codes by which the endpoint refuses the content itself.
 _CONTENT_CODES = {"content_filter", "content_policy_violation"}
 #: Codes of rows that never ran or broke on OpenAI's side.
 _TRANSIENT_CODES = {"batch_expired", "request_timeout", "server_error", "rate_limit_exceeded"}
-_CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
+#: Codes in the body of a success by which a server in between says that it sent nothing on.
+_TURNED_AWAY = {"408", "429", "rate_limit_exceeded"}
+#: The name of a line's id.
+_ID = "custom_id"
+#: The word of compatible servers for an answer that broke.
+_BROKEN = "error"
 
 
 # -- what is read of a line; everything else is skipped by the decoder --------------------------
@@ -33,20 +41,20 @@ _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class Tokens(msgspec.Struct, gc=False):
     """Token counts as the API tells them."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
 
@@ -83,6 +91,7 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Message | None = None
     text: str | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Chat(_Body, gc=False):
@@ -127,12 +136,22 @@ _B = TypeVar("_B")
 
 
 class _Answer(msgspec.Struct, Generic[_B], gc=False):
-    status_code: int = 0
+    status_code: int | None = None
     body: _B | str | None = None
 
 
+class _Any(_Body, gc=False):
+    """The body of an endpoint without a form of its own, which may be a chat's all the same."""
+
+    object: Any = None
+    choices: Any = None
+    output: Any = None
+    data: Any = None
+
+
 class _Line(msgspec.Struct, Generic[_B], gc=False):
-    custom_id: str
+    #: Empty where there is none that could be read.
+    custom_id: str = ""
     response: _Answer[_B] | None = None
     error: _Error | str | None = None
 
@@ -141,13 +160,20 @@ _CHAT = msgspec.json.Decoder(_Line[_Chat])
 _RESPONSES = msgspec.json.Decoder(_Line[_Response])
 _EMBEDDINGS = msgspec.json.Decoder(_Line[_Embeddings])
 _MODERATIONS = msgspec.json.Decoder(_Line[_Moderations])
-_OTHER = msgspec.json.Decoder(_Line[_Body])
+_OTHER = msgspec.json.Decoder(_Line[_Any])
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     "chat": _CHAT,
     "completions": _CHAT,
     "responses": _RESPONSES,
     "embeddings": _EMBEDDINGS,
     "moderations": _MODERATIONS,
+}
+_BODIES: dict[str, Any] = {
+    "chat": _Chat,
+    "completions": _Chat,
+    "responses": _Response,
+    "embeddings": _Embeddings,
+    "moderations": _Moderations,
 }
 
 
@@ -167,43 +193,126 @@ def parse(line: bytes, endpoint: str) -> Result:
     try:
         read = decoder.decode(line)
     except (ValueError, RecursionError):
-        try:
-            line = mended(line)
-            read = decoder.decode(line)
-        except (ValueError, RecursionError):
-            return unreadable(line, _CUSTOM_ID)
+        return _parse_loosely(line, name)
     answer = read.response
-    if answer is None or answer.status_code != 200:
+    if answer is None:
         return _failure(read, line)
     body = answer.body
-    if isinstance(body, _Chat):
-        return _from_chat(read.custom_id, body, line)
-    if isinstance(body, _Response):
-        return _from_response(read.custom_id, body, line)
-    if isinstance(body, _Embeddings):
-        return _from_embeddings(read.custom_id, body, line)
-    if isinstance(body, _Moderations):
-        results = body.results or []
-        verdict = results[0] if len(results) == 1 else results
-        return _ok(read.custom_id, body, _as_json(verdict), "stop")
+    if isinstance(body, _Any) and (shape := _shape(body.choices, body.output, body.data)):
+        return parse(line, shape)
     if isinstance(body, _Body):
-        return _ok(read.custom_id, body, _as_json(_body_of(line)), "stop")
-    return unreadable(line, _CUSTOM_ID)
+        found = _answer(read.custom_id, body, answer.status_code)
+        if found is not None:
+            return found
+    if body is None or isinstance(body, _Any) or _is_success(answer.status_code):
+        # Another endpoint's form, or one that a server in between has made of it.
+        return _parse_loosely(line, name)
+    return _failure(read, line)
 
 
-def _from_chat(custom_id: str, body: _Chat, line: bytes) -> Result:
+def _parse_loosely(line: bytes, name: str) -> Result:
+    """Read a line that has not quite the form it should have."""
+    try:
+        value = loosejson.loads(line)
+        read: _Line[Any] = lenient.fit({**value, "response": None}, _Line[_Any])
+    except (ValueError, TypeError):
+        return unreadable(line, _ID)
+    response = value.get("response")
+    if response is None:
+        response = value if "body" in value else None
+    if not isinstance(response, dict):
+        return _failure(read, line)
+    body = _opened(response.get("body", response))
+    status = lenient.fit(response, _Answer[Any]).status_code
+    if isinstance(body, dict):
+        _write_out(body.get("choices"))
+        shape = _shape(body.get("choices"), body.get("output"), body.get("data")) or name
+        typed = lenient.fit(body, _BODIES.get(shape, _Any))
+        found = _answer(read.custom_id, typed, status, body)
+        if found is not None:
+            return found
+    elif name not in _BODIES and _is_success(status) and isinstance(body, list):
+        return _ok(read.custom_id, _Body(), _as_json(body), "stop")
+    read.response = _Answer(status_code=status)
+    return _failure(read, line, body)
+
+
+def _write_out(choices: Any) -> None:
+    """Turn contents that are objects, or lists of bare texts, into what messages usually hold."""
+    for choice in choices if isinstance(choices, list) else [choices]:
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            continue
+        content = message.get("content")
+        if isinstance(content, dict) and "text" not in content:
+            message["content"] = _as_json(content)
+        elif isinstance(content, list):
+            texts = [{"text": each} if isinstance(each, str) else each for each in content]
+            message["content"] = texts
+
+
+def _opened(body: Any) -> Any:
+    """Return a body that was put into a line as the text of its JSON."""
+    if isinstance(body, str) and body.lstrip().startswith("{"):
+        try:
+            return loosejson.loads(body)
+        except ValueError:
+            return body
+    return body
+
+
+def _shape(choices: Any, output: Any, data: Any) -> str | None:
+    """Return the endpoint whose form a body has, whatever the job calls it; None for none."""
+    if _holds(choices, "message"):
+        return "chat"
+    if _holds(choices, "text"):
+        return "completions"
+    if _holds(output, "type"):
+        return "responses"
+    if _holds(data, "embedding"):
+        return "embeddings"
+    return None
+
+
+def _holds(values: Any, name: str) -> bool:
+    first = values[0] if isinstance(values, list) and values else values
+    return isinstance(first, dict) and name in first
+
+
+def _is_success(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
+
+
+def _answer(custom_id: str, body: _Body, status: int | None, whole: Any = None) -> Result | None:
+    """Return the answer that a body holds, and None where it holds none."""
+    match body:
+        case _Chat():
+            return _from_chat(custom_id, body)
+        case _Response():
+            return _from_response(custom_id, body)
+        case _Embeddings():
+            return _from_embeddings(custom_id, body)
+        case _Moderations() if body.results:
+            verdict = body.results[0] if len(body.results) == 1 else body.results
+            return _ok(custom_id, body, _as_json(verdict), "stop")
+        case _Any() if whole is not None and body.error is None and _is_success(status):
+            return _ok(custom_id, body, _as_json(whole), "stop")
+    return None
+
+
+def _from_chat(custom_id: str, body: _Chat) -> Result | None:
     choices = body.choices
     if not choices:
-        return unreadable(line, _CUSTOM_ID)
+        return None
     if len(choices) == 1:
-        return _from_choice(custom_id, body, choices[0]) or unreadable(line, _CUSTOM_ID)
+        return _from_choice(custom_id, body, choices[0])
     read = [_from_choice(custom_id, body, choice) for choice in choices]
     results = [each for each in read if each is not None]
-    if len(results) < len(read):
-        return unreadable(line, _CUSTOM_ID)
+    if not results:
+        return None
     # One answer is enough for the row; the others stand beside it.
     first = next((each for each in results if each.outcome is Outcome.OK), results[0])
-    return replace(first, choices=[each.text for each in results])
+    return replace(first, choices=[None if each is None else each.text for each in read])
 
 
 def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
@@ -224,11 +333,28 @@ def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
     if reason == "content_filter" and not text:
         told = "the content filter removed the answer"
         return _refused(custom_id, body, told, reason, reason, **more)
+    if not text and not calls and (reason == _BROKEN or choice.error or body.error):
+        return None if body.error and not choice.error else _broken(custom_id, body, choice)
     calls = message.tool_calls if isinstance(message.tool_calls, list) else []
     if isinstance(message.function_call, dict):
         calls = [*calls, {"function": message.function_call}]
     more["tool_calls"] = tuple(_call(call) for call in calls if isinstance(call, dict))
     return _answered(custom_id, body, text, reason, **more)
+
+
+def _broken(custom_id: str, body: _Chat, choice: _Choice) -> Result:
+    """Read a choice that broke before it held anything."""
+    code, message = why(choice.error)
+    return Result(
+        custom_id=custom_id,
+        outcome=Outcome.FAILED,
+        finish_reason=choice.finish_reason,
+        error=message or "the model or its server broke off before an answer",
+        code=code or _BROKEN,
+        usage=usage_of(body.usage),
+        model=body.model,
+        billed=True,
+    )
 
 
 def _call(call: dict[str, Any]) -> ToolCall:
@@ -242,28 +368,32 @@ def _call(call: dict[str, Any]) -> ToolCall:
     )
 
 
-def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
+def _from_response(custom_id: str, body: _Response) -> Result | None:
+    if body.output is None and body.status is None:
+        return None
     items = body.output or []
     parts: list[_Part] = []
-    plain = body.status == "completed"
+    state = body.status.lower() if body.status else "completed"
+    usual = state == "completed"
     for item in items:
         if item.type == "message" and isinstance(item.content, list):
             parts += item.content
         elif item.type != "reasoning" or item.summary or item.content:
-            plain = False
+            usual = False
+            parts += _said_by(item)
     refusal = next((part.refusal for part in parts if part.refusal), None)
     text = _joined(parts) or None
-    if plain and text and not refusal:
+    if usual and text and not refusal:
         return _ok(custom_id, body, text, body.status)  # the common case
     more: dict[str, Any] = {"reasoning": _thoughts(items)}
     reason = body.status
-    if body.status == "incomplete":
+    if state == "incomplete":
         reason = (body.incomplete_details and body.incomplete_details.reason) or "incomplete"
         if reason == "content_filter" and not text:
             told = "the content filter removed the answer"
             return _refused(custom_id, body, told, "content_filter", reason, **more)
-    elif body.status != "completed":
-        return _unfinished(custom_id, body, line)
+    elif state != "completed" and not text and not refusal:
+        return _unfinished(custom_id, body, state)
     if refusal:
         return _refused(custom_id, body, refusal, "refusal", reason, text=text, **more)
     more["tool_calls"] = tuple(
@@ -275,10 +405,19 @@ def _from_response(custom_id: str, body: _Response, line: bytes) -> Result:
         for item in items
         if item.call_id is not None and not item.type.endswith("_output")
     )
-    if parts and text is None and not more["tool_calls"] and reason == "completed":
+    if parts and text is None and not more["tool_calls"] and state == "completed":
         text = ""  # a message was given, and it is empty
     kinds = [item.type for item in items]
     return _answered(custom_id, body, text, reason, kinds=kinds, **more)
+
+
+def _said_by(item: _Item) -> list[_Part]:
+    """Return what an item of the output says that has not quite a message's form."""
+    if item.type == "reasoning" or item.type.endswith(("_call", "_output")):
+        return []
+    if isinstance(item.content, str):
+        return [_Part(text=item.content)]
+    return item.content or []
 
 
 def _first(*values: Any) -> Any:
@@ -298,9 +437,9 @@ def _thoughts(items: list[_Item]) -> str | None:
     return "\n\n".join(filter(None, found)) or None
 
 
-def _from_embeddings(custom_id: str, body: _Embeddings, line: bytes) -> Result:
+def _from_embeddings(custom_id: str, body: _Embeddings) -> Result | None:
     if not body.data:
-        return unreadable(line, _CUSTOM_ID)
+        return None
     places = [each.index for each in body.data]
     data = body.data
     if None not in places:
@@ -308,7 +447,7 @@ def _from_embeddings(custom_id: str, body: _Embeddings, line: bytes) -> Result:
     try:
         vectors = [_floats(each.embedding) for each in data]
     except ValueError:
-        return unreadable(line, _CUSTOM_ID)
+        return None
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -386,18 +525,16 @@ def _refused(
     )
 
 
-def _unfinished(custom_id: str, body: _Response, line: bytes) -> Result:
+def _unfinished(custom_id: str, body: _Response, state: str) -> Result:
     """Read a response object that ended as failed or cancelled, or did not end at all."""
-    if body.status is None:
-        return unreadable(line, _CUSTOM_ID)
     code, message = _reason(body.error)
     usage = usage_of(body.usage)
-    billed = usage != Usage() or body.status not in {"failed", "cancelled"}
+    billed = usage != Usage() or state not in {"failed", "cancelled"}
     return Result(
         custom_id=custom_id,
-        outcome=Outcome.CANCELLED if body.status == "cancelled" else Outcome.FAILED,
-        error=message or f"the response ended as {body.status!r}",
-        code=code or body.status,
+        outcome=Outcome.CANCELLED if state == "cancelled" else Outcome.FAILED,
+        error=message or f"the response ended as {state!r}",
+        code=code or state,
         usage=usage,
         model=body.model,
         billed=billed,
@@ -405,37 +542,63 @@ def _unfinished(custom_id: str, body: _Response, line: bytes) -> Result:
     )
 
 
-def _failure(read: _Line[Any], line: bytes) -> Result:
+def _failure(read: _Line[Any], line: bytes, body: Any = None) -> Result:
+    """Read a line without an answer.
+
+    Parameters
+    ----------
+    body
+        The body as it is, where the line has been read loosely.
+    """
     answer = read.response
     if answer is None:
-        if read.error is None:
-            return unreadable(line, _CUSTOM_ID)
-        code, message = _reason(read.error)
-        outcome = {"batch_expired": Outcome.EXPIRED, "batch_cancelled": Outcome.CANCELLED}.get(
-            code or "", Outcome.FAILED
-        )
-        transient = code in _TRANSIENT_CODES
-        return Result(
-            custom_id=read.custom_id,
-            outcome=outcome,
-            error=message or code or "the request was not executed",
-            code=code,
-            # A code never seen before may stand for work that was done.
-            billed=not transient and outcome is Outcome.FAILED,
-            transient=transient,
-        )
-    status = answer.status_code
-    body = answer.body
-    code, message = _reason(body.error if isinstance(body, _Body) else body)
+        return _never_ran(read, line)
+    typed = answer.body if answer.body is not None else body
+    code, message = _reason(typed.error) if isinstance(typed, _Body) else why(typed)
+    if code is None and message is None and isinstance(typed, _Body):
+        # Its words stand under another name, or in the form of another server.
+        code, message = why(_body_of(line))
     if code is None and message is None:
         code, message = _reason(read.error)
+    status = answer.status_code
+    usage = usage_of(typed.usage if isinstance(typed, _Body) else _tokens(body))
+    if status is None or _is_success(status):
+        if code is None:
+            return unreadable(line, _ID, message, usage)
+        # What is told under a success was perhaps worked on, unless nobody took it in.
+        billed = usage != Usage() or code not in _TURNED_AWAY
+    else:
+        billed = usage != Usage()
+    # 0 was seen in the wild: the request was never answered.
+    passing = status in {0, 408, 429} or (status or 0) >= 500 or code in _TURNED_AWAY
     return Result(
         custom_id=read.custom_id,
         outcome=Outcome.REFUSED if code in _CONTENT_CODES else Outcome.FAILED,
-        error=message or f"the request failed with HTTP status {status}",
+        error=message or code or f"the request failed with HTTP status {status}",
         code=code or str(status),
-        # 0 was seen in the wild: the request was never answered.
-        transient=status in {0, 408, 429} or status >= 500,
+        usage=usage,
+        billed=billed,
+        transient=passing and not billed,
+    )
+
+
+def _never_ran(read: _Line[Any], line: bytes) -> Result:
+    """Read a line without a response: its error says why there is none."""
+    code, message = _reason(read.error)
+    if code is None and message is None:
+        return unreadable(line, _ID)
+    outcome = {"batch_expired": Outcome.EXPIRED, "batch_cancelled": Outcome.CANCELLED}.get(
+        code or "", Outcome.FAILED
+    )
+    transient = code in _TRANSIENT_CODES
+    return Result(
+        custom_id=read.custom_id,
+        outcome=outcome,
+        error=message or code or "the request was not executed",
+        code=code,
+        # A code never seen before may stand for work that was done.
+        billed=not transient and outcome is Outcome.FAILED,
+        transient=transient,
     )
 
 
@@ -444,9 +607,14 @@ def _reason(error: _Error | str | None) -> tuple[str | None, str | None]:
     if error is None:
         return None, None
     if isinstance(error, str):
-        return None, one_line(error)
+        return None, plain(error) or None
     code = error.type if error.code is None else str(error.code)
-    return code, one_line(error.message) if error.message else None
+    return code or None, plain(error.message) if error.message else None
+
+
+def _tokens(body: Any) -> Tokens | None:
+    usage = body.get("usage") if isinstance(body, dict) else None
+    return lenient.fit(usage, Tokens) if isinstance(usage, dict) else None
 
 
 def usage_of(tokens: Tokens | None) -> Usage:
@@ -469,8 +637,11 @@ def _joined(parts: list[_Part]) -> str:
 
 
 def _as_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return loosejson.dumps(value).decode()
 
 
 def _body_of(line: bytes) -> Any:
-    return msgspec.json.decode(line)["response"]["body"]
+    try:
+        return loosejson.loads(line)["response"]["body"]
+    except (ValueError, LookupError, TypeError):
+        return None

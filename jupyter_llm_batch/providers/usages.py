@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..models import Usage
-from . import anthropic_results, google_results, openai_results
+from . import anthropic_results, google_results, lenient, openai_results
 
 
 class _OpenAI(msgspec.Struct):
@@ -30,10 +30,9 @@ class _Google(msgspec.Struct, rename="camel"):
     usage_metadata: google_results.Tokens | None = None
 
 
+_FORMS: dict[str, Any] = {"openai": _OpenAI, "anthropic": _Anthropic, "google": _Google}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "openai": msgspec.json.Decoder(_OpenAI),
-    "anthropic": msgspec.json.Decoder(_Anthropic),
-    "google": msgspec.json.Decoder(_Google, strict=False),
+    name: msgspec.json.Decoder(form, strict=name != "google") for name, form in _FORMS.items()
 }
 
 
@@ -47,10 +46,14 @@ def read(provider: str, bodies: Iterable[bytes]) -> tuple[str, Usage | None]:
     """
     model, tokens = "", None
     for body in bodies:
+        told = body.removeprefix(b"data:").strip()
         try:
-            read = _DECODERS[provider].decode(body.removeprefix(b"data:").strip())
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
+            read = _DECODERS[provider].decode(told)
+        except (ValueError, RecursionError):
+            try:
+                read = lenient.decode(told, _FORMS[provider])
+            except ValueError:
+                continue
         for part in (read, getattr(read, "response", None), getattr(read, "message", None)):
             if part is None:
                 continue
