@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from . import forks, journal
+from . import connection, forks, journal
 from .errors import ForkedProcess, StoreProblem
 from .recent import Recent
 
@@ -47,17 +47,15 @@ class Database:
     def __init__(
         self, folder: Path, clock: Callable[[], float], *, simulated: bool | None = None
     ) -> None:
-        opened = journal.open_journal(folder)
+        self._shared, self.loss = connection.share(folder)
         self.folder = folder
         self.path = folder / "journal.sqlite"
         self.clock = clock
-        self.mode = opened.mode
-        self.loss = opened.loss
+        self.mode = self._shared.mode
         self.recent = Recent()
-        self._db = opened.db
-        self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._file = _identity(self.path)
+        self._closed = False
+        self._closing = threading.Lock()
         if simulated is not None:
             self._claim(simulated)
 
@@ -67,12 +65,19 @@ class Database:
         return self._pid != os.getpid()
 
     def close(self) -> None:
-        """Close the journal."""
+        """Stop using the journal; its connection is closed when nobody here uses it any more."""
         if self.forked:
             return  # the parent's: not even closing it is safe after a fork
-        with self._lock:
-            self._db.close()
-            forks.closed(self._db)
+        with self._closing:
+            if self._closed:
+                return
+            with self._shared.lock:  # whoever is at it comes to an end
+                self._closed = True
+        self._shared.release()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._shared.db
 
     def _claim(self, simulated: bool) -> None:
         """Refuse a journal of the other kind: made-up answers never stand beside paid ones."""
@@ -93,13 +98,10 @@ class Database:
         with self._using() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
-                if _identity(self.path) != self._file:
-                    raise StoreProblem(
-                        f"the journal {self.path} was moved or deleted while it was in use: put "
-                        "it back, or restart the kernel to go on with what is there"
-                    )
+                self._shared.check_files()
                 yield db
                 db.execute("COMMIT")
+                self._shared.check_files()  # the moment between the look and the commit
             except BaseException:
                 if db.in_transaction:  # SQLite ends it by itself when there is no room
                     db.execute("ROLLBACK")
@@ -115,9 +117,11 @@ class Database:
         if self.forked:
             forks.check()
             raise ForkedProcess("batches cannot be used in a forked process")
-        with self._lock:
+        with self._shared.lock:
+            if self._closed:
+                raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
             try:
-                yield self._db
+                yield self._shared.db
             except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
                 raise
             except sqlite3.DatabaseError as error:
@@ -210,12 +214,3 @@ class Database:
     def folder_of(self, batch_id: str) -> Path:
         """Return the folder of a batch's payloads."""
         return self.folder / "batches" / batch_id
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells this file from another under the same name."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

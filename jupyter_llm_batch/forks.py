@@ -49,4 +49,9 @@ def check() -> None:
 def _abandon() -> None:
     """Keep the parent's connections from ever being closed here, even as the child ends."""
     for db in _open:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+        keep(db)
+
+
+def keep(db: sqlite3.Connection) -> None:
+    """Keep a connection from ever being closed in this process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))

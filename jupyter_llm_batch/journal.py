@@ -142,17 +142,15 @@ def open_journal(folder: Path) -> Opened:
                 f"each other: {_CHOOSE}, on a local disk"
             )
         with locked(folder / "journal.lock"):
-            reason = _lacking(path)
-            kept = None
-            if not reason:
-                reason = damage(path)
-                if reason:
-                    kept = _set_aside(path)
-            os.close(private_opener(str(path), os.O_CREAT | os.O_RDWR))
+            reason = damage(path)
+            kept = _set_aside(path) if reason else None
+            fresh = _create(path)
             db = _connect(path)
             try:
                 mode = _set_mode(db, remote=place.remote, kind=place.kind)
-                _migrate(db, path)
+                made = _migrate(db, path)
+                if made and not reason and _has_batches(folder):
+                    reason = "is missing" if fresh else "is empty"
                 loss = _assess(db, folder, reason, kept) if reason else _compare(db, folder)
             except BaseException:
                 forks.closed(db)
@@ -180,6 +178,19 @@ def busy(path: Path) -> str:
         f"the journal {path} has been in another process's hands for {PATIENCE:g} s, which may be "
         "frozen: wake or end that one (a stopped kernel), then try again; nothing is lost"
     )
+
+
+def _create(path: Path) -> bool:
+    """Make an empty journal, readable by this user only, where there is none.
+
+    Whatever is there is left to SQLite: a descriptor of it that is closed here would take every
+    lock of this process along. A file that did not exist before has none yet.
+    """
+    try:
+        os.close(private_opener(str(path), os.O_CREAT | os.O_EXCL | os.O_RDWR))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -212,7 +223,13 @@ def _set_mode(db: sqlite3.Connection, *, remote: bool, kind: str) -> str:
 # -- versions --------------------------------------------------------------------------------------
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: Path) -> bool:
+    """Bring the journal up to date; return whether there was nothing in it at all.
+
+    That is found out inside a transaction: what its size on disk tells is not what another
+    process has written.
+    """
+    made = False
     while True:
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -223,7 +240,8 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
                 )
             if found == SCHEMA_VERSION:
                 db.execute("ROLLBACK")
-                return
+                return made
+            made = not found
             if found:
                 _back_up(path, found)
                 statements = MIGRATIONS[found + 1]
@@ -246,7 +264,7 @@ def _back_up(path: Path, version: int) -> None:
     folder = private_folder(path.parent / "backups")
     final = folder / f"journal-schema{version}-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
     temporary = final.with_suffix(".part")
-    os.close(private_opener(str(temporary), os.O_CREAT | os.O_RDWR))
+    _create(temporary)
     with (
         contextlib.closing(sqlite3.connect(path)) as source,
         contextlib.closing(sqlite3.connect(temporary)) as target,
@@ -262,14 +280,9 @@ def _back_up(path: Path, version: int) -> None:
 # -- damage ----------------------------------------------------------------------------------------
 
 
-def _lacking(path: Path) -> str:
-    """Return what is wrong when there is no journal where there was one."""
-    if path.exists() and path.stat().st_size:
-        return ""
-    batches = path.parent / "batches"
-    if batches.is_dir() and any(batches.iterdir()):
-        return "is empty" if path.exists() else "is missing"
-    return ""
+def _has_batches(folder: Path) -> bool:
+    batches = folder / "batches"
+    return batches.is_dir() and any(batches.iterdir())
 
 
 def damage(path: Path, *, thorough: bool = False) -> str:

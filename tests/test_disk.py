@@ -391,12 +391,16 @@ def test_a_journal_that_moves_to_a_network_folder_changes_its_mode(make_client, 
 
 def test_a_journal_in_use_with_shared_memory_is_refused_on_a_network(make_client, monkeypatch):
     """The remedy is to close the other user of it."""
-    make_client()
+    client = make_client()
+    client.close()
+    other = sqlite3.connect(client.store.path)
+    other.execute("SELECT * FROM meta").fetchall()
     monkeypatch.setattr(journal, "PATIENCE", 0.1)
     place = filesystems.Place(kind="nfs4", remote=True)
     monkeypatch.setattr(filesystems, "place_of", lambda _: place)
     with pytest.raises(StoreProblem, match="close the other notebooks"):
         make_client()
+    other.close()
 
 
 def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ LAYERS = [
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
     ["progress", "journal"],
+    ["connection"],
     ["database"],
     ["books"],
     ["prompts", "answers", "store", "providers", "estimate"],

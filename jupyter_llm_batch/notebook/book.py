@@ -45,6 +45,7 @@ class Book:
         self.binder = Binder(shell.user_ns, kernel_scheduler())
         self.panels = Panels(shell, self._pressed)
         self._client: Client | None = None
+        self._opened: list[Client] = []  # all that this notebook used; each drives its batches
         self._awaited: set[str] = set()
         self._waiting: set[str] = set()
         self._binding: set[str] = set()  # answers that wait for the end of a cell
@@ -58,7 +59,7 @@ class Book:
         if simulation is not None and simulation is not self._client:
             self._simulated(simulation)
         elif self._client is None:
-            self.use(Client(notebook=self.notebook, settings=self.config.settings()))
+            self.use(self._real())
         assert self._client is not None
         # %config takes effect with the next cell.
         self._client.settings = self.config.settings()
@@ -75,17 +76,37 @@ class Book:
         if client is self._client:
             return
         self._client = session.use(client)
-        if client.store.loss is not None:
-            print(f"llm_batch: {client.store.loss.words}")
-        client.listen(self.listen)
+        self._take_up(client)
+
+    def _take_up(self, client: Client) -> None:
+        """Show what a client has unfinished, and have it go on with that."""
+        if client not in self._opened:
+            self._opened.append(client)
+            client.listen(self.listen)
+            if client.store.loss is not None:
+                print(f"llm_batch: {client.store.loss.words}")
         for handle in client.resume():
             with contextlib.suppress(LLMBatchError):
                 self._expect(handle)
                 self.panels.show(handle.snapshot())
 
     def resume(self) -> None:
-        """Go on with the unfinished batches of this notebook."""
-        _ = self.client
+        """Go on with the unfinished batches of this notebook, real ones also while simulating."""
+        if self.client.simulated and (self.config.settings().folder() / "journal.sqlite").exists():
+            self._take_up(self._real())
+
+    def _real(self) -> Client:
+        """Return the client of the real providers: the one that is there, else a new one."""
+        settings = self.config.settings()
+        for client in reversed(self._opened):
+            if not (client.simulated or client.closed) and client.store.folder == settings.folder():
+                return client
+        return Client(notebook=self.notebook, settings=settings)
+
+    def _has(self, batch_id: str) -> Client | None:
+        """Return the client that knows a batch: perhaps not the one in use."""
+        clients = [each for each in reversed(self._opened) if not each.closed]
+        return next((each for each in clients if each.store.batch(batch_id)), None)
 
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""
@@ -105,13 +126,14 @@ class Book:
         if self.client.simulated:
             if self.config.model == SIMULATED_MODEL:
                 self.config.model = ""
-            self.use(Client(notebook=self.notebook, settings=self.config.settings()))
+            self.use(self._real())
 
     def close(self) -> None:
         """Stop driving; batches go on at their providers."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        for client in self._opened:
+            client.close()
+        self._opened.clear()
+        self._client = None
 
     # -- batches -----------------------------------------------------------------------------------
 
@@ -210,14 +232,15 @@ class Book:
 
     def _edition(self, handle: BatchHandle) -> object:
         """Return what changes when there are more answers, or they take another shape."""
-        batch, store = handle.record, self.client.store
+        batch, client = handle.record, self._has(handle.id) or self.client
+        store = client.store
         try:
             found = (store.folder_of(batch.id) / ROWS_FILE).stat()
             rows = found.st_mtime_ns, found.st_ino, found.st_size
         except OSError:
             rows = 0, 0, 0
         packs = [hash(store.pack(batch.id, each)) for each in ("outcomes", "owners")]
-        return batch.id, batch.shape, rows, self.client.kind_of(batch), packs
+        return batch.id, batch.shape, rows, client.kind_of(batch), packs
 
     def bind(self, handle: BatchHandle, *, partial: bool = False) -> None:
         """Bind the answers now, in the cell that asks for them.
@@ -260,7 +283,7 @@ class Book:
             self.panels.listen(snapshot)
 
     async def _bind_later(self, snapshot: Snapshot) -> None:
-        client = self._client
+        client = self._has(snapshot.batch_id)
         if client is None:
             return
         handle = BatchHandle(client, snapshot.batch_id)
@@ -277,7 +300,8 @@ class Book:
         if self.binder.holds(batch.name, edition):
             return  # a cell that waited was first
         value = handle.answers()
-        if self.client.get(batch.name).id != handle.id:
+        client = self._has(handle.id) or self.client
+        if client.get(batch.name).id != handle.id:
             # Its bare name means the later one.
             later = f"a later version has the name {batch.name}"
             self._left_alone(handle, later, name=batch.exact)
@@ -339,10 +363,10 @@ class Book:
 
     def _pressed(self, batch_id: str, action: str) -> None:
         """Hand a button over to the background; never raises, never waits."""
-        client = self._client
-        if client is None:
-            return
         with contextlib.suppress(LLMBatchError, RuntimeError):
+            client = self._has(batch_id)
+            if client is None:
+                return
             handle = BatchHandle(client, batch_id)
             if action == "cancel":
                 handle.cancel()
