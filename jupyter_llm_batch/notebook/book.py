@@ -320,8 +320,11 @@ class Book:
     def _is_latest(self, handle: BatchHandle, edition: object) -> bool:
         """Whether answers that were read a while ago are not bound yet, and no cell has newer."""
         with contextlib.suppress(LLMBatchError):  # it was forgotten meanwhile
-            held = self.binder.holds(handle.record.name, edition)
-            return not held and edition == self._edition(handle)
+            batch, client = handle.record, self._has(handle.id) or self.client
+            named = client.store.batches(notebook=batch.notebook, name=batch.name)
+            last = max((each for each in named if not each.draft), key=lambda each: each.used_at)
+            held = self.binder.holds(batch.name, edition)
+            return not held and last.id == batch.id and edition == self._edition(handle)
         return False
 
     def _told(self, handle: BatchHandle, bound: bool) -> None:
