@@ -224,7 +224,8 @@ class Driver:
         except (ProviderError, Incomplete) as error:
             self._ends.again(held, job, error)
             return
-        settle = limits.settle if self._policy.settle is None else self._policy.settle
+        own = self._policy.settle
+        settle, documented = (limits.settle, limits.documented) if own is None else (own, True)
         if remote is not None:
             self._accepted(held, job, Event.FOUND, remote)
         elif lease.may_act(job.sender) and not self._call_ended(job):
@@ -232,13 +233,36 @@ class Driver:
             self._store.note(
                 held, job, error=_FROZEN, sender_seen=now, not_before=now + self._policy.poll
             )
-        elif self._has_settled(job, settle):
-            self._store.apply(
-                held, job, Event.ABSENT, not_before=0.0, error=None, failures=0, distrusted=False
-            )
-        else:
+        elif not self._has_settled(job, settle):
             wait = min(self._policy.poll, max(settle / 4, 0.05))
             self._store.note(held, job, error=None, not_before=self._clock() + wait)
+        else:
+            await self._settle(held, job, adapter, documented=documented)
+
+    async def _settle(self, held: Lease, job: Job, adapter: Adapter, *, documented: bool) -> None:
+        """Send a job again whose lost create made nothing, if that is proved; else ask."""
+        since = job.submitted_at or job.created_at
+        others = self._store.remote_ids(job.provider, sent_here=True)
+        others |= self._strangers.get(job.id, set())
+        try:
+            absent = job.resent < lookup.RESENDS and (
+                documented
+                or await lookup.is_absent(
+                    adapter, job, since, others, self._store.created_after_loss(job)
+                )
+            )
+        except (ProviderError, Incomplete) as error:
+            self._ends.again(held, job, error)
+            return
+        if absent:
+            self._store.apply(
+                held, job, Event.ABSENT, not_before=0.0, error=None, failures=0, distrusted=False,
+                resent=job.resent + 1,
+            )  # fmt: skip
+            return
+        now = self._clock()
+        wait = self._policy.poll_wait(now - self._lost_at(job))
+        self._store.note(held, job, error=lookup.not_listed(job), not_before=now + wait)
 
     async def _find(self, job: Job, adapter: Adapter) -> tuple[Job, Remote | None]:
         """Return the remote job that a lost create made; and `job`, perhaps with more attempts."""
@@ -293,7 +317,7 @@ class Driver:
         if not remote_id:
             self._store.apply(
                 held, job, Event.ABSENT, detail="the user says so", not_before=0.0, error=None,
-                failures=0, distrusted=False,
+                failures=0, distrusted=False, resent=0,
             )  # fmt: skip
             return
         remote = await adapter.retrieve(remote_id)
@@ -423,6 +447,9 @@ class Driver:
                 )
             case Phase.FAILED:
                 self._ends.fail(held, job, Event.INVALID, remote.error or remote.state, **seen)
+            case Phase.LATER if job.round == 0 and self._is_adopted(job):
+                # What was created elsewhere is read; only a retry sends it.
+                self._ends.fail(held, job, Event.INVALID, remote.error or remote.state, **seen)
             case Phase.LATER:
                 self._store.apply(
                     held,
@@ -436,6 +463,10 @@ class Driver:
             case Phase.ACTIVE:
                 age = now - (job.submitted_at or now)
                 self._store.note(held, job, **self._next_look(age, remote), **seen)
+
+    def _is_adopted(self, job: Job) -> bool:
+        batch = self._store.batch(job.batch_id)
+        return batch is not None and batch.adopted
 
     def _next_look(self, age: float, remote: Remote) -> dict[str, Any]:
         """Return what a job's record says after a look: when the next one is due."""

@@ -190,7 +190,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     room
         Wait after a job was refused for lack of enqueued-token room.
     settle
-        Overrides the provider's settling time (None: as the provider's limits say).
+        Takes the place of the provider's settling time, as if it were documented (None: as the
+        provider's limits say).
     at_once
         Most requests in real time under way to one account.
     jitter

@@ -7,7 +7,7 @@ the right size; which of them is ours the custom_ids of its results show, once i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from .errors import Undecided, Vanished
 from .models import Job, Phase, Remote
@@ -19,6 +19,9 @@ MARK = "-a"
 
 #: How far back attempts are looked for, as our clock may be wrong (seconds).
 LOOK_BACK = 31 * 86400.0
+
+#: How often a job is sent again by itself after a lost create; then the user is asked.
+RESENDS = 2
 
 
 async def find(
@@ -75,6 +78,63 @@ async def find(
     return None
 
 
+async def is_absent(
+    adapter: Adapter, job: Job, since: float, others: Collection[str], later: Collection[str]
+) -> bool:
+    """Whether a listing that is surely up to date shows no job that a lost create may have made.
+
+    Listings lag, nobody documents by how much, and silence alone proves nothing. One that shows a
+    later create of ours is new enough to show an earlier one.
+
+    Parameters
+    ----------
+    since
+        When the create was sent (Unix seconds), as our clock said then.
+    others
+        Remote ids that belong to other jobs, or were proved to.
+    later
+        Remote ids of creates that began after the outcome of this one was lost.
+    """
+    if not later:
+        return False
+    labelled, current = adapter.limits(job.endpoint).labelled, False
+    async for remote in adapter.list(since - LOOK_BACK):
+        if remote.remote_id in later:
+            current = True
+            continue
+        alike = remote.size in {0, job.rows} and remote.remote_id not in others
+        if owner(remote.label) == job.id if labelled else alike:
+            return False
+    return current
+
+
+def owner(mark: str | None) -> str:
+    """Return the id of the job whose label `mark` is; empty where it is none of ours."""
+    job_id, separator, number = (mark or "").rpartition(MARK)
+    return job_id if separator and number.isdecimal() else ""
+
+
+def not_listed(job: Job) -> str:
+    """Return what is said of a lost create that no listing shows."""
+    if job.resent >= RESENDS:
+        return (
+            f"{job.provider} has lost {job.resent + 1} submissions of it in a row: nothing is sent "
+            "again by itself, `%llm_batch resolve NAME --as-absent` sends it"
+        )
+    return (
+        f"{job.provider} does not list it, but a listing may lag: it is looked for until it shows, "
+        "and nothing is sent again before `%llm_batch resolve NAME` decides"
+    )
+
+
+def waiting(undecided: Sequence[tuple[Job, Sequence[Remote]]]) -> str:
+    """Return whether waiting settles what became of lost creates, in a sentence for people."""
+    if all(candidates for _, candidates in undecided):
+        return "Waiting decides by itself when such a job ends: the ids of its rows tell."
+    who = " and ".join(dict.fromkeys(job.provider for job, found in undecided if not found))
+    return f"Waiting decides only if {who} lists it later; it is looked for all the time."
+
+
 async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote]:
     """Return the remote jobs of every attempt to create `job`, where labels tell them.
 
@@ -85,9 +145,8 @@ async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote
     """
     found: dict[int, Remote] = {}
     async for remote in adapter.list(since - LOOK_BACK):
-        owner, mark, number = (remote.label or "").rpartition(MARK)
-        if mark and owner == job.id and number.isdecimal():
-            found.setdefault(int(number), remote)
+        if owner(remote.label) == job.id and remote.label is not None:
+            found.setdefault(int(remote.label.rpartition(MARK)[2]), remote)
     return found
 
 

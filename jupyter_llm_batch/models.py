@@ -332,7 +332,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     labelled
         The provider keeps a label of ours on the job, so that a lost create can be found.
     settle
-        Seconds after which a listing surely shows an accepted create.
+        Seconds that a listing is given to show an accepted create.
+    documented
+        The provider documents that time: after it, silence proves that nothing was created. Else
+        only a listing that shows a later create of ours does.
     primed
         Caching needs one answered request before the others find something in the cache.
     """
@@ -344,6 +347,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     one_model: bool = True
     labelled: bool = True
     settle: float = 120.0
+    documented: bool = False
     primed: bool = False
 
 
@@ -401,6 +405,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         What its rows share is to be cached; None in later rounds, which ask for what failed.
     released
         The provider stores nothing any more that was only needed while the job ran.
+    resent
+        How often it was sent again by itself since a lost create was found to be absent.
     distrusted
         The journal has lost what was done with it last, perhaps later creates too: before it is
         sent, a job of any of its attempts is looked for.
@@ -435,6 +441,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rest: Outcome | None = None
     attempts: int = 0
     distrusted: bool = False
+    resent: int = 0
     #: The process that began to create it and has not said how that went; see `lease.write`.
     sender: str = ""
     #: When that process was last known to live after another one had taken over.

@@ -328,7 +328,10 @@ def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> t
     answered = outcomes.get(Outcome.OK, 0)
     if batch.cancel_requested and (outcomes.get(Outcome.CANCELLED, 0) or not answered):
         return "cancelled", "cancelled"
-    if answered or not any(outcomes.get(outcome, 0) for outcome in Outcome):
+    known = any(outcomes.get(outcome, 0) for outcome in Outcome)
+    # Of what was created elsewhere and refused as a whole no row may be known.
+    lost = any(job.state in (JobState.FAILED, JobState.GONE) for job in jobs)
+    if answered or not (known or lost):
         return "done", "done"
     reason = next((job.error for job in reversed(jobs) if job.error), "no row was answered")
     return "failed", f"failed: {reason}"

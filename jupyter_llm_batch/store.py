@@ -334,6 +334,22 @@ class Store(Books):
         jobs = (_read_job(row[0]) for row in rows)
         return {job.remote_id for job in jobs if job.provider == provider and job.remote_id}
 
+    def created_after_loss(self, job: Job) -> set[str]:
+        """Return the remote ids whose create began after the outcome of that of `job` was lost.
+
+        By the order of the journal's events: a clock may have been set in between.
+        """
+        rows = self._rows(
+            "SELECT detail FROM event AS taken WHERE event = 'accepted' AND (SELECT max(seq) FROM"
+            " event WHERE event = 'intent' AND job_id = taken.job_id AND seq < taken.seq) >"
+            " (SELECT max(seq) FROM event WHERE (event = 'lost' AND job_id = ?1) OR (event ="
+            " 'call-ended' AND batch_id = ?2)) AND at > ?3",
+            job.id,
+            job.batch_id,
+            job.sender_seen,
+        )
+        return {row[0] for row in rows}
+
     def remote_of(self, provider: str, account: Account) -> str | None:
         """Return the remote id of the latest job that was sent with an account."""
         rows = self._rows("SELECT record FROM job ORDER BY rowid DESC")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import session
+from .. import lookup, session
 from ..client import Client
 from ..errors import LLMBatchError, NotFound
 from ..finding import is_of
@@ -356,7 +356,7 @@ class Terminal:
         self.console.print(grid)
         print(
             f"jupyter llm-batch resolve {batch.id} --as-created ID takes one of them; --as-absent "
-            "sends the rows again,\nwhich pays twice if one of them is yours. Waiting decides by "
-            "itself when such a job ends."
+            "sends the rows again,\nand you pay twice if one of them is yours, or is yet to show. "
+            + lookup.waiting(undecided)
         )
         return watch.ATTENTION

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .. import finding, ledger, results, rounds
+from .. import finding, ledger, lookup, results, rounds
 from ..client import Client
 from ..handle import BatchHandle
 from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
@@ -189,8 +189,8 @@ def lost(handle: BatchHandle) -> None:
         ["sent", "rows", "may be", "created", "state"],
         rows,
         f"%llm_batch resolve {handle.name} --as-created ID takes one of them; --as-absent sends "
-        "the rows again, which pays twice if one of them is yours. Waiting decides by itself "
-        "when such a job ends.",
+        "the rows again, and you pay twice if one of them is yours, or is yet to show. "
+        + lookup.waiting(undecided),
     )
 
 
