@@ -69,6 +69,10 @@ class _Saved:
         """Refuse: the cells were rendered when they were collected."""
         raise NotImplementedError(names, step)
 
+    def key(self, number: int) -> Any:
+        """Refuse: the cells' texts are rendered already."""
+        raise NotImplementedError(number)
+
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Refuse, as `columns` does."""
         raise NotImplementedError

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from itertools import chain, count, repeat
+from itertools import chain, count, islice, repeat
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import snapshots
+from . import sameness, snapshots
 from .answers import FIXED, restore
-from .cells import pack
+from .cells import pack, unpack
 from .errors import UsageProblem
 from .models import Shape
-from .values import fields_of
+from .values import fields_of, is_of_data, one_line
 from .wording import a_type
 
 __all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
@@ -55,6 +55,10 @@ class Items:
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Yield ``(key, item)`` per row."""
         return self._pairs()
+
+    def key(self, number: int) -> Any:
+        """Return the key of row `number`."""
+        return next(islice(self._pairs(), number, None))[0]
 
     def names(self) -> list[str]:
         """Return the field names of the first item, as a template sees them."""
@@ -124,6 +128,12 @@ class Frame:
         for key, values in zip(keys, self.columns(names), strict=False):
             yield key, dict(zip(names, values, strict=True))
 
+    def key(self, number: int) -> Any:
+        """Return the index label of row `number`, its position where there is no index."""
+        if self.shape.library != "pandas":
+            return number
+        return next(_values(self._native.index[number : number + 1]))
+
     def names(self) -> list[str]:
         """Return the field names, as a template sees them."""
         return list(self.shape.columns)
@@ -134,6 +144,18 @@ class Frame:
 
     def _cells(self, position: int, start: int, step: int) -> Any:
         """Return one slice of a column as Python objects."""
+        try:
+            return self._objects(position, start, step)
+        except BaseException as error:
+            if not is_of_data(error):
+                raise
+            raise UsageProblem(
+                f"column {self.shape.columns[position]!r} holds a value that Python has no object "
+                f"for, in rows {start} to {min(start + step, len(self)) - 1} ({one_line(error)}): "
+                "convert it; nothing was sent"
+            ) from None
+
+    def _objects(self, position: int, start: int, step: int) -> Any:
         if self.shape.library == "pandas":
             return self._native.iloc[start : start + step, position].tolist()
         if self.shape.library == "polars":
@@ -186,7 +208,9 @@ def _read_dict(value: Mapping[Any, Any]) -> Items:
     _refuse_empty(value)
     try:
         keys = msgspec.json.encode([pack(key) for key in value])
-    except (TypeError, UnicodeEncodeError) as exc:
+        if not sameness.values([*value], unpack(msgspec.json.decode(keys))):
+            raise TypeError("they would not come back as they are")
+    except Exception as exc:
         raise UsageProblem(
             f"the keys of the dict cannot be kept ({exc}): use text, numbers, dates or tuples"
         ) from exc

@@ -185,6 +185,10 @@ class _Watched:
             self._row = {"item": item, "key": key, **fields_of(item)}
             yield key, item
 
+    def key(self, number: int) -> Any:
+        """Return the key of row `number`."""
+        return self._rows.key(number)
+
     def parts(self, column: Column) -> list[Part]:
         """Return the parts that `column` has in the row that was read last."""
         if column.name in self._row:

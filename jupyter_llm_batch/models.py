@@ -805,6 +805,10 @@ class Rows(Protocol):
         """Yield ``(key, item)`` per row; the key of a list item is its position."""
         ...
 
+    def key(self, number: int) -> Any:
+        """Return the key of row `number` alone."""
+        ...
+
 
 class Sink(Protocol):
     """Anything bytes can be written to."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -293,7 +292,7 @@ class _Items(_Source):
 def place(rows: Rows, number: int) -> str:
     """Return ``row 3``, with the index label or key where it says more."""
     if rows.shape.kind == "dict" or rows.shape.library == "pandas":
-        key = next(islice(rows.items(), number, None))[0]
+        key = rows.key(number)
         if key != number or isinstance(key, bool):
             return f"row {number} ({'key' if rows.shape.kind == 'dict' else 'index'} {key!r})"
     return f"row {number}"

@@ -3,38 +3,45 @@
 polars and pyarrow go through Arrow as they are. A pandas frame is taken apart into its columns and
 index levels under names of our own, because its labels may be anything and may repeat; a header in
 the schema's metadata says how to put it together again. What Arrow has no type for is kept as JSON
-(`cells`), and what not even that can hold is refused by name.
+(`cells`). Each copy is read back and compared with what was given before anything is sent: what
+would not come back as it was is refused by the name of its column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .cells import pack, unpack
+from . import sameness
+from .cells import pack, unpack, zone_name
 from .errors import UsageProblem
+from .values import is_of_data, one_line
 
 _HEADER = b"jupyter_llm_batch"
 
+#: NumPy's types of categories that Arrow and pandas bring back as they were.
+_NUMBERS = {"bool", "int8", "int16", "int32", "int64", "float32", "float64"}
+
 
 def write(path: Path, library: str, frame: Any) -> None:
-    """Write `frame` of `library` to `path`.
+    """Write `frame` of `library` to `path`, and read it back to see that nothing has changed.
 
     Raises
     ------
     UsageProblem
-        A column holds what cannot be kept.
+        A column, or the index, does not come back as it was.
     """
-    import pyarrow as pa
-
-    table = {"pandas": _from_pandas, "polars": _from_polars, "pyarrow": _same}[library](frame)
-    # A stream, not a file: only streams allow a column's categories to differ between chunks.
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    if not (trouble := _trouble(path, library, frame)):
+        return
+    for what, single in _singles(library, frame):
+        if found := _trouble(path, library, single):
+            raise _refuse(what, found)
+    raise UsageProblem(f"the input cannot be kept for the output ({trouble}): convert it")
 
 
 def read(path: Path, library: str) -> Any:
@@ -46,6 +53,74 @@ def read(path: Path, library: str) -> Any:
     return {"pandas": _to_pandas, "polars": _to_polars, "pyarrow": _same}[library](table)
 
 
+def _trouble(path: Path, library: str, frame: Any) -> str:
+    """Write `frame`; return why it would not come back as it is, nothing where it does."""
+    try:
+        _write(path, library, frame)
+        changed = not _SAME[library](frame, read(path, library))
+    except UsageProblem:
+        raise
+    except BaseException as error:
+        if not is_of_data(error):
+            raise
+        return one_line(error)
+    return "it would not come back as it is" if changed else ""
+
+
+def _write(path: Path, library: str, frame: Any) -> None:
+    import pyarrow as pa
+
+    table = {"pandas": _from_pandas, "polars": _from_polars, "pyarrow": _same}[library](frame)
+    # A stream, not a file: only streams allow a column's categories to differ between chunks.
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _singles(library: str, frame: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each column as a frame of its own, then the index, with what a message calls it."""
+    if library == "pandas":
+        bare = frame.set_axis(range(len(frame)))
+        for i, label in enumerate(frame.columns):
+            yield f"column {label!r}", bare.iloc[:, i : i + 1]
+        yield "the index", frame.iloc[:, :0]
+        return
+    for name in frame.columns if library == "polars" else frame.column_names:
+        yield f"column {name!r}", frame.select([name])
+
+
+def _same_pandas(before: Any, after: Any) -> bool:
+    names = [before.columns.name, *before.index.names]
+    return (
+        before.shape == after.shape
+        and sameness.values(names, [after.columns.name, *after.index.names])
+        and sameness.values(before.columns.tolist(), after.columns.tolist())
+        and all(map(sameness.pandas, _arrays(before), _arrays(after)))
+    )
+
+
+def _arrays(frame: Any) -> Iterator[Any]:
+    """Yield the columns and the index of a pandas frame as arrays."""
+    index = frame.index
+    columns = (frame.iloc[:, i] for i in range(frame.shape[1]))
+    levels = (index.get_level_values(i) for i in range(index.nlevels))
+    return (each.array for each in chain(columns, levels))
+
+
+def _same_polars(before: Any, after: Any) -> bool:
+    return bool(before.columns == after.columns) and all(
+        map(sameness.polars, before.get_columns(), after.get_columns())
+    )
+
+
+def _same_arrow(before: Any, after: Any) -> bool:
+    return bool(before.schema.equals(after.schema, check_metadata=True)) and all(
+        map(sameness.arrow, before.columns, after.columns)
+    )
+
+
+_SAME = {"pandas": _same_pandas, "polars": _same_polars, "pyarrow": _same_arrow}
+
+
 def _same(table: Any) -> Any:
     return table
 
@@ -55,10 +130,10 @@ def _header(table: Any, header: dict[str, Any]) -> Any:
     return table.replace_schema_metadata({**metadata, _HEADER: msgspec.json.encode(header)})
 
 
-def _refuse(label: object, exc: Exception) -> UsageProblem:
+def _refuse(what: str, words: object) -> UsageProblem:
     return UsageProblem(
-        f"column {label!r} cannot be kept for the output ({' '.join(str(exc).split())}): "
-        "convert it, or leave it out with --over df[[...]]"
+        f"{what} cannot be kept for the output ({' '.join(str(words).split())}): "
+        "convert it, or leave it out with --over df[[...]]; nothing was sent"
     )
 
 
@@ -83,13 +158,21 @@ def _from_polars(frame: Any) -> Any:
         for name, dtype in frame.schema.items()
         if dtype in (pl.Object, pl.Int128, getattr(pl, "UInt128", pl.Int128))
     }
+    for name, dtype in frame.schema.items():
+        if _has_no_width(dtype):  # polars panics as it reads them
+            raise _refuse(f"column {name!r}", f"{dtype} holds arrays without elements")
     for name in odd:
-        try:
-            texts = _dump_cells(frame.get_column(name).to_list())
-        except (TypeError, UnicodeEncodeError) as exc:
-            raise _refuse(name, exc) from exc
+        texts = _dump_cells(frame.get_column(name).to_list())
         frame = frame.with_columns(pl.Series(name, texts, dtype=pl.String))
     return _header(frame.to_arrow(), {"odd": odd})
+
+
+def _has_no_width(dtype: Any) -> bool:
+    """Whether a polars type is, or holds, an array of zero elements."""
+    if getattr(dtype, "shape", None) and not all(dtype.shape):
+        return True
+    inner = [getattr(dtype, "inner", None), *(each.dtype for each in getattr(dtype, "fields", ()))]
+    return any(_has_no_width(each) for each in inner if each is not None)
 
 
 def _to_polars(table: Any) -> Any:
@@ -123,46 +206,75 @@ def _from_pandas(frame: Any) -> Any:
         header["labels"] = [pack(label) for label in frame.columns]
         header["names"] = [pack(name) for name in (frame.columns.name, *index.names)]
         msgspec.json.encode(header)
-    except (TypeError, UnicodeEncodeError) as exc:
-        raise UsageProblem(f"the frame's column names cannot be kept: {exc}") from exc
-    with suppress(TypeError, UnicodeEncodeError):  # attrs are a courtesy
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise UsageProblem(
+            f"the frame's column names cannot be kept ({exc}): rename them; nothing was sent"
+        ) from exc
+    with suppress(TypeError, ValueError, RecursionError):  # attrs are a courtesy
         header["attrs"] = msgspec.Raw(msgspec.json.encode(pack(frame.attrs)))
 
     plain: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    header["kinds"] = []
-    for i, (label, values) in enumerate(parts):
-        try:
-            kind, array = _from_values(values)
-        except (TypeError, UnicodeEncodeError, pa.ArrowException) as exc:
-            raise _refuse(label, exc) from exc
-        header["kinds"].append(kind)
+    kinds: list[str] = []
+    ordered: list[int] = []
+    texts: dict[str, list[str]] = {}
+    zones: dict[str, str] = {}
+    categories: dict[bytes, bytes] = {}
+    for i, (_, values) in enumerate(parts):
+        kind, array = _from_values(values)
+        kinds.append(kind)
+        if kind == "category":
+            categories[_categories(i)] = _packed(values.array.categories)
+            if values.dtype.ordered:
+                ordered.append(i)
+        if isinstance(values.dtype, pd.StringDtype):
+            # Which of its kinds of text pandas makes of Arrow's is its own choice.
+            texts[str(i)] = [values.dtype.storage, str(values.dtype.na_value)]
+        zone = zone_name(getattr(values.dtype, "tz", None))
+        if zone.startswith("dateutil/"):
+            zones[str(i)] = zone
         if array is None:
             plain[str(i)] = values.array
         else:
             others[str(i)] = array
-    try:
-        table = _plain_table(plain) if plain else None
-    except (TypeError, pa.ArrowException):
-        for name, values in plain.items():
-            try:
-                _plain_table({name: values})
-            except (TypeError, pa.ArrowException) as exc:
-                raise _refuse(parts[int(name)][0], exc) from exc
-        raise
-    if table is None:
-        table = pa.table(others)
+    header |= {"kinds": kinds, "ordered": ordered, "texts": texts, "zones": zones}
+    if plain:
+        table = pa.Table.from_pandas(pd.DataFrame(plain, copy=False), preserve_index=False)
     else:
-        for name, array in others.items():
-            table = table.append_column(name, array)
-    return _header(table, header)
+        table = pa.table(others)
+        others = {}
+    for name, array in others.items():
+        table = table.append_column(name, array)
+    table = _header(table, header)
+    return table.replace_schema_metadata({**table.schema.metadata, **categories})
 
 
-def _plain_table(columns: dict[str, Any]) -> Any:
+def _categories(number: int) -> bytes:
+    """Return the key under which the categories of a column are kept in the metadata."""
+    return b"%b:categories:%d" % (_HEADER, number)
+
+
+def _packed(categories: Any) -> bytes:
+    """Return categories as an Arrow stream: they may be of any type that a column has."""
     import pandas as pd
     import pyarrow as pa
 
-    return pa.Table.from_pandas(pd.DataFrame(columns, copy=False), preserve_index=False)
+    table = _from_pandas(pd.DataFrame({"c": pd.Series(categories.array)}))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+def _unpacked(codes: Any, packed: bytes, *, ordered: bool) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    found = _to_pandas(pa.ipc.open_stream(pa.py_buffer(packed)).read_all())["c"]
+    categories = pd.Index(found.array, dtype=found.dtype, tupleize_cols=False)
+    made = pd.Categorical.from_codes(codes.to_numpy(), categories=categories, ordered=ordered)
+    return pd.Series(made)
 
 
 def _from_values(values: Any) -> tuple[str, Any]:
@@ -173,6 +285,12 @@ def _from_values(values: Any) -> tuple[str, Any]:
 
     if isinstance(values.dtype, pd.ArrowDtype):
         return "arrow", pa.array(values)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        # Arrow has text and NumPy's numbers as categories; others come back changed, or not.
+        inner = values.dtype.categories.dtype
+        if isinstance(inner, pd.StringDtype) or str(inner) in _NUMBERS:
+            return "plain", None
+        return "category", pa.array(values.array.codes)
     if values.dtype != object:
         return "plain", None
     objects = values.tolist()
@@ -181,12 +299,15 @@ def _from_values(values: Any) -> tuple[str, Any]:
         return "text", pa.array(objects, pa.large_string())
     if kinds == {bytes}:
         return "bytes", pa.array(objects, pa.large_binary())
-    if kinds in ({list}, {np.ndarray}):
-        with suppress(pa.ArrowException):
-            array = pa.array(objects)
-            inner, is_ = array.type.value_type, pa.types
-            if is_.is_integer(inner) or is_.is_floating(inner) or is_.is_string(inner):
-                return kinds.pop().__name__, array
+    # Arrow has one type for all; and lists that hold themselves crash it.
+    if kinds == {list} and {*map(type, chain.from_iterable(objects))} in ({int}, {float}, {str}):
+        with suppress(pa.ArrowException, OverflowError):
+            return "list", pa.array(objects)
+    if kinds == {np.ndarray}:
+        types = {(each.ndim, each.dtype) for each in objects}
+        if len(types) == 1 and next(iter(types))[1].kind in "iuf":
+            with suppress(pa.ArrowException):
+                return "ndarray", pa.array(objects)
     return "cells", pa.array(_dump_cells(objects), pa.large_string())
 
 
@@ -197,10 +318,23 @@ def _to_pandas(table: Any) -> Any:
     kinds: list[str] = header["kinds"]
     own = [str(i) for i, kind in enumerate(kinds) if kind == "plain"]
     plain = table.select(own).to_pandas() if own else {}
-    parts = [
-        plain[str(i)] if kind == "plain" else _to_series(table.column(str(i)), kind)
-        for i, kind in enumerate(kinds)
-    ]
+    ordered = header.get("ordered", ())
+    parts = []
+    for i, kind in enumerate(kinds):
+        if kind == "plain":
+            part = plain[str(i)]
+        elif kind == "category":
+            packed = table.schema.metadata[_categories(i)]
+            part = _unpacked(table.column(str(i)), packed, ordered=i in ordered)
+        else:
+            part = _to_series(table.column(str(i)), kind)
+        parts.append(part)
+    for name, (storage, missing) in header.get("texts", {}).items():
+        # pandas before 2.3 has one missing value for text, and no argument for it.
+        more = {} if missing == "<NA>" else {"na_value": float("nan")}
+        parts[int(name)] = parts[int(name)].astype(pd.StringDtype(storage, **more))
+    for name, zone in header.get("zones", {}).items():
+        parts[int(name)] = parts[int(name)].dt.tz_convert(zone)
     labels = [unpack(label) for label in header["labels"]]
     title, *names = (unpack(name) for name in header["names"])
     index = _to_index(parts[len(labels) :], header, names)

@@ -57,6 +57,19 @@ def plain(value: Any) -> Any:
     return value
 
 
+def is_of_data(error: BaseException) -> bool:
+    """Whether an error comes of the user's values: not of an interrupt, nor of a full disk."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return False
+    # A panic of polars is no Exception.
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def one_line(error: BaseException) -> str:
+    """Return kind and words of an error in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def is_null(value: Any) -> bool:
     """Whether `value` is None, NaN, NA or NaT."""
     return plain(value) is None

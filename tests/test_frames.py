@@ -313,8 +313,8 @@ def test_a_restored_pandas_frame_can_be_changed(tmp_path):
 
 @pytest.mark.parametrize(
     "values",
-    [[object(), 1], [1 + 2j, 3], pd.arrays.SparseArray([0, 1]), ["\ud800", 1], [np.eye(2), 1]],
-    ids=["object", "complex", "sparse", "surrogate", "matrix"],
+    [[object(), 1], [1 + 2j, 3], pd.arrays.SparseArray([0, 1]), ["\ud800", 1], [10**5000, 1]],
+    ids=["object", "complex", "sparse", "surrogate", "digits"],
 )
 def test_a_column_that_cannot_be_kept_is_named(values, tmp_path):
     """What neither Arrow nor JSON holds is refused by its column's name, with a remedy."""

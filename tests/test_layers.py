@@ -17,6 +17,7 @@ LAYERS = [
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
+    ["sameness"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
     ["progress", "journal"],
     ["connection"],
