@@ -41,8 +41,8 @@ from .errors import LLMBatchError, NotFound, ProviderError, UsageProblem
 from .handle import BatchHandle
 from .keys import Chain
 from .ledger import Ledger
-from .lifecycle import Policy
 from .models import Batch, Snapshot
+from .policy import Policy
 from .poller import Poller
 from .previewing import Preview
 from .providers.base import Adapter
@@ -376,7 +376,7 @@ class Client:
         what = "which is being cancelled" if cancelling else "no new cost"
         handle.lasting = f"attached to the batch of {when}, {what}; --resubmit pays again"
         if batch.finished_at is None:
-            self.background.soon(self.poller().follow, batch.id)
+            self.background.soon(self.poller().take_up, batch.id)
         elif handle.snapshot().retryable:
             handle.lasting += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
         return handle

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from . import lease, lookup, payloads
-from .ending import ABSENCES, Ends
+from . import lease, lookup, payloads, trouble
+from .ending import Ends
 from .errors import (
     Busy,
     Incomplete,
@@ -26,19 +26,13 @@ from .errors import (
     Undecided,
     UsageProblem,
     Vanished,
-    redact,
 )
-from .lifecycle import Action, Event, Policy
+from .lifecycle import Action, Event
 from .models import Account, Batch, Job, JobState, Outcome, Phase, Remote
+from .policy import Policy
 from .providers.base import Adapter
 from .realtime import RealTime
 from .store import Lease, Store
-
-#: A job that is younger than this and not found may just not be visible yet (seconds).
-YOUNG = 600.0
-
-#: How often what is gone before the create (an upload, for one) is uploaded again.
-UPLOADS = 6
 
 #: Said of a create, by its label, whose process has lost the batch to another one meanwhile.
 CALL_ENDED = "call-ended"
@@ -188,7 +182,7 @@ class Driver:
             )
         except Vanished as error:
             # The upload is gone, or the model: upload again, but not for ever.
-            if job.upload_id is None or job.absences >= UPLOADS:
+            if job.upload_id is None or job.absences >= self._policy.uploads:
                 self._ends.fail(held, job, Event.REJECTED, str(error))
             else:
                 absences = job.absences + 1  # an upload that succeeds takes the failures off
@@ -197,8 +191,10 @@ class Driver:
             self._not_created(held, job, error)
         except Refused as error:
             self._ends.fail(held, job, Event.REJECTED, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it was, the job may exist
-            self._lose(held, job, redact(str(error)))
+        except Exception as error:  # whatever it was, the job may exist
+            self._lose(held, job, trouble.words(error))
+            if trouble.is_defect(error):
+                raise
         except asyncio.CancelledError:
             self._lose(held, job, "given up while it was sent")
             raise
@@ -394,22 +390,24 @@ class Driver:
         # After a cancel nothing is sent that could be wrong.
         harm = "" if batch.cancel_requested else await self._harm(job)
         try:
-            job, trouble = await self._realtime.run(
+            job, wrong = await self._realtime.run(
                 held, job, adapter, who, self._ends.payload(job), harm
             )
         except Refused as error:
             self._ends.fail(held, job, Event.INVALID, str(error))
         else:
-            if trouble is not None:
-                self._ends.again(held, job, trouble)
+            if wrong is not None and trouble.is_defect(wrong):
+                raise wrong
+            if wrong is not None:
+                self._ends.again(held, job, wrong)
 
     async def _poll(self, held: Lease, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None
         try:
             remote = await adapter.retrieve(job.remote_id)
         except Vanished as error:
-            young = self._clock() - (job.submitted_at or 0.0) < YOUNG
-            if young or job.absences + 1 < ABSENCES:
+            young = self._clock() - (job.submitted_at or 0.0) < self._policy.young
+            if young or job.absences + 1 < self._policy.absences:
                 self._ends.again(held, job, error, absences=job.absences + 1)
             else:
                 self._ends.vanish(held, job, error)

@@ -16,28 +16,16 @@ from typing import Any
 
 import msgspec
 
-from . import adopting, leftovers, payloads, rounds, rowlog, schemas, spending
+from . import adopting, leftovers, payloads, rounds, rowlog, schemas, spending, trouble
 from .collecting import Reconciler
-from .errors import Incomplete, LLMBatchError, ProviderError, Refused, Vanished, redact
-from .lifecycle import Event, Policy
+from .errors import Incomplete, ProviderError, Refused, Vanished
+from .lifecycle import Event
 from .models import Batch, Job, Mode, Outcome, Remote
+from .policy import Policy
 from .providers.base import Adapter
 from .realtime import PART, without_line
 from .recent import Parsed
 from .store import Lease, Store
-
-#: How often an incomplete download is fetched again before rows count as missing.
-FETCHES = 6
-
-#: Seconds that deleting a job's files at the provider may take before they are left there.
-TIDYING = 30.0
-
-#: How often in a row the provider must not know a job or a file before it counts as gone: with the
-#: waits in between some ten minutes, since proxies and gateways in trouble answer 404 as well.
-ABSENCES = 8
-
-#: Seconds that deleting what a running job needed may take before it is left to expire.
-RELEASING = 30.0
 
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
@@ -112,10 +100,10 @@ class Ends:
             except (ProviderError, Incomplete) as error:
                 self.again(held, job, error)
                 return
-        if gone is not None and job.absences + 1 < ABSENCES:
+        if gone is not None and job.absences + 1 < self._policy.absences:
             self.again(held, job, gone, absences=job.absences + 1)
             return
-        if gone is not None or job.fetches >= FETCHES:
+        if gone is not None or job.fetches >= self._policy.fetches:
             job = await self._join(held, job, adapter)
         try:
             if batch.adopted:
@@ -126,7 +114,7 @@ class Ends:
             return
         counts = job.counts
         short = counts is not None and reconciler.seen < counts.done + counts.failed
-        if short and gone is None and job.fetches < FETCHES:
+        if short and gone is None and job.fetches < self._policy.fetches:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
         reconciler.close(None if short else job.rest, str(gone or job.error or ""))
@@ -223,7 +211,7 @@ class Ends:
                 broken += result.outcome is Outcome.FAILED and not payloads.is_json(line)
                 reconciler.take(result)
                 parsed.add(result, len(line))
-        if broken and job.fetches < FETCHES and job.mode is Mode.BATCH:
+        if broken and job.fetches < self._policy.fetches and job.mode is Mode.BATCH:
             raise Incomplete(f"{broken} lines arrived garbled")
         return reconciler, parsed
 
@@ -358,19 +346,24 @@ class Ends:
         tidied = "kept: some of its rows never came back"
         if not {Outcome.MISSING.value} & job.tally.keys():
             try:
-                async with asyncio.timeout(TIDYING):
+                async with asyncio.timeout(self._policy.tidying):
                     await adapter.forget(job)
                 tidied = "deleted"
             except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
-                tidied = f"kept: {redact(str(error)) or type(error).__name__}"
+                if trouble.is_defect(error):
+                    trouble.report(error, f"deleting the files of job {job.id} at the provider")
+                tidied = f"kept: {trouble.words(error)}"
         self._store.note(held, job, tidied=tidied)
 
     async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
         """Have the provider drop what only a running job needs; once, since it expires anyway."""
         cost = None
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(RELEASING):
+        try:
+            async with asyncio.timeout(self._policy.tidying):
                 cost = await adapter.release(job)
+        except Exception as error:  # noqa: BLE001 - it expires anyway
+            if trouble.is_defect(error):
+                trouble.report(error, f"releasing what job {job.id} has stored at the provider")
         changes: dict[str, Any] = {"released": True}
         if cost is not None and job.cost is not None:
             changes["cost"] = str(Decimal(job.cost) + cost)
@@ -382,20 +375,26 @@ class Ends:
 
     # -- waits -------------------------------------------------------------------------------------
 
-    def waiting(self, job: Job, error: LLMBatchError) -> dict[str, Any]:
-        """Return what a job's record says after a step that failed for a passing reason."""
+    def waiting(self, job: Job, error: Exception) -> dict[str, Any]:
+        """Return what a job's record says after a step that failed and is to be repeated."""
         failures = job.failures + 1
         asked = error.retry_after if isinstance(error, ProviderError) else None
+        stopped = trouble.is_lasting(error)
+        wait = self._policy.retry_wait(failures, asked)
+        if stopped:
+            wait = max(self._policy.recheck_wait(failures), asked or 0.0)
         now = self._clock()
         return {
             "failures": failures,
-            "error": str(error),
-            "not_before": now + self._policy.retry_wait(failures, asked),
+            "failing_since": job.failing_since if job.failures else now,
+            "stopped": stopped,
+            "error": trouble.words(error),
+            "not_before": now + wait,
             "asked_until": now + asked if asked else job.asked_until,
         }
 
-    def again(self, held: Lease, job: Job, error: LLMBatchError, **changes: Any) -> None:
-        """Record a step that failed for a passing reason, and when to repeat it."""
+    def again(self, held: Lease, job: Job, error: Exception, **changes: Any) -> None:
+        """Record a step that failed, why, and when to repeat it."""
         self._store.note(held, job, **self.waiting(job, error), **changes)
 
 

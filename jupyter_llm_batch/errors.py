@@ -4,6 +4,7 @@
 
     LLMBatchError
     ├── NotReady            you: wait, the answers are not there yet
+    │   └── Halted          you: waiting is of no use, the message says what to do
     ├── UsageProblem        you: an option, a name, a template, the rows
     │   └── NotFound        you: no such batch or row
     ├── ProviderError       somebody between here and the provider
@@ -11,7 +12,8 @@
     │   │   ├── KeyRefused  you: key or permission
     │   │   └── Vanished    nobody: the object is not there (any more)
     │   ├── Busy            wait: nothing was created, the same call may be repeated later
-    │   │   └── OutOfQuota  you or wait: quota, credit or spend limit is used up
+    │   │   ├── OutOfQuota  you or wait: quota, credit or spend limit is used up
+    │   │   └── Blocked     you: a proxy, a certificate or an address that cannot be used
     │   ├── Unclear         nobody yet: the call may or may not have taken effect, look it up
     │   └── Undecided       wait, or you: what a look-up found may be ours, nothing proves it yet
     ├── Incomplete          wait: a download did not arrive whole
@@ -48,6 +50,10 @@ class UsageProblem(LLMBatchError, ValueError, ForUsers):
 
 class NotReady(LLMBatchError, ForUsers):
     """The answers are not there yet."""
+
+
+class Halted(NotReady):
+    """Waiting is of no use: the batch goes on when the user has done something."""
 
 
 class NotFound(UsageProblem, LookupError):
@@ -101,6 +107,10 @@ class Busy(ProviderError):
 
 class OutOfQuota(Busy):
     """Quota, credit or spend limit is used up; only time or the account's owner helps."""
+
+
+class Blocked(Busy):
+    """A setting of this machine keeps every call from going out: proxy, certificate, address."""
 
 
 class Unclear(ProviderError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import export, failing, ledger, outlook, results, spending
-from .errors import Damaged, NotFound, NotReady, UsageProblem
+from .errors import Damaged, Halted, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 from .pricing import Cost
 
@@ -77,8 +77,21 @@ class BatchHandle:
         Raises
         ------
         NotReady
-            The time is over and the batch is not, or it waits for the user.
+            The time is over and the batch is not.
+        Halted
+            It goes on only when the user has done something: a refused key, a sample to look at.
         """
+        self.take_up()
+        return self.wait_on(timeout)
+
+    def take_up(self) -> BatchHandle:
+        """Try at once what has stopped, since the user asks for it."""
+        poller = self._client.poller()
+        self._client.background.soon(poller.take_up, self.id)
+        return self
+
+    def wait_on(self, timeout: float | None) -> BatchHandle:
+        """Wait as `wait` does; what has stopped stays as it is."""
         poller = self._client.poller()
         future = self._client.background.call(poller.finished(self.id))
         try:
@@ -91,7 +104,9 @@ class BatchHandle:
 
     def _ended(self) -> BatchHandle:
         if not self.done:
-            raise NotReady(f"it waits for you: {self!r}")
+            snapshot = self.snapshot()
+            halts = snapshot.state in {"stopped", "paused"}
+            raise Halted(snapshot.line if halts else f"it waits for you: {snapshot.line}")
         return self
 
     def __await__(self) -> Generator[Any, None, BatchHandle]:
@@ -99,7 +114,7 @@ class BatchHandle:
         return self._until_done().__await__()
 
     async def _until_done(self) -> BatchHandle:
-        poller = self._client.poller()
+        poller = self.take_up()._client.poller()
         future = self._client.background.call(poller.finished(self.id))
         try:
             while not future.done():  # noqa: ASYNC110 - waking often lets an interrupt through
@@ -234,7 +249,7 @@ class BatchHandle:
             for each in {batch.id, *own}:
                 store.request_cancel(each)
             poller = self._client.poller()
-            self._client.background.soon(poller.follow, self.id)
+            self._client.background.soon(poller.take_up, self.id)
         return self
 
     def retry(self) -> int:
@@ -325,7 +340,7 @@ class BatchHandle:
         if in_full and not self.done:
             reserve = spending.before_finish(store, self.record, self._client.accounts.rules())
         store.decide(self.id, reserve=reserve, **changes)
-        self._client.background.soon(self._client.poller().follow, self.id)
+        self._client.background.soon(self._client.poller().take_up, self.id)
         return self
 
     def lost(self) -> list[tuple[Job, list[Remote]]]:

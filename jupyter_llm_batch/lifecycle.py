@@ -8,14 +8,12 @@ the user can leave.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from enum import StrEnum
 
-import msgspec
-
 from .errors import IllegalEvent
 from .models import Batch, Job, JobState, Mode, Outcome, Result
+from .policy import CACHE_PATIENCE
 
 S = JobState
 
@@ -141,10 +139,6 @@ def together(dues: Iterable[float], patience: float) -> float:
     return max((due for due in others if due <= first + patience), default=first)
 
 
-#: A job waits no longer than this for those that fill its cache (seconds).
-PATIENCE = 3600.0
-
-
 def waits_until(job: Job, jobs: Iterable[Job]) -> float:
     """Return until when `job` waits for jobs that go ahead of it (Unix seconds); else 0.
 
@@ -153,7 +147,7 @@ def waits_until(job: Job, jobs: Iterable[Job]) -> float:
     if not job.after or job.state is not S.PLANNED:
         return 0.0
     ahead = [each for each in jobs if each.number in job.after and each.state not in TERMINAL]
-    return max((each.created_at + PATIENCE for each in ahead), default=0.0)
+    return max((each.created_at + CACHE_PATIENCE for each in ahead), default=0.0)
 
 
 def is_held(batch: Batch, job: Job) -> bool:
@@ -171,58 +165,19 @@ def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
     )
 
 
+def is_failing(job: Job) -> bool:
+    """Whether the last call for `job` failed, so that it is tried again later."""
+    return job.failures > 0 and bool(job.error) and job.state not in TERMINAL
+
+
+def has_stopped(job: Job) -> bool:
+    """Whether `job` failed for a reason that lasts until somebody changes something."""
+    return job.stopped and is_failing(job)
+
+
 def is_cancelled(batch: Batch, job: Job) -> bool:
     """Whether `job` is to end early: the user's wish, or what comes after a deadline."""
     return batch.cancel_requested or (batch.cut and job.mode is Mode.BATCH)
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait, in seconds.
-
-    Attributes
-    ----------
-    poll
-        Shortest interval between two looks at a job that nobody asked for.
-    poll_longest
-        Longest interval; a job is looked at about twenty times on its way to its present age.
-    retry, retry_longest
-        First and longest wait after a call that failed for a passing reason.
-    room
-        Wait after a job was refused for lack of enqueued-token room.
-    settle
-        Takes the place of the provider's settling time, as if it were documented (None: as the
-        provider's limits say).
-    at_once
-        Most requests in real time under way to one account.
-    jitter
-        Random share by which every wait is shortened or lengthened.
-    """
-
-    poll: float = 30.0
-    poll_longest: float = 300.0
-    retry: float = 5.0
-    retry_longest: float = 900.0
-    room: float = 300.0
-    settle: float | None = None
-    at_once: int = 64
-    jitter: float = 0.2
-
-    def poll_wait(self, age: float, floor: float | None = None) -> float:
-        """Return the seconds until a job of `age` seconds is looked at again."""
-        wait = self._jittered(min(max(self.poll, age / 20), max(self.poll, self.poll_longest)))
-        return max(wait, self.poll, floor or 0.0)
-
-    def retry_wait(self, failures: int, asked: float | None = None) -> float:
-        """Return the seconds until a call that failed `failures` times in a row is repeated."""
-        wait = min(self.retry * 2 ** min(failures - 1, 20), self.retry_longest)
-        return max(self._jittered(wait), asked or 0.0)
-
-    def room_wait(self) -> float:
-        """Return the seconds until a job refused for lack of room is sent again."""
-        return self._jittered(self.room)
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds * (1 + self.jitter * random.uniform(-1, 1))  # noqa: S311 - spreads load
 
 
 # -- outcomes of rows, one byte each ---------------------------------------------------------------

@@ -407,6 +407,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         The provider stores nothing any more that was only needed while the job ran.
     resent
         How often it was sent again by itself since a lost create was found to be absent.
+    failing_since
+        When the first of the present `failures` in a row happened.
+    stopped
+        The last failure lasts until somebody changes something: a key, an address.
     distrusted
         The journal has lost what was done with it last, perhaps later creates too: before it is
         sent, a job of any of its attempts is looked for.
@@ -447,6 +451,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     #: When that process was last known to live after another one had taken over.
     sender_seen: float = 0.0
     failures: int = 0
+    failing_since: float = 0.0
+    stopped: bool = False
     fetches: int = 0
     #: How often in a row the provider did not know it, its upload, or its results.
     absences: int = 0
@@ -685,8 +691,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     state
-        One of ``draft, preparing, submitting, running, collecting, paused, attention, done,
-        failed, cancelled``: it chooses the colour.
+        One of ``draft, preparing, submitting, running, collecting, paused, attention, stopped,
+        done, partial, failed, cancelled``: it chooses the colour.
     words
         The same in words a person uses, with what is being waited for.
     ok, failed, waiting

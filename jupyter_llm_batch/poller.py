@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from . import (
     results,
     rounds,
     spending,
+    trouble,
 )
 from .driving import Driver
 from .ending import Ends, no_pause
@@ -34,13 +36,12 @@ from .errors import (
     ProviderError,
     StoreProblem,
     UsageProblem,
-    redact,
 )
 from .lifecycle import (
     TERMINAL,
     WAITING,
     Action,
-    Policy,
+    has_stopped,
     is_cancelled,
     is_held,
     next_action,
@@ -52,28 +53,17 @@ from .lifecycle import (
     waits_until,
 )
 from .models import Batch, Job, JobState, Limits, Mode, Remote
+from .policy import Policy
 from .pricing import PriceBook
 from .providers.base import Adapter
 from .realtime import RealTime
 from .rotation import Rotation
 from .store import Lease, Store, is_over
 from .viewing import Listener, Views
-
-#: Longest sleep: wishes of other processes (cancel) are seen at least this often (seconds).
-LONGEST_SLEEP = 5.0
-
-#: Seconds between two looks at batches that another process drives.
-WATCH = 2.0
-
-#: No wait is longer than this: a day, which a provider may ask for, and its jitter (seconds).
-LONGEST_WAIT = 1.5 * 86400.0
+from .waiting import Waits
 
 #: From this many running jobs of a provider on, one listing is asked instead of each job.
 LISTING_FROM = 2
-
-#: An end that nobody told of is told after a restart, if it is not older (seconds).
-REMEMBER = 86400.0
-
 _log = logging.getLogger(__name__)
 
 
@@ -130,13 +120,12 @@ class Poller:
         self.owner = msgspec.structs.replace(lease.me(), nonce=secrets.token_hex(4))
         self._beats: dict[str, float] = {}
         self._steps: dict[str, asyncio.Task[None]] = {}
-        #: Jobs whose next moment could not be written (no room): until when they rest.
-        self._resting: dict[str, float] = {}
-        self._trouble = ""
+        self._waits = Waits(policy)
+        self._fatal: BaseException | None = None
         self._polling: set[str] = set()
         self._followed: set[str] = set()
         self._watched: set[str] = set()
-        self._watched_at = 0.0
+        self._watched_at = float("-inf")
         self._waiters: dict[str, asyncio.Event] = {}
         self._woken = asyncio.Event()
         self._creates: dict[str, asyncio.Lock] = {}
@@ -155,6 +144,12 @@ class Poller:
         self._followed.add(batch_id)
         self.wake()
 
+    def take_up(self, batch_id: str) -> None:
+        """Drive this batch, and try at once what has stopped: the user has asked for it."""
+        self._waits.take_up(batch_id, *(job.id for job in self._store.jobs(batch_id)))
+        self._views.troubles.pop(batch_id, None)
+        self.follow(batch_id)
+
     def watch(self, batch_id: str) -> None:
         """Tell listeners how this batch stands without ever driving it: somebody else may."""
         self._watched.add(batch_id)
@@ -162,6 +157,8 @@ class Poller:
 
     async def finished(self, batch_id: str) -> None:
         """Return when every row of the batch has its outcome, or waits for the user."""
+        if self._fatal is not None:
+            raise self._fatal
         batch = self._store.batch(batch_id)
         if batch is None or batch.finished_at is not None:
             return
@@ -169,6 +166,8 @@ class Poller:
             return
         self.follow(batch_id)
         await self._waiters.setdefault(batch_id, asyncio.Event()).wait()
+        if self._fatal is not None:
+            raise self._fatal
 
     async def refresh(self, batch_id: str) -> None:
         """Ask the provider about the batch's running jobs now.
@@ -180,7 +179,7 @@ class Poller:
             for job in self._store.jobs(batch_id):
                 if job.state is JobState.RUNNING and job.id not in self._steps:
                     self._store.note(held, job, not_before=0.0)
-        self.follow(batch_id)
+        self.take_up(batch_id)
         self._views.publish_id(batch_id)
 
     async def retry(self, batch_id: str) -> int:
@@ -196,7 +195,7 @@ class Poller:
             raise
         # Known before the batch is unfinished again, so that nobody here takes it a second time.
         self._leases[batch_id] = held
-        self._beats[batch_id] = self._clock()
+        self._beats[batch_id] = time.monotonic()
         count = 0
         try:
             count = await asyncio.to_thread(self._retry, held, batch)
@@ -236,7 +235,7 @@ class Poller:
         if held is None:
             raise UsageProblem("another process drives this batch: decide there")
         self._leases[batch_id] = held
-        self._beats[batch_id] = self._clock()
+        self._beats[batch_id] = time.monotonic()
         for job in self._store.jobs(batch_id):
             if job.state is not JobState.UNKNOWN:
                 continue
@@ -279,10 +278,10 @@ class Poller:
         for job in jobs:
             if job.id in self._steps:
                 return True
-            todo = next_action(job, cancel=is_cancelled(batch, job))
-            held_back = waits_until(job, jobs) > now or is_held(batch, job)
             cancel = is_cancelled(batch, job)
-            due = todo is not None and todo[1] <= now and (cancel or not held_back)
+            todo = next_action(job, cancel=cancel)
+            held_back = waits_until(job, jobs) > now or is_held(batch, job)
+            due = todo is not None and not self._left(job, todo[1]) and (cancel or not held_back)
             if due and not self._views.pause(job, cancel=cancel):
                 return True
         return False
@@ -307,35 +306,46 @@ class Poller:
 
     async def run(self) -> None:
         """Drive until `stop`."""
-        with contextlib.suppress(Exception):  # whoever ended these died before telling it
-            for batch_id in self._store.untold(self._clock() - REMEMBER):
-                self._notify(batch_id)
+        try:
+            for batch_id in self._store.untold(self._clock() - self.policy.remember):
+                self._notify(batch_id)  # whoever ended these died before telling it
+        except Exception as error:  # noqa: BLE001 - a notice is no reason not to drive
+            self._journal_failed(error)
         while not self._stopping:
             self._woken.clear()
             try:
                 wake_at = self._look_around()
-                self._trouble = ""
-            except Exception as error:  # noqa: BLE001 - a locked or full disk passes; the loop must outlive it
-                self._grumble(error)
-                wake_at = self._clock() + min(LONGEST_SLEEP, self.policy.retry_longest)
-            pause = min(max(wake_at - self._clock(), 0.01), LONGEST_SLEEP)
+                self._views.journal_works()
+            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever it meets
+                self._journal_failed(error)
+                wake_at = self._clock() + min(self.policy.sleep, self.policy.retry_longest)
+            pause = min(max(wake_at - self._clock(), 0.01), self.policy.sleep)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), pause)
 
     def _look_around(self) -> float:
         """Start everything that is due; return when the next thing will be (Unix seconds)."""
-        wake_at = self._clock() + LONGEST_SLEEP
+        wake_at = self._clock() + self.policy.sleep
         polls: dict[str, list[_Poll]] = {}
         for batch in self._unfinished():
+            if left := self._waits.resting(batch.id):
+                wake_at = min(wake_at, self._clock() + left)
+                if self._waits.has_given_up(batch.id):
+                    self._wake_waiters(batch.id)
+                continue
             try:
                 wake_at = min(wake_at, self._look_at(batch, polls))
-                self._views.troubles.pop(batch.id, None)
+                self._waits.went_well(batch.id)
+                if not any(self._waits.resting(job.id) for job in self._store.jobs(batch.id)):
+                    self._views.troubles.pop(batch.id, None)
             except StoreProblem as problem:
                 if not isinstance(problem, Damaged):
                     raise  # the journal cannot be used, for no batch
-                self._note_trouble(batch, problem)
+                self._views.trouble(batch.id, problem)
             except Exception as error:  # noqa: BLE001 - the others go on, and this is tried again
-                self._note_trouble(batch, error)
+                if trouble.is_defect(error):
+                    self._met_defect(error, f"looking at batch {batch.id}", batch.id, batch.id)
+                self._views.trouble(batch.id, error)
         for provider, entries in polls.items():
             wake_at = min(wake_at, self._start_polls(provider, entries))
         return min(wake_at, self._watch_others(self._clock()))
@@ -343,7 +353,7 @@ class Poller:
     def _look_at(self, batch: Batch, polls: dict[str, list[_Poll]]) -> float:
         """Start what is due for a batch; return when the next thing will be (Unix seconds)."""
         now = self._clock()
-        wake_at = now + LONGEST_SLEEP
+        wake_at = now + self.policy.sleep
         free = batch.id not in self._leases
         held = None
         if not (free and self._stuck(batch, self._store.jobs(batch.id))):
@@ -362,6 +372,7 @@ class Poller:
             if self._stuck(batch, jobs):
                 self._give_back(batch.id)
                 self._views.publish(batch)
+                self._wake_waiters(batch.id)
                 return wake_at
             jobs = [self._renewed(held, job) for job in jobs]
             self._release(held, batch, jobs)
@@ -374,24 +385,45 @@ class Poller:
                 if waits and not is_cancelled(batch, job):
                     continue
                 wake_at = min(wake_at, self._start(held, batch, job, polls))
+            if self._stands_still(jobs):
+                self._wake_waiters(batch.id)
         except LeaseLost:
             self._lose(held)
         return wake_at
 
+    def _stands_still(self, jobs: Iterable[Job]) -> bool:
+        """Whether nothing goes on before somebody has changed or asked for something."""
+        under_way = [job for job in jobs if job.state not in TERMINAL]
+        return bool(under_way) and all(
+            job.id not in self._steps
+            and (
+                self._waits.has_given_up(job.id)
+                or (has_stopped(job) and self._left(job, job.not_before) > 0)
+            )
+            for job in under_way
+        )
+
+    def _left(self, job: Job, due: float) -> float:
+        """Return the seconds until `job` is due."""
+        if has_stopped(job) and self._waits.may_have_changed(job, self._views.present(job)):
+            return self._waits.resting(job.id)
+        return self._waits.left(job, due, self._clock())
+
     def _watch_others(self, now: float) -> float:
         """Tell how the batches stand that are only looked at; return when to look again."""
         if not self._watched:
-            return now + LONGEST_SLEEP
-        if 0 <= now - self._watched_at < WATCH:
-            return self._watched_at + WATCH
-        self._watched_at = now
+            return now + self.policy.sleep
+        since = time.monotonic() - self._watched_at
+        if since < self.policy.watch:
+            return now + self.policy.watch - since
+        self._watched_at = time.monotonic()
         for batch_id in [*self._watched]:
             batch = self._store.batch(batch_id)
             if batch is None or batch.finished_at is not None:
                 self._watched.discard(batch_id)
             if batch is not None:
                 self._views.show(batch)
-        return now + WATCH
+        return now + self.policy.watch
 
     def _waits_for_user(self, batch: Batch, jobs: Sequence[Job]) -> bool:
         """Whether nothing goes on before the user has looked at a sample, of whichever batch."""
@@ -401,14 +433,6 @@ class Poller:
             return False
         behind = rounds.waits_on(self._store, batch)
         return bool(behind) and all(waits_for_user(*each) for each in behind)
-
-    def _note_trouble(self, batch: Batch, error: Exception) -> None:
-        """Say on a batch's own panel what keeps it from going on."""
-        words = redact(str(error)) or type(error).__name__
-        if self._views.troubles.get(batch.id) != words:
-            _log.debug("%s cannot go on", batch.id, exc_info=error)
-            self._views.troubles[batch.id] = words
-            self._views.publish_id(batch.id)
 
     def _unfinished(self) -> Iterable[Batch]:
         seen = set()
@@ -428,7 +452,7 @@ class Poller:
     def _hold(self, batch: Batch) -> tuple[Lease | None, Batch]:
         """Return the lease of a batch, if it is ours, and the batch as it stands under it."""
         held = self._leases.get(batch.id)
-        now = self._clock()
+        now = time.monotonic()
         if held is None:
             held = self._store.acquire(batch.id, self.owner)
             if held is not None:
@@ -468,6 +492,8 @@ class Poller:
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._questions.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._met_defect(error, "asking whether a new key is of the same account")
         self.wake()
 
     def _renewed(self, held: Lease, job: Job) -> Job:
@@ -504,23 +530,19 @@ class Poller:
     ) -> float:
         """Start what is due for `job`; return when something will be."""
         todo = next_action(job, cancel=is_cancelled(batch, job))
-        far = self._clock() + LONGEST_SLEEP
+        now = self._clock()
+        far = now + self.policy.sleep
         if todo is None or job.id in self._steps:
             return far
-        if self._resting.get(job.id, 0.0) > self._clock():
-            return self._resting[job.id]
         action, due = todo
-        if due - self._clock() > LONGEST_WAIT:
-            # Nobody waits that long: the clock was set back meanwhile.
-            self._store.note(held, job, not_before=0.0, asked_until=0.0)
-            return self._clock()
+        left = self._left(job, due)
         if self._views.pause(job, cancel=is_cancelled(batch, job)):
-            return due if due > self._clock() else far
+            return now + left if left else far
         if action is Action.POLL:
-            polls.setdefault(job.provider, []).append(_Poll(due, held, batch, job))
+            polls.setdefault(job.provider, []).append(_Poll(now + left, held, batch, job))
             return far  # `_start_polls` knows when
-        if due > self._clock():
-            return due
+        if left:
+            return now + left
         self._launch(job.id, batch.id, self._step(action, held, batch, job))
         return far
 
@@ -528,15 +550,11 @@ class Poller:
         """Start deleting what the provider stores for jobs that are over."""
         for job in jobs:
             stored = job.cache is not None and job.upload_id is not None and not job.released
-            if (
-                stored
-                and is_over([job])
-                and job.id not in self._steps
-                and not self._views.pause(job)
-            ):
+            busy = job.id in self._steps or self._waits.resting(job.id) > 0
+            if stored and is_over([job]) and not busy and not self._views.pause(job):
                 adapter = self._adapters(job.provider)
                 step = self._ends.release(held, job, adapter)
-                self._launch(job.id, batch.id, self._guarded(held, step))
+                self._launch(job.id, batch.id, self._guarded(held, job, step))
 
     def _start_polls(self, provider: str, polls: list[_Poll]) -> float:
         """Ask about running jobs, together where that is possible; return when to look again."""
@@ -545,7 +563,7 @@ class Poller:
         if at > now:
             return at
         entries = [(each.held, each.batch, each.job) for each in polls if each.due <= now]
-        later = min((each.due for each in polls if each.due > now), default=now + LONGEST_SLEEP)
+        later = min((each.due for each in polls if each.due > now), default=now + self.policy.sleep)
         if len(entries) < LISTING_FROM:
             held, batch, job = entries[0]
             self._launch(job.id, batch.id, self._step(Action.POLL, held, batch, job))
@@ -578,6 +596,7 @@ class Poller:
         try:
             adapter = self._adapters(job.provider)
             who = adapter.account(self._salt)
+            self._waits.tries(job, who)
             if action is Action.SUBMIT and not adapter.limits(job.endpoint).labelled:
                 # Without a label a lost create is found by time and count: one at a time.
                 async with self._creates.setdefault(job.provider, asyncio.Lock()):
@@ -588,20 +607,40 @@ class Poller:
             self._lose(held)
         except Exception as error:  # noqa: BLE001 - shown on the panel, and tried again later
             self._stumble(held, job, error)
+        else:
+            self._waits.went_well(job.id)
 
     def _stumble(self, held: Lease, job: Job, error: Exception) -> None:
-        """Something local failed (disk full, a file missing): say so and try again later."""
+        """Something failed here (disk full, a defect of ours): say so and try again later."""
+        if trouble.is_leaving(error):
+            return  # the next session goes on
+        if trouble.is_defect(error):
+            self._met_defect(error, f"a step of job {job.id} ({job.state})", job.id, job.batch_id)
+            self._views.trouble(job.batch_id, error)
+            return
         _log.debug("step of %s failed", job.id, exc_info=error)
-        self._resting[job.id] = self._clock() + self.policy.retry_wait(1)
+        self._waits.rest(job.id, self.policy.retry_wait(1))
         with contextlib.suppress(LLMBatchError, OSError):
             current = next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
-            self._store.note(
-                held,
-                current,
-                error=str(error),
-                failures=current.failures + 1,
-                not_before=self._clock() + self.policy.retry_wait(current.failures + 1),
-            )
+            self._ends.again(held, current, error)
+
+    def _met_defect(
+        self, error: BaseException, where: str, key: str = "", batch_id: str = ""
+    ) -> None:
+        """Report a defect of ours; what met it is tried a few more times and then rests."""
+        if not trouble.is_defect(error):
+            _log.debug("%s failed", where, exc_info=error)
+            return
+        defect = trouble.report(error, where)
+        if key:
+            self._waits.defect(key)
+        if batch_id:
+            with contextlib.suppress(LLMBatchError, OSError):
+                self._store.log(batch_id, "defect", f"{where}: {defect.traceback[-2000:]}")
+        if trouble.is_strict():
+            self._fatal = error
+            for waiting in [*self._waiters]:
+                self._wake_waiters(waiting)
 
     def _saw(self, held: Lease, _: Batch, job: Job, remote: Remote) -> None:
         try:
@@ -611,16 +650,16 @@ class Poller:
         except StoreProblem as problem:
             self._stumble(held, job, problem)
 
-    def _grumble(self, error: Exception) -> None:
-        """Say once what keeps the journal from being used; it is tried again all the time."""
-        _log.debug("could not look at the journal", exc_info=error)
-        if str(error) != self._trouble:
-            self._trouble = str(error)
-            _log.warning("llm_batch: %s", error)
+    def _journal_failed(self, error: Exception) -> None:
+        """Say on the panels what keeps the journal from being used; it is tried again."""
+        self._met_defect(error, "looking at the journal")
+        self._views.journal_failed(error)
 
     async def _poll_many(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
         """Ask for many jobs with one listing; those it does not show are asked for singly."""
         left = {job.remote_id: (held, batch, job) for held, batch, job in entries}
+        for _, _, job in entries:
+            self._waits.tries(job, self._views.present(job))
         since = min(job.submitted_at or job.created_at for _, _, job in entries) - 600
         try:
             async for remote in self._adapters(provider).list(since):
@@ -639,6 +678,10 @@ class Poller:
                     pass
                 except StoreProblem as problem:
                     self._stumble(held, job, problem)
+            return
+        except Exception as error:  # noqa: BLE001 - shown on the panels, and tried again later
+            for held, _, job in left.values():
+                self._stumble(held, job, error)
             return
         for held, batch, job in left.values():
             await self._step(Action.POLL, held, batch, job)
@@ -697,19 +740,24 @@ class Poller:
         jobs = [
             job
             for job in self._store.jobs(batch.id)
-            if not job.tidied and (job.upload_id or job.remote_id) and not self._views.pause(job)
+            if not job.tidied
+            and (job.upload_id or job.remote_id)
+            and not self._views.pause(job)
+            and not self._waits.resting(job.id)
         ]
         for job in jobs:
             adapter = self._adapters(job.provider)
             step = self._ends.tidy(held, job, adapter)
-            self._launch(job.id, batch.id, self._guarded(held, step))
+            self._launch(job.id, batch.id, self._guarded(held, job, step))
         return bool(jobs)
 
-    async def _guarded(self, held: Lease, step: Awaitable[None]) -> None:
+    async def _guarded(self, held: Lease, job: Job, step: Awaitable[None]) -> None:
         try:
             await step
         except LeaseLost:
             self._lose(held)
+        except Exception as error:  # noqa: BLE001 - what is left at the provider expires there
+            self._stumble(held, job, error)
 
     def _notify(self, batch_id: str) -> None:
         """Tell the end of a batch, if that is wanted and nobody else has taken it on."""
@@ -724,8 +772,10 @@ class Poller:
 
     async def _tell(self, batch: Batch, told: notify.Facts) -> None:
         came = await notify.send(batch.notify, told)
-        with contextlib.suppress(Exception):  # the journal may be closed by now
+        try:
             self._store.log(batch.id, "notice", came)
+        except Exception as error:  # noqa: BLE001 - the journal may be closed by now
+            self._met_defect(error, "noting that an end was told")
 
     async def all_told(self) -> None:
         """Return when every notice that was begun has ended."""

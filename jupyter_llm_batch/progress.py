@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
 from . import outlook
-from .lifecycle import is_held, waits_for_user, waits_until
+from .lifecycle import has_stopped, is_failing, is_held, waits_for_user, waits_until
 from .models import (
     Batch,
     ErrorKind,
@@ -52,6 +53,18 @@ _UNCOLLECTED = 3600.0
 _ENOUGH = 0.05
 
 
+class Trouble(NamedTuple):
+    """What keeps a whole batch from going on, since when (Unix seconds), and the state to show.
+
+    The state is ``stopped`` for a defect of ours, ``paused`` for what the user can mend, else
+    ``attention``.
+    """
+
+    words: str
+    since: float
+    state: str = "attention"
+
+
 def snapshot(
     batch: Batch,
     jobs: Sequence[Job],
@@ -62,6 +75,7 @@ def snapshot(
     unsent: int = 0,
     history: Sequence[float] = (),
     paused: str = "",
+    trouble: Trouble | None = None,
     cost: float | None = None,
     saved: float | None = None,
     saved_cache: float | None = None,
@@ -94,6 +108,8 @@ def snapshot(
         Durations in seconds of earlier batches of this provider.
     paused
         Why the batch does not move on, in the words shown to the user; empty if it does.
+    trouble
+        What went wrong here when the batch was to go on.
     cost, saved, saved_cache, saved_reuse
         USD, when known.
     expected, ceiling
@@ -116,7 +132,7 @@ def snapshot(
     failed -= unsent
     progress, progress_failed = _at_provider(jobs, waiting)
     finished = batch.finished_at is not None
-    state, words = _describe(batch, jobs, now, outcomes, paused)
+    state, words = _describe(batch, jobs, now, outcomes, paused, trouble)
     if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
         words = "stopped"
     question, urgent = "", False
@@ -133,7 +149,7 @@ def snapshot(
         state, words = "attention", WAITS_FOR_YOU
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
-    moving = not finished and state not in ("draft", "paused", "attention")
+    moving = not finished and state not in ("draft", "paused", "attention", "stopped")
     shot = Snapshot(
         batch_id=batch.id,
         title=batch.title,
@@ -149,7 +165,7 @@ def snapshot(
         outcomes=_told(outcomes, unsent),
         unsent=unsent,
         simulated=batch.simulated,
-        safe_to_close=_safe_to_close(batch, jobs),
+        safe_to_close=_safe_to_close(batch, jobs) and not _is_unwell(state, jobs),
         finished=finished,
         cancelling=batch.cancel_requested and not finished,
         retryable=retryable,
@@ -303,6 +319,7 @@ def _describe(
     now: float,
     outcomes: Mapping[str, int],
     paused: str,
+    trouble: Trouble | None,
 ) -> tuple[str, str]:
     """Return state and words."""
     if batch.draft:
@@ -311,10 +328,17 @@ def _describe(
         return _ending(batch, jobs, outcomes)
     if paused:
         return "paused", f"paused: {paused}"
+    if trouble is not None:
+        return _troubled(trouble, now)
+    if stopped := _stopped(batch, jobs, now):
+        return "stopped", stopped
     undecided = [job.error for job in jobs if job.state is JobState.UNKNOWN and job.error]
     if undecided:
         return "attention", f"the outcome of a submission is unknown: {undecided[0]}"
     state, words = _motion(batch, jobs, now)
+    failing = [job for job in jobs if is_failing(job)]
+    if failing:
+        state, words = "attention", f"{words}{_failing(failing, words, now)}"
     if batch.cut and outlook.waiting(jobs):
         where = _where(outlook.waiting(jobs))
         return state, f"cutting off what is not back, waiting for {where}"
@@ -322,6 +346,56 @@ def _describe(
         where = _where(job for job in jobs if job.state in _AT_PROVIDER)
         return state, f"cancelling, waiting for {where}" if where else "cancelling"
     return state, f"{words}, retry {batch.round}" if batch.round else words
+
+
+def _troubled(trouble: Trouble, now: float) -> tuple[str, str]:
+    if trouble.state == "stopped":
+        return trouble.state, trouble.words
+    what = "paused" if trouble.state == "paused" else "cannot go on"
+    return trouble.state, f"{what}: {trouble.words} (since {moment(trouble.since, now)})"
+
+
+def troubled(shot: Snapshot, trouble: Trouble, now: float) -> Snapshot:
+    """Return an earlier snapshot as it is told while no new one can be made."""
+    state, words = _troubled(trouble, now)
+    shot = msgspec.structs.replace(shot, state=state, words=words, remaining=None, choices=[])
+    return _with_line(shot, warned=False)
+
+
+def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
+    """Return why a batch has stopped until somebody changes something; empty when it has not."""
+    under_way = [job for job in jobs if job.state not in _TERMINAL and not is_held(batch, job)]
+    if not under_way or not all(has_stopped(job) for job in under_way):
+        return ""
+    first = min(under_way, key=lambda job: job.failing_since)
+    kept = [
+        "nothing was sent" if all(job.submitted_at is None for job in jobs) else "nothing is lost"
+    ]
+    if any(job.state in _AT_PROVIDER and not _is_ours(job) for job in under_way):
+        kept = [f"the batch is still at {_where(under_way)}"]
+    return (
+        f"stopped: {first.error} (since {moment(first.failing_since, now)}; {kept[0]}). When that "
+        f"is mended, `%llm_batch status {batch.title}` goes on at once"
+    )
+
+
+def _failing(failing: Sequence[Job], words: str, now: float) -> str:
+    """Return the last error of jobs that are tried again, since when, and when that will be."""
+    first = min(failing, key=lambda job: job.failing_since)
+    since = f"since {moment(first.failing_since, now)}" if first.failing_since else ""
+    if first.error and first.error in words:
+        return f" ({since})" if since else ""
+    due = min(job.not_before for job in failing) - now
+    again = f"trying again in {duration(due)}" if due >= 1 else "trying again now"
+    return f"; {first.error} ({', '.join(filter(None, (since, again)))})"
+
+
+def moment(at: float, now: float) -> str:
+    """Return a moment for people: ``12:03``, with its day where that is not today's."""
+    day = "%d %b "
+    then, today = time.localtime(at), time.localtime(now)
+    form = "%H:%M" if time.strftime(day, then) == time.strftime(day, today) else f"{day}%H:%M"
+    return time.strftime(form, then).lstrip("0") if form != "%H:%M" else time.strftime(form, then)
 
 
 def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> tuple[str, str]:
@@ -498,6 +572,11 @@ def _safe_to_close(batch: Batch, jobs: Sequence[Job]) -> bool:
     if not jobs:
         return batch.finished_at is not None
     return all(job.state in _ACCEPTED and not _is_ours(job) for job in jobs)
+
+
+def _is_unwell(state: str, jobs: Iterable[Job]) -> bool:
+    """Whether nobody should be told that all is well."""
+    return state == "stopped" or any(is_failing(job) for job in jobs)
 
 
 def _at_provider(jobs: Iterable[Job], waiting: int) -> tuple[int | None, int]:

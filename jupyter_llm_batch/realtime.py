@@ -16,23 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from . import payloads
-from .errors import Busy, KeyRefused, LeaseLost, LLMBatchError, OutOfQuota, ProviderError, redact
-from .lifecycle import Event, Policy
+from .errors import Busy, KeyRefused, LeaseLost, OutOfQuota, ProviderError
+from .lifecycle import Event
 from .models import Account, Counts, Job, Outcome, Result
 from .pacing import Window
 from .planning import custom_id
+from .policy import Policy
 from .providers.base import Adapter
 from .rowlog import NO_ANSWER, Past, Record, RowLog
 from .store import Lease, Store
-
-#: A row that was turned away so often ends as failed; a later round may send it again.
-TURNED_AWAY = 8
-
-#: So many requests in a row of which nobody knows what became of them are an outage: wait.
-UNCLEAR = 3
-
-#: Seconds between two looks at the journal: cancel wishes, and our counts for the panel.
-LOOK = 0.5
 
 #: The one part of a real-time job's results.
 PART = "output"
@@ -71,7 +63,7 @@ class RealTime:
         who: Account,
         payload: Path,
         harm: str = "",
-    ) -> tuple[Job, LLMBatchError | None]:
+    ) -> tuple[Job, Exception | None]:
         """Ask what has not been asked, until the job is over, cancelled or has to wait.
 
         Parameters
@@ -151,7 +143,7 @@ class _Run:
     ) -> None:
         self.job = job
         self.cancelled = False
-        self.trouble: LLMBatchError | None = None
+        self.trouble: Exception | None = None
         self._room = room
         self._held = held
         self._adapter = adapter
@@ -182,9 +174,10 @@ class _Run:
                 return
             self._woken.clear()
             closed = self._window.open_at - time.monotonic()
+            look = self._room.policy.look
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
-                    self._woken.wait(), min(closed, LOOK) if closed > 0 else LOOK
+                    self._woken.wait(), min(closed, look) if closed > 0 else look
                 )
 
     def unwanted(self) -> bool:
@@ -252,7 +245,7 @@ class _Run:
             self._log.unclear(row, str(error))
             self._failed += 1
             self._unclear += 1
-            if self._unclear >= UNCLEAR:
+            if self._unclear >= self._room.policy.unclear:
                 self.trouble = error
         else:
             result = self._adapter.parse(reply.line, job.endpoint)
@@ -273,7 +266,7 @@ class _Run:
             return
         self._window.trouble(sent_at, time.monotonic(), error.retry_after, self._wait)
         self._turned_away[row] += 1
-        if self._turned_away[row] < TURNED_AWAY:
+        if self._turned_away[row] < self._room.policy.turned_away:
             self._back(row, line)
         else:
             self._log.given_up(row, str(error))
@@ -291,15 +284,18 @@ class _Run:
         self._tasks.discard(task)
         self._window.over()
         self._woken.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
             # A full disk, for instance: what comes back cannot be kept, so nothing more is asked.
-            self.trouble = self.trouble or LLMBatchError(redact(str(error)))
+            self.trouble = self.trouble or error
 
     # -- looking -----------------------------------------------------------------------------------
 
     def _look(self, *, now: bool = False) -> None:
         """Now and then, see what the user wishes, and journal the counts; both check the fence."""
-        if self._room.stopping or (not now and time.monotonic() - self._looked < LOOK):
+        if self._room.stopping or (
+            not now and time.monotonic() - self._looked < self._room.policy.look
+        ):
             return  # at the end of a session the journal is about to close
         self._looked = time.monotonic()
         store = self._room.store

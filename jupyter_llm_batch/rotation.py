@@ -11,8 +11,8 @@ import time
 import msgspec
 
 from .errors import LLMBatchError, Refused
-from .lifecycle import Policy
 from .models import Account, Job
+from .policy import Policy
 from .providers.base import Adapter
 from .store import Store
 

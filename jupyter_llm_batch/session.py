@@ -14,8 +14,8 @@ from .comparing import Comparison
 from .errors import NotReady, UsageProblem
 from .handle import BatchHandle
 from .ledger import Ledger
-from .lifecycle import Policy
 from .models import Batch
+from .policy import Policy
 from .previewing import Preview
 from .settings import Settings
 

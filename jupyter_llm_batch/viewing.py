@@ -11,8 +11,8 @@ from statistics import median
 
 import msgspec
 
-from . import estimate, outlook, progress, rotation, rounds, spending
-from .errors import StoreProblem, UsageProblem
+from . import estimate, outlook, progress, rotation, rounds, spending, trouble
+from .errors import Damaged, StoreProblem, UsageProblem
 from .lifecycle import (
     TERMINAL,
     is_cancelled,
@@ -66,7 +66,10 @@ class Views:
         self._expected: dict[str, estimate.Money] = {}
         self._promised: set[str] = set()
         #: What keeps a batch from going on, by its id.
-        self.troubles: dict[str, str] = {}
+        self.troubles: dict[str, progress.Trouble] = {}
+        #: The latest pictures of batches under way, and what keeps the journal from being read.
+        self._latest: dict[str, Snapshot] = {}
+        self._journal = ""
 
     def pause(self, job: Job, *, cancel: bool = False) -> str:
         """Return why a job must not be touched now: no key, or another account's.
@@ -126,7 +129,6 @@ class Views:
             and (reason := self.pause(job, cancel=is_cancelled(batch, job)))
             and (batch.id in self._driven or self._store.driver(batch.id) is None)
         ]
-        pauses += [self.troubles[batch.id]] if batch.id in self.troubles else []
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]
         known = costs and all(cost is not None for cost in costs)
@@ -145,6 +147,7 @@ class Views:
             unsent=rows_unsent(outcomes, owners, jobs) if batch.cancel_requested else 0,
             history=self._history(jobs),
             paused=pauses[0] if pauses else "",
+            trouble=self.troubles.get(batch.id),
             cost=sum(float(cost) for cost in costs if cost) if known else None,
             saved=sum(float(each) for each in saved) if known else None,
             saved_cache=sum(float(each.cache) for each in spends) or None,
@@ -202,17 +205,62 @@ class Views:
             self._show(self.snapshot(batch))
 
     def _show(self, snapshot: Snapshot) -> None:
+        if snapshot.finished:
+            self._latest.pop(snapshot.batch_id, None)
+        else:
+            self._latest[snapshot.batch_id] = snapshot
+        self._hand_out(snapshot)
+
+    def _hand_out(self, snapshot: Snapshot) -> None:
         try:
             self._listen(snapshot)
         except Exception as error:  # noqa: BLE001 - a panel that went away is no reason to fail
             _log.debug("a listener failed", exc_info=error)
 
+    def trouble(self, batch_id: str, error: Exception) -> None:
+        """Say on a batch's own panel what keeps it from going on."""
+        before, words = self.troubles.get(batch_id), trouble.words(error)
+        if before is None or before.words != words:
+            _log.debug("%s cannot go on", batch_id, exc_info=error)
+            since = self._clock() if before is None else before.since
+            self.troubles[batch_id] = progress.Trouble(words, since, _state(error))
+            self.publish_id(batch_id)
+
+    def journal_failed(self, error: Exception) -> None:
+        """Say on every panel that the journal cannot be used: no snapshot can be made of it."""
+        words = trouble.words(error)
+        if trouble.is_leaving(error) or words == self._journal:
+            return
+        self._journal = words
+        what = progress.Trouble(words, self._clock(), _state(error))
+        for snapshot in [*self._latest.values()]:
+            self._hand_out(progress.troubled(snapshot, what, self._clock()))
+
+    def journal_works(self) -> None:
+        """Draw the panels anew after the journal could not be used."""
+        if self._journal:
+            self._journal = ""
+            for batch_id in [*self._latest]:
+                self.publish_id(batch_id)
+
     def publish_id(self, batch_id: str) -> None:
         """Hand out how a batch stands, if it is there."""
-        with contextlib.suppress(StoreProblem):  # a panel that lags is no reason to fail
+        try:
             batch = self._store.batch(batch_id)
             if batch is not None:
                 self.publish(batch)
+        except StoreProblem:
+            pass  # a panel that lags is no reason to fail
+        except Exception as error:  # noqa: BLE001 - neither is a panel that cannot be drawn
+            if trouble.is_defect(error):
+                trouble.report(error, f"drawing the panel of batch {batch_id}")
+
+
+def _state(error: Exception) -> str:
+    """Return the state of a batch that met an error when it was to go on."""
+    if trouble.is_defect(error):
+        return "stopped"
+    return "paused" if isinstance(error, (UsageProblem, Damaged)) else "attention"
 
 
 def _usd(amount: Decimal | None) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import FAST
 
-from jupyter_llm_batch import session
+from jupyter_llm_batch import session, trouble
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.notebook import extension
 from jupyter_llm_batch.simulator import Simulator
@@ -25,6 +25,20 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(leaks.Search(config), "search-for-keys")
+
+
+#: Whoever waits for a batch that meets a defect of ours gets that; child processes, too.
+os.environ[trouble.STRICT] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _no_defect():
+    """Fail a test in which a defect of ours was met, wherever that was."""
+    trouble.defects.clear()
+    yield
+    met = [*trouble.defects]
+    trouble.defects.clear()
+    assert not met, "\n\n".join(f"{each.where}\n{each.traceback}" for each in met)
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,10 @@ import pytest
 from support import mark
 
 from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.lifecycle import PATIENCE, waits_until
+from jupyter_llm_batch.lifecycle import waits_until
 from jupyter_llm_batch.models import Job, JobState, Recipe
 from jupyter_llm_batch.planning import Splitter
+from jupyter_llm_batch.policy import CACHE_PATIENCE as PATIENCE
 from jupyter_llm_batch.providers import anthropic_wire, make
 
 ANTHROPIC, OPENAI, GOOGLE = (

@@ -22,7 +22,7 @@ KERNEL = """
 import sys, time
 from pathlib import Path
 from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.lifecycle import Policy
+from jupyter_llm_batch.policy import Policy
 folder, notebook, name, rows, model = sys.argv[1:]
 client = Client(folder=Path(folder), notebook=notebook, policy=Policy(poll=0.05))
 handle = client.submit("Say {{ item }}", name=name, over=[f"p{i}" for i in range(int(rows))],

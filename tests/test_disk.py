@@ -126,7 +126,7 @@ def test_a_disk_that_fills_in_real_time_loses_no_answer(disk, make_client, sim):
     until(lambda: len(sim.ledger()) == 5 and any(fault["met"] >= 4 for fault in sim.faults()))
     disk.fill()
     sim.clear_faults()
-    until(lambda: client.poller()._resting)
+    until(lambda: client.poller()._waits._rests)
     assert 5 < len(sim.ledger()) < 40
     disk.empty()
     found = handle.wait(60).results()
@@ -418,7 +418,7 @@ def test_two_processes_share_a_rollback_journal(tmp_path, sim):
         "import sys; from pathlib import Path; from jupyter_llm_batch import filesystems\n"
         "filesystems.place_of = lambda _: filesystems.Place(kind='nfs4', remote=True)\n"
         "from jupyter_llm_batch.client import Client\n"
-        "from jupyter_llm_batch.lifecycle import Policy\n"
+        "from jupyter_llm_batch.policy import Policy\n"
         "fast = Policy(poll=0.02, poll_longest=0.05, retry=0.02, settle=0.2)\n"
         "c = Client(folder=Path(sys.argv[1]), notebook='nb', simulated=True, policy=fast)\n"
         "for i in range(8):\n"

@@ -41,7 +41,7 @@ def script(sim, tmp_path):
             from pathlib import Path
             from jupyter_llm_batch import session
             from jupyter_llm_batch.client import Client
-            from jupyter_llm_batch.lifecycle import Policy
+            from jupyter_llm_batch.policy import Policy
             fast = Policy(poll=0.02, poll_longest=0.05, retry=0.02, settle=0.2)
             def client():
                 return Client(folder=Path(sys.argv[1]), notebook="nb.ipynb", simulated=True,

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from support import FAST, Shifted, mark
 
-from jupyter_llm_batch import Outcome, driving, ending
+from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.policy import Policy
 from jupyter_llm_batch.providers import anthropic, google, openai
 from jupyter_llm_batch.simulator import Simulator
 
@@ -66,7 +67,7 @@ def billed(sim):
 
 def test_short_downloads_are_counted_apart_from_outages(client, sim):
     """After an outage of any length, a download that comes short is still fetched again."""
-    outage = ending.FETCHES + 2
+    outage = Policy().fetches + 2
     sim.fault(method="GET", path="*/content", times=outage, action="status", status=503)
     sim.fault(method="GET", path="*/content", action="truncate", shorten_length=True, at_line=True)
     handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
@@ -78,7 +79,7 @@ def test_a_download_that_stays_garbled_ends(client, sim):
     """Patience has an end: the row that never came whole has failed, the others are bound."""
     sim.fault(method="GET", path="*/content", times=None, action="corrupt", keep=0.4)
     handle = client.submit(name="x", over=["a", "b", "c"], model=MODELS["openai"]).wait(120)
-    assert job_of(handle).fetches == ending.FETCHES
+    assert job_of(handle).fetches == Policy().fetches
     outcomes = sorted(result.outcome for result in handle.results())
     assert outcomes == [Outcome.FAILED, Outcome.OK, Outcome.OK]
     assert len(creates(sim)) == 1
@@ -107,7 +108,7 @@ def test_an_old_job_that_is_unknown_for_a_moment_is_not_gone(make_client, sim, m
     handle = make_client(clock=clock).submit(name="x", over=["a"], model=model)
     until(lambda: job_of(handle).state is JobState.RUNNING)
     clock.ahead = 2 * 3600.0
-    few = ending.ABSENCES - 1
+    few = Policy().absences - 1
     sim.fault(method="GET", path=LOOK, times=few, action="status", status=404)
     until(lambda: sim.faults()[0]["met"] == few)
     sim.advance(60)
@@ -346,6 +347,6 @@ def test_an_upload_that_is_always_gone_is_not_repeated_for_ever(client, sim):
     sim.fault(method="POST", path="*/batches", times=None, action="status", status=404)
     handle = client.submit(name="x", over=["a"], model=MODELS["openai"], retry=0).wait(120)
     assert job_of(handle).state is JobState.FAILED
-    assert len(creates(sim)) == driving.UPLOADS + 1
+    assert len(creates(sim)) == Policy().uploads + 1
     assert [result.outcome for result in handle.results()] == [Outcome.FAILED]
     assert not sim.ledger()

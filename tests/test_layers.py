@@ -12,9 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
     ["own_line", "loosejson"],
-    ["errors"],
+    ["errors", "policy"],
+    ["trouble"],
     ["models", "pictures", "wording"],
-    ["settings", "schemas", "planning", "pacing", "lifecycle", "recent"],
+    ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["sameness"],

@@ -11,11 +11,11 @@ from jupyter_llm_batch.lifecycle import (
     TRANSITIONS,
     Action,
     Event,
-    Policy,
     advance,
     next_action,
 )
 from jupyter_llm_batch.models import Job, JobState, Mode, Outcome
+from jupyter_llm_batch.policy import Policy
 
 
 def job(state, **more):

@@ -21,8 +21,8 @@ import pytest
 
 from jupyter_llm_batch import Client
 from jupyter_llm_batch.errors import ProviderError
-from jupyter_llm_batch.lifecycle import Policy
 from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe
+from jupyter_llm_batch.policy import Policy
 from jupyter_llm_batch.providers import google, google_cache, key_variables, make
 from jupyter_llm_batch.providers.addresses import is_loopback
 

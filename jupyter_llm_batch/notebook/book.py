@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from .. import session
 from ..asking import Options
 from ..client import Client
-from ..errors import LLMBatchError, NotReady, UsageProblem
+from ..errors import Halted, LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
 from ..models import Batch, Snapshot
 from ..settings import this_notebook
@@ -193,10 +193,16 @@ class Book:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
         self._waiting.add(handle.id)
         try:
+            handle.take_up()
             while not handle.done and "send" not in handle.snapshot().choices:
                 # Looking up now and then costs nothing and lets a terminal say what is new.
-                with contextlib.suppress(NotReady):
-                    handle.wait(1.0)
+                try:
+                    handle.wait_on(1.0)
+                except Halted:
+                    if "send" not in handle.snapshot().choices:
+                        raise
+                except NotReady:
+                    pass
                 self.panels.speak()
         finally:
             self._waiting.discard(handle.id)

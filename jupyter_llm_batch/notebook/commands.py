@@ -191,6 +191,8 @@ class Commands:
 
     def _status(self, found: list[str]) -> None:
         handle = self._get("status", found)
+        if not handle.done:
+            handle.take_up()
         self.book.panels.show(handle.snapshot())
 
     def _show(self, found: list[str]) -> None:

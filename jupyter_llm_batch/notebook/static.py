@@ -18,6 +18,8 @@ _GREEN, _RED, _AMBER, _BLUE, _GREY = "#2da160", "#d6494b", "#c98a12", "#3b82d6",
 _COLOURS = {
     "done": _GREEN,
     "failed": _RED,
+    "stopped": _RED,
+    "partial": _AMBER,
     "attention": _AMBER,
     "paused": _AMBER,
     "draft": _GREY,

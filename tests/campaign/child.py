@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import journal, lease, poller
+from jupyter_llm_batch import journal, lease
 from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.lifecycle import Policy
+from jupyter_llm_batch.policy import Policy
 
 from .points import Points
 from .scenarios import MODELS, PATIENCE, SCENARIOS, User
@@ -89,7 +89,6 @@ def _prepare(order: Order, points: Points) -> None:
     if order.impatient:
         lease.STALE = 0.0
         journal.PATIENCE = 0.5
-        poller.LONGEST_SLEEP = 0.5
     points.install()
 
 
@@ -100,7 +99,7 @@ def play(order: Order, report: Report) -> None:
         folder=Path(order.folder) / "data",
         notebook="campaign.ipynb",
         simulated=True,
-        policy=FAST,
+        policy=msgspec.structs.replace(FAST, sleep=0.5) if order.impatient else FAST,
     )
     if order.resume:
         for handle in client.resume():
