@@ -140,7 +140,9 @@ def test_no_rest_of_a_key_stays(text):
     assert not [part for part in ("abcdef", "ij/kl", "ghijkl") if part in left]
 
 
-@pytest.mark.parametrize("text", ["a" * 1_000_000, "a." * 500_000, "AIza." * 200_000, "*" * 1_000_000])
+@pytest.mark.parametrize(
+    "text", ["a" * 1_000_000, "a." * 500_000, "AIza." * 200_000, "*" * 1_000_000]
+)
 def test_a_long_text_is_searched_in_one_pass(text):
     """A megabyte of one word is redacted like any other text, not in quadratic time."""
     assert errors.redact(f"{text} sk-abcdefgh1234") == f"{text} [key]"
