@@ -25,11 +25,13 @@ from . import (
     finding,
     leaving,
     lookup,
+    notify,
     payloads,
     planning,
     previewing,
     providers,
     submission,
+    trust,
 )
 from .accounts import Accounts
 from .advising import Advice, Call
@@ -135,7 +137,10 @@ class Client:
             if not model:
                 raise UsageProblem("--base-url needs --model: the server's name of the model")
             options = {**options, "model": f"{server}:{model.removeprefix(f'{server}:')}"}
-        return asking.ask(text, name, options, self.settings, self.servers)
+        ask = asking.ask(text, name, options, self.settings, self.servers)
+        if notify.is_command(ask.notify):
+            trust.remember(ask.notify)  # the user's own words, unlike those in a journal
+        return ask
 
     def submit(
         self, text: str | None = None, *, name: str, **options: Unpack[Options]

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from . import trust
 from .errors import UsageProblem
 from .models import Snapshot
 
@@ -27,6 +28,12 @@ OFF = frozenset({"", "off", "none"})
 
 #: Seconds for the whole attempt; a command that runs longer goes on by itself.
 PATIENCE = 10.0
+
+#: What is said of a command that a journal brought along.
+FOREIGN = (
+    "the --notify command was not run: it came with the data folder and was never set on this "
+    "machine. To have it run, set it with --notify or %config LLMBatch.notify"
+)
 
 _WINDOWS_TOAST = """
 Add-Type -AssemblyName System.Windows.Forms, System.Drawing
@@ -92,6 +99,19 @@ def check(wanted: str) -> str:
     return wanted
 
 
+def is_command(wanted: str) -> bool:
+    """Whether a way that `check` returned runs a program of the user's choice."""
+    return bool(wanted) and wanted != DESKTOP and not wanted.startswith(("http://", "https://"))
+
+
+def is_foreign(wanted: str) -> bool:
+    """Whether it is a command that this user never set on this machine.
+
+    A journal may come from anywhere, and a command in it is then anybody's.
+    """
+    return is_command(wanted) and not trust.knows(wanted)
+
+
 def _words(line: str) -> list[str]:
     try:
         return shlex.split(line, posix=os.name != "nt")
@@ -102,6 +122,8 @@ def _words(line: str) -> list[str]:
 async def send(wanted: str, told: Facts) -> str:
     """Tell `told` in the way that `check` returned; return what came of it. Never raises."""
     try:
+        if is_foreign(wanted):
+            return FOREIGN
         if wanted.startswith(("http://", "https://")):
             return await _post(wanted, told)
         if wanted == DESKTOP:

@@ -765,6 +765,10 @@ class Poller:
         if batch is None or not batch.notify or batch.finished_at is None:
             return
         if self._store.claim_notice(batch_id):
+            if notify.is_foreign(batch.notify):
+                words = "; ".join(filter(None, (batch.notice, notify.FOREIGN)))
+                self._store.decide(batch_id, notice=words)
+                return
             told = notify.facts(self._views.snapshot(batch))
             task = asyncio.get_running_loop().create_task(self._tell(batch, told))
             self._notices.add(task)

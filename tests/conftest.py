@@ -83,6 +83,7 @@ def client(make_client):
 def bare_shell(tmp_path, monkeypatch):
     """A shell with the extension loaded; `book` is what the magics work on."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")

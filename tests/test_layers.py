@@ -20,7 +20,7 @@ LAYERS = [
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["sameness"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
-    ["progress", "journal"],
+    ["progress", "journal", "trust"],
     ["connection"],
     ["database"],
     ["books"],

@@ -8,8 +8,9 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from support import until
 
-from jupyter_llm_batch import notify
+from jupyter_llm_batch import notify, trust
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.settings import Settings
 
@@ -148,7 +149,64 @@ def test_a_dead_url_harms_nothing_and_is_not_quoted(client):
     assert handle.done
 
 
-def test_a_command_gets_facts_in_its_environment(client, tmp_path):
+@pytest.fixture
+def new_process(tmp_path, monkeypatch):
+    """Forget what the user set in this process, as a restarted kernel does."""
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setattr(trust, "_here", set())
+    return lambda: monkeypatch.setattr(trust, "_here", set())
+
+
+def brought_along(make_client, command):
+    """Have a batch end whose command stands in the journal only; return client and batch."""
+    client = make_client()
+    handle = run(client, "")
+    shape = handle.record.shape
+    client.close()
+    client = make_client()
+    client.store.use_again(handle.id, shape=shape, notify=command)
+    client.poller()
+    until(lambda: client.store.untold(0.0) == [])
+    return client, handle
+
+
+def test_a_command_that_a_journal_brings_along_is_not_run(make_client, tmp_path, new_process):
+    """A data folder may be anybody's: the batch says in one line that nothing was run."""
+    (tmp_path / "tell.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    client, handle = brought_along(make_client, f"{sys.executable} {tmp_path / 'tell.py'}")
+    until(lambda: "was not run" in client.store.batch(handle.id).notice)
+    assert "\n" not in client.get("x").snapshot().notice
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_command_that_the_user_set_runs_after_a_restart(make_client, tmp_path, new_process):
+    """It is remembered outside the data folder, as a hash, for this user alone."""
+    (tmp_path / "tell.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    command = f"{sys.executable} {tmp_path / 'tell.py'}"
+    client = make_client()
+    client.preview("a", name="y", model=MODEL, notify=command)
+    client.close()
+    new_process()
+    client, handle = brought_along(make_client, command)
+    assert came_of(client, handle) == ["sent: exit code 0"]
+    assert (tmp_path / "ran").exists()
+    (kept,) = (each for each in (tmp_path / "config").rglob("*") if each.is_file())
+    assert kept.read_bytes() == b""
+    assert not kept.stat().st_mode & 0o077
+
+
+def test_a_draft_of_a_journal_makes_no_command_this_users_own(make_client, tmp_path, new_process):
+    """Sending what was collected elsewhere runs nothing, unlike a cell with the command."""
+    client = make_client()
+    client.add("a", name="x", model=MODEL, notify=f"{sys.executable} -c pass")
+    for path in (tmp_path / "config").rglob("*"):
+        path.is_file() and path.unlink()
+    new_process()
+    handle = client.submit_draft("x").wait(60)
+    until(lambda: "was not run" in client.store.batch(handle.id).notice)
+
+
+def test_a_command_gets_facts_in_its_environment(client, tmp_path, new_process):
     """No shell: the words stay as they were written, the facts are variables."""
     out = tmp_path / "told; touch hacked.json"
     script = tmp_path / "tell.py"

@@ -91,7 +91,8 @@ Options
 --notify [HOW]              tell, once, when it is done: `desktop` (notify-send, osascript or
                             PowerShell where the kernel runs), a URL that gets a small JSON
                             object (name, state, counts), or a command line in quotes (the same
-                            in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing
+                            in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing.
+                            A command runs only on the machine where it was set
 --resubmit                  pay again although this was submitted before
 
 The same from Python, after `import jupyter_llm_batch as llm_batch`: options are arguments of
