@@ -19,6 +19,7 @@ from concurrent.futures import TimeoutError as NoAnswer
 from typing import Any
 
 from .errors import UsageProblem, conceal
+from .secret import HiddenDict, HiddenView
 
 #: Under this name the system's keyring holds our keys, one per variable.
 SERVICE = "jupyter-llm-batch"
@@ -38,13 +39,6 @@ _SILENT = ("keyring.backends.macOS", "keyring.backends.Windows", "keyring.backen
            "keyring.backends.null")  # fmt: skip
 
 
-class Environ(dict[str, str]):
-    """Variables whose values no traceback shows."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} variables>"
-
-
 class Chain:
     """The variables of one client: those given, or the process's own and keys from elsewhere.
 
@@ -57,11 +51,11 @@ class Chain:
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.closed = given is not None
-        self.environ = os.environ if given is None else given
+        self.environ = HiddenView(os.environ if given is None else given)
 
-    def variables(self, names: Sequence[str], *, ask: bool = False) -> Environ:
+    def variables(self, names: Sequence[str], *, ask: bool = False) -> HiddenDict:
         """Return the environment, with the key that one of `names` may hold elsewhere."""
-        environ = Environ(self.environ)
+        environ = HiddenDict(self.environ)
         if not self.closed and not _any(environ, names):
             for name in names:
                 found = KEYS.find(name, ask=ask)

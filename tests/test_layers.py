@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
     ["own_line", "loosejson"],
-    ["errors", "policy"],
+    ["errors", "policy", "secret"],
     ["trouble"],
     ["models", "pictures", "wording"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from ..errors import UsageProblem, conceal
+from ..secret import HiddenDict
 from .base import Adapter, Encoder, Limits
 
 __all__ = [
@@ -88,6 +89,7 @@ def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NO
     servers
         OpenAI-compatible servers by name, see `Settings.servers`.
     """
+    environ = HiddenDict(environ)
     for variable in key_variables(name):
         conceal(environ.get(variable, "").strip())
     if name in _BUILT_IN:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from ..errors import UsageProblem
+from ..secret import HiddenDict
 
 
 def custom_headers(text: str) -> dict[str, str]:
     """Read ``Name: value`` lines, as the SDKs do, the names in lower case."""
     pairs = (line.partition(":") for line in text.split("\n"))
-    return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
+    return HiddenDict(
+        (name.strip().lower(), value.strip()) for name, colon, value in pairs if colon
+    )
 
 
 def normalised(url: str, variable: str) -> str:

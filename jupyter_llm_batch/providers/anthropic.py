@@ -7,7 +7,6 @@ streamed from the payload file. Answers are read from their bytes by the pure mo
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -29,10 +28,11 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
+from ..secret import Secret
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
-from . import counting, rate_limits
+from . import bounds, counting, pages, rate_limits
 from .addresses import custom_headers, normalised
 from .anthropic_client import (
     BASE_URL,
@@ -97,8 +97,8 @@ class Anthropic:
     name = wire.PROVIDER
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._key = environ.get(KEY, "").strip()
-        self._token = "" if self._key else environ.get(TOKEN, "").strip()
+        self._key = Secret(environ.get(KEY, "").strip())
+        self._token = Secret("" if self._key else environ.get(TOKEN, "").strip())
         self._base_url = normalised(environ.get(BASE_URL, "").strip() or DEFAULT_URL, BASE_URL)
         self._headers = custom_headers(environ.get(HEADERS, ""))
         self._client: AsyncAnthropic | None = None
@@ -137,17 +137,16 @@ class Anthropic:
         secret, variable = (self._token, TOKEN) if self._token else (self._key, KEY)
         if not secret:
             raise UsageProblem(no_key(KEY, self.name, KEYS_PAGE))
-        if not (secret.isascii() and secret.isprintable()):
+        if not secret.fits_a_header():
             raise UsageProblem(f"{variable} holds characters that no key has: copy it again")
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""
         secret = self._key or self._token
-        fingerprint = hashlib.blake2b(secret.encode(), key=salt, digest_size=8).hexdigest()
         return Account(
             base_url=self._base_url,
             organisation=self._headers.get("anthropic-workspace-id", ""),
-            fingerprint=fingerprint if secret else "",
+            fingerprint=secret.fingerprint(salt),
         )
 
     # -- wire ----------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ class Anthropic:
 
         started = False
         try:
-            async with self._translated():
+            async with self._translated(), bounds.up_to(None):
                 # Asked for as a stream and as the bare response, it comes with its body unread.
                 answer: Any = await self._connected().get(
                     f"{_BATCHES}/{ref}/results",
@@ -270,7 +269,7 @@ class Anthropic:
         """Send one request line to the Messages endpoint."""
         custom_id, body = wire.read_line(line)
         try:
-            async with self._translated():
+            async with self._translated(), bounds.up_to(bounds.MAX_ANSWER):
                 answer = await self._connected().post(
                     _MESSAGES,
                     cast_to=_response_type(),
@@ -313,22 +312,17 @@ class Anthropic:
 
     async def _listed(self, since: float) -> AsyncIterator[objects.Listed]:
         """Yield batches newest first, down to those made a little before `since`."""
-        after = ""
-        while True:
-            page, more, ahead = await self._page(after)
+        listing = pages.read(self._who, self._page, lambda each: each[0].remote.remote_id)
+        async for listed, ahead in listing:
             # The server's clock counts, whatever ours says and wherever it stood at `since`.
             oldest = since + min(ahead, 0.0) - _CLOCK_SKEW
-            for listed in page:
-                created_at = listed.remote.created_at
-                if created_at is not None and created_at < oldest:
-                    return
-                yield listed
-            if not more or not page or page[-1].remote.remote_id == after:
+            created_at = listed.remote.created_at
+            if created_at is not None and created_at < oldest:
                 return
-            after = page[-1].remote.remote_id
+            yield listed
 
-    async def _page(self, after: str) -> tuple[Sequence[objects.Listed], bool, float]:
-        """Return one page, whether there are more, and how far the server's clock is ahead."""
+    async def _page(self, after: str) -> tuple[Sequence[tuple[objects.Listed, float]], str]:
+        """Return one page, with how far the server's clock is ahead, and the next cursor."""
         from anthropic import omit
 
         async with self._translated():
@@ -337,7 +331,9 @@ class Anthropic:
             )
             response = answer.http_response
             page, more = objects.read_page(response.content)
-            return page, more, _ahead(response.headers.get("date"))
+            ahead = _ahead(response.headers.get("date"))
+            following = page[-1].remote.remote_id if more and page else ""
+            return [(listed, ahead) for listed in page], following
 
     async def check_model(self, model: str) -> None:
         """Refuse a model that is not there or takes no batches; other trouble is ignored.

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, Unclear
+from ..secret import HiddenDict, Secret
+from . import bounds
 from .translation import from_status, from_transport, hushed, retry_after
 
 if TYPE_CHECKING:
@@ -26,26 +28,27 @@ _QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 _NO_CREDIT = "credit balance is too low"
 
 
-def connect(key: str, token: str, base_url: str, headers: Mapping[str, str]) -> AsyncAnthropic:
+def connect(
+    key: Secret, token: Secret, base_url: str, headers: Mapping[str, str]
+) -> AsyncAnthropic:
     """Return a client of exactly this account, which repeats nothing by itself."""
     import anthropic
 
+    from . import transport
+
     client = anthropic.AsyncAnthropic(
         # With one of these given, the SDK looks for no other credentials, nor for a profile.
-        api_key=key or None,
-        auth_token=token or None,
+        api_key=bounds.PLACEHOLDER if key else None,
+        auth_token=bounds.PLACEHOLDER if token else None,
         base_url=base_url,
         webhook_key="",
         max_retries=0,
         open_telemetry=False,
-        # A proxy cannot reach this machine's own servers.
-        http_client=anthropic.DefaultAsyncHttpxClient(
-            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
-        ),
+        http_client=transport.client(base_url, key or token),
     )
     # By way of the constructor they would join those that the process's own environment names,
     # where another account may live than the one meant.
-    client._custom_headers = headers
+    client._custom_headers = HiddenDict(headers)
     return client
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import Undecided, UsageProblem
 from ..models import Account, Job, Remote, Result
+from ..secret import Secret
 from . import key_variables
 from .addresses import is_loopback, normalised
 from .openai import OpenAI
@@ -40,7 +41,7 @@ class Compatible(OpenAI):
         super().__init__(environ)
         self._anonymous = not self._key and is_loopback(self._base_url)
         if self._anonymous:
-            self._key = NO_KEY
+            self._key = Secret(NO_KEY)
 
     def _address(self, environ: Mapping[str, str]) -> str:  # noqa: ARG002
         if not self._url:

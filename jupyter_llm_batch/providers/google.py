@@ -8,7 +8,6 @@ request is repeated here: the poller repeats what may be repeated.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 import warnings
@@ -32,12 +31,13 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
-from . import counting, encoding
+from ..secret import Secret
+from . import bounds, counting, encoding, pages
 from . import google_cache as caches
 from . import google_objects as objects
 from . import google_results as results
 from . import google_wire as wire
-from .addresses import normalised
+from .addresses import is_loopback, normalised
 from .base import Encoder, Limits
 from .google_errors import BASE_URL, translate
 from .translation import no_key, refusal
@@ -82,9 +82,9 @@ class Google:
     name = wire.PROVIDER
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        first = environ.get(KEY_BEFORE, "").strip()
+        first = Secret(environ.get(KEY_BEFORE, "").strip())
         self._variable = KEY_BEFORE if first else KEY
-        self._key = first or environ.get(KEY, "").strip()
+        self._key = first or Secret(environ.get(KEY, "").strip())
         self._base_url = normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
         version = environ.get(VERSION, "").strip()
         self._version = "v1beta" if version == "beta" else version or "v1"
@@ -125,13 +125,12 @@ class Google:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         if not self._key:
             raise UsageProblem(no_key(KEY, self.name, _KEYS_PAGE))
-        if not (self._key.isascii() and self._key.isprintable()):
+        if not self._key.fits_a_header():
             raise UsageProblem(f"{self._variable} holds characters that no key has: copy it again")
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""
-        fingerprint = hashlib.blake2b(self._key.encode(), key=salt, digest_size=8).hexdigest()
-        return Account(base_url=self._base_url, fingerprint=fingerprint if self._key else "")
+        return Account(base_url=self._base_url, fingerprint=self._key.fingerprint(salt))
 
     # -- wire ----------------------------------------------------------------------------------
 
@@ -204,7 +203,7 @@ class Google:
 
     async def retrieve(self, remote_id: str) -> Remote:
         """Ask for one batch."""
-        async with self._translated():
+        async with self._translated(), bounds.up_to(bounds.MAX_INLINE):
             body = await self._ask("GET", remote_id, read=120.0)
             return objects.read_remote(body)
 
@@ -214,15 +213,9 @@ class Google:
         Every page is read: nothing documents the order, and a batch that was overlooked would be
         bought again.
         """
-        token = ""
-        while True:
-            page, following = await self._page(token)
-            for remote in page:
-                if remote.created_at is None or remote.created_at >= since - _CLOCK_SKEW:
-                    yield remote
-            if following in {"", token}:
-                return
-            token = following
+        async for remote in pages.read(self._who, self._page, lambda each: each.remote_id):
+            if remote.created_at is None or remote.created_at >= since - _CLOCK_SKEW:
+                yield remote
 
     async def cancel(self, remote_id: str) -> Remote | None:
         """Ask for the batch to be cancelled; Google answers nothing, the next poll tells."""
@@ -264,7 +257,8 @@ class Google:
         what = f"{part} of {remote_id}"
         if ref == objects.INLINE:
             body = bytearray()
-            await self._download(what, remote_id, {}, body.extend)
+            with bounds.up_to(bounds.MAX_INLINE):
+                await self._download(what, remote_id, {}, body.extend)
             try:
                 file, lines = objects.inline_lines(body)
                 for line in lines:
@@ -275,14 +269,15 @@ class Google:
                 return
             ref = file
         # By its name: the SDK cuts the id out of an address at its first dash.
-        await self._download(what, f"{ref}:download", {"alt": "media"}, sink.write)
+        with bounds.up_to(None):
+            await self._download(what, f"{ref}:download", {"alt": "media"}, sink.write)
 
     async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:
         """Send one request line to the method of its model; Google sends no rate-limit headers."""
         key, request = wire.read_line(line)
         path = f"{_model_path(model)}:{wire.SINGLE[endpoint]}"
         try:
-            async with self._translated():
+            async with self._translated(), bounds.up_to(bounds.MAX_ANSWER):
                 body = await self._ask("POST", path, read=600.0, body=request)
                 return Reply(line=results.line(key, 200, body))
         except Refused as exc:
@@ -306,7 +301,11 @@ class Google:
                 self.check_key()
             except UsageProblem as exc:
                 raise KeyRefused(str(exc)) from exc
-            self._client = _client()
+            from . import transport
+
+            # Where a gateway names Google's own upload address, rows may go there, never the key.
+            also = () if is_loopback(self._base_url) else (_DEFAULT_URL,)
+            self._client = transport.Client(self._base_url, self._key, also=also)
         return self._client
 
     def _uploader(self) -> Client:
@@ -323,14 +322,16 @@ class Google:
                 # With a client of ours it uses neither aiohttp nor another pool.
                 "httpx_async_client": self._connected(),
             }
-            self._sdk = genai.Client(enterprise=False, api_key=self._key, http_options=options)
+            self._sdk = genai.Client(
+                enterprise=False, api_key=bounds.PLACEHOLDER, http_options=options
+            )
         return self._sdk
 
     def _url(self, path: str) -> str:
         return f"{self._base_url}/{self._version}/{path}"
 
     def _headers(self) -> dict[str, str]:
-        return {"x-goog-api-key": self._key, "content-type": "application/json"}
+        return {"x-goog-api-key": bounds.PLACEHOLDER, "content-type": "application/json"}
 
     async def _ask(
         self,
@@ -417,21 +418,18 @@ class Google:
 
     async def _cache_of(self, job: Job) -> str | None:
         """Return the cache that was made for `job` and outlives it."""
-        token = ""
-        while True:
-            params = {"pageSize": str(_PAGE)} | ({"pageToken": token} if token else {})
-            async with self._translated():
-                body = await self._ask("GET", "cachedContents", params=params)
-                page, following = caches.read_page(body)
-            for cache in page:
-                if cache.display_name != job.id or cache.model != wire.path(job.model):
-                    continue
-                if cache.lasts(time.time()):
-                    return cache.name
-                await self._drop(cache.name)
-            if following in {"", token}:
-                return None
-            token = following
+        async for cache in pages.read(self._who, self._cache_page, lambda each: each.name):
+            if cache.display_name != job.id or cache.model != wire.path(job.model):
+                continue
+            if cache.lasts(time.time()):
+                return cache.name
+            await self._drop(cache.name)
+        return None
+
+    async def _cache_page(self, token: str) -> tuple[Sequence[caches.Cache], str]:
+        params = {"pageSize": str(_PAGE)} | ({"pageToken": token} if token else {})
+        async with self._translated():
+            return caches.read_page(await self._ask("GET", "cachedContents", params=params))
 
     async def _give_up(self, job: Job, cache: str) -> None:
         self._uncached.add(job.id)
@@ -472,15 +470,6 @@ class Google:
 
     def _translated(self) -> AbstractAsyncContextManager[None]:
         return translate(self._who, f"(check {self._variable}: {_KEYS_PAGE})")
-
-
-def _client() -> AsyncClient:
-    import httpx2
-
-    # A proxy cannot reach this machine's own servers. Redirects are followed by downloads only.
-    return httpx2.AsyncClient(
-        mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
-    )
 
 
 def _timeout(read: float) -> Timeout:

@@ -6,7 +6,6 @@ and a create must go out once. Answers are read from their bytes by the pure mod
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -28,7 +27,8 @@ from ..errors import (
     Vanished,
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
-from . import counting, rate_limits
+from ..secret import HiddenDict, Secret
+from . import bounds, counting, pages, rate_limits
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
@@ -91,7 +91,7 @@ class OpenAI:
     keys_page: str = _KEYS_PAGE
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._key = environ.get(self.key_variable, "").strip()
+        self._key = Secret(environ.get(self.key_variable, "").strip())
         self._base_url = self._address(environ)
         self._headers = self._custom_headers(environ)
         # These two say whose batches they are, whichever way they are given.
@@ -146,18 +146,17 @@ class OpenAI:
         """Raise `UsageProblem` when there is no key, or one that no header can carry."""
         if not self._key:
             raise UsageProblem(no_key(self.key_variable, self.name, self.keys_page))
-        if not (self._key.isascii() and self._key.isprintable()):
+        if not self._key.fits_a_header():
             raise UsageProblem(
                 f"{self.key_variable} holds characters that no key has: copy it again"
             )
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""
-        fingerprint = hashlib.blake2b(self._key.encode(), key=salt, digest_size=8).hexdigest()
         return Account(
             base_url=self._base_url,
             organisation="/".join(filter(None, (self._organization, self._project))),
-            fingerprint=fingerprint if self._key else "",
+            fingerprint=self._key.fingerprint(salt),
         )
 
     # -- wire ----------------------------------------------------------------------------------
@@ -220,16 +219,10 @@ class OpenAI:
 
     async def list(self, since: float) -> AsyncIterator[Remote]:
         """Yield batches newest first, down to those made a little before `since`."""
-        after = ""
-        while True:
-            page, more = await self._page(after)
-            for remote in page:
-                if remote.created_at is not None and remote.created_at < since - CLOCK_SKEW:
-                    return
-                yield remote
-            if not more or not page or page[-1].remote_id == after:
+        async for remote in pages.read(self._who, self._page, lambda each: each.remote_id):
+            if remote.created_at is not None and remote.created_at < since - CLOCK_SKEW:
                 return
-            after = page[-1].remote_id
+            yield remote
 
     async def cancel(self, remote_id: str) -> Remote | None:
         """Ask for the batch to be cancelled; one that has ended is returned as it is."""
@@ -259,6 +252,7 @@ class OpenAI:
         try:
             async with (
                 self._translated(),
+                bounds.up_to(None),
                 self._connected().files.with_streaming_response.content(
                     ref, timeout=_timeout(read=120.0)
                 ) as answer,
@@ -297,7 +291,7 @@ class OpenAI:
         """Send one request line to the endpoint that it names."""
         custom_id, path, body = wire.read_line(line)
         try:
-            async with self._translated():
+            async with self._translated(), bounds.up_to(bounds.MAX_ANSWER):
                 answer = await self._connected().post(
                     path,
                     cast_to=_response_type(),
@@ -345,14 +339,16 @@ class OpenAI:
             )
         return self._client
 
-    async def _page(self, after: str) -> tuple[Sequence[Remote], bool]:
+    async def _page(self, after: str) -> tuple[Sequence[Remote], str]:
+        """Return one page and the cursor of the next."""
         from openai import omit
 
         async with self._translated():
             answer = await self._connected().batches.with_raw_response.list(
                 after=after or omit, limit=_PAGE, timeout=_timeout(read=60.0)
             )
-            return objects.read_page(answer.content)
+            page, more = objects.read_page(answer.content)
+            return page, page[-1].remote_id if more and page else ""
 
     @property
     def _who(self) -> str:
@@ -370,29 +366,28 @@ class OpenAI:
 
 
 def _client(
-    key: str, base_url: str, organization: str, project: str, custom: Mapping[str, str]
+    key: Secret, base_url: str, organization: str, project: str, custom: Mapping[str, str]
 ) -> AsyncOpenAI:
     import openai
+
+    from . import transport
 
     # What is None here the SDK takes from the process's own environment, where another account
     # may live than the one meant; an empty header is then left out.
     absent = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     headers: Any = {name: openai.omit for name, value in absent.items() if not value}
     client = openai.AsyncOpenAI(
-        api_key=key,
+        api_key=bounds.PLACEHOLDER,
         admin_api_key="",
         base_url=base_url,
         organization=organization,
         project=project,
         webhook_secret="",
         max_retries=0,
-        # A proxy cannot reach this machine's own servers.
-        http_client=openai.DefaultAsyncHttpxClient(
-            mounts={"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
-        ),
+        http_client=transport.client(base_url, key),
     )
     # By way of the constructor they would join those that the process's own environment names.
-    client._custom_headers = {**headers, **custom}
+    client._custom_headers = HiddenDict({**headers, **custom})
     return client
 
 

@@ -31,7 +31,14 @@ def from_transport(exc: BaseException, who: str, base_url_variable: str) -> Prov
     """Return our error for a request that got no answer, from httpx2's exception or ssl's."""
     import httpx2
 
+    from .transport import ForeignHost, TooLarge
+
     told = one_line(str(exc)) or type(exc).__name__
+    if isinstance(exc, ForeignHost):
+        kind = Unclear if exc.unclear else Refused
+        return kind(f"{who} {told}. Check {base_url_variable}")
+    if isinstance(exc, TooLarge):
+        return Unclear(f"{who}: {told}. Check {base_url_variable}")
     if isinstance(exc, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return Refused(f"{who}: not a usable address ({told}): check {base_url_variable}")
     if isinstance(exc, httpx2.LocalProtocolError):
