@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import snapshots
+from . import columns, snapshots
 from .cells import unpack
 from .models import Shape
 
@@ -44,14 +43,18 @@ def restore(
         Columns ``error`` and ``finish_reason`` of a frame; see `beside`.
     models
         Column ``model`` of a frame.
+
+    Raises
+    ------
+    Unreadable
+        The copy of the input is not to be had.
     """
     if shape.kind == "one":
         return answers[0]
     if shape.kind == "list":
         return list(answers)
     if shape.kind == "dict":
-        keys = unpack(msgspec.json.decode(snapshot.read_bytes()))
-        return dict(zip(keys, answers, strict=True))
+        return dict(zip(_keys(snapshot, len(answers)), answers, strict=True))
     if shape.kind == "series":
         return _series(shape, snapshot, answers)
     names = beside(shape, fields, routed=models is not None)
@@ -62,7 +65,12 @@ def restore(
     }
     if models is not None:
         added[names["model"]] = models
-    return _APPEND[shape.library](snapshots.read(snapshot, shape.library), added)
+    frame = _input(snapshot, shape.library, len(answers))
+    for name, values in added.items():
+        # Fields of a schema are lists where they are lists, and never vectors.
+        vectors = fields is None and values is answers
+        frame = _append(shape.library, frame, name, values, vectors=vectors)
+    return frame
 
 
 def beside(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[str, str]:
@@ -88,147 +96,50 @@ def beside(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[
     return names
 
 
-def _series(shape: Shape, snapshot: Path, answers: Sequence[Any]) -> Any:
-    if shape.library == "pandas":
-        series = _pandas_column(answers)
-        series.index = snapshots.read(snapshot, shape.library).index
-        return series.rename(shape.column)
-    if shape.library == "polars":
-        import polars as pl
-
-        return pl.Series(shape.column, _arrow_column(answers))
-    import pyarrow as pa
-
-    column = _arrow_column(answers)
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+def _keys(snapshot: Path, rows: int) -> list[Any]:
+    try:
+        keys: list[Any] = unpack(msgspec.json.decode(snapshot.read_bytes()))
+    except Exception as error:
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+    if len(keys) != rows:
+        raise Unreadable(f"it holds {len(keys)} keys instead of {rows}")
+    return keys
 
 
-def _append_pandas(frame: Any, added: Mapping[str, Sequence[Any]]) -> Any:
-    for name, values in added.items():
-        # An array goes in by position: a series would be aligned, and an index may repeat.
-        frame[name] = _pandas_column(values).array
+class Unreadable(Exception):
+    """The copy of the input cannot be read; its text says why."""
+
+
+def _input(snapshot: Path, library: str, rows: int) -> Any:
+    """Return the input as it was written; `Unreadable` where it is not to be had."""
+    try:
+        frame = snapshots.read(snapshot, library)
+    except Exception as error:
+        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+    if len(frame) != rows:
+        raise Unreadable(f"it holds {len(frame)} rows instead of {rows}")
     return frame
 
 
-def _append_polars(frame: Any, added: Mapping[str, Sequence[Any]]) -> Any:
-    import polars as pl
-
-    return frame.hstack([pl.Series(name, _arrow_column(each)) for name, each in added.items()])
-
-
-def _append_pyarrow(table: Any, added: Mapping[str, Sequence[Any]]) -> Any:
-    for name, values in added.items():
-        table = table.append_column(name, _arrow_column(values))
-    return table
-
-
-_APPEND = {"pandas": _append_pandas, "polars": _append_polars, "pyarrow": _append_pyarrow}
-
-
-def _pandas_column(values: Sequence[Any]) -> Any:
-    """Return text as pandas keeps text, vectors as arrays, anything else as objects."""
-    import numpy as np
-    import pandas as pd
-
-    first = _first(values)
-    if isinstance(first, str):
-        text = pd.Series([""]).dtype  # object before pandas 3
-        return _from_text(values, lambda each: pd.Series(each, dtype=text))
-    if _is_vector(first):
-        flat, ends = _flat(values)
-        numbers = np.frombuffer(flat)
-        values = [
-            None if value is None else numbers[end - len(value) : end]
-            for value, end in zip(values, ends, strict=True)
-        ]
-    elif _is_vectors(first):
-        values = [None if value is None else np.array(value) for value in values]
-    return pd.Series(list(values), dtype=_number_type(values))
-
-
-def _number_type(values: Sequence[Any]) -> Any:
-    """Return pandas' type for numbers and truth values; one that knows NA if some miss."""
-    kinds = {type(value) for value in values if value is not None}
-    missing = any(value is None for value in values)
-    if kinds == {bool}:
-        return "boolean" if missing else "bool"
-    if kinds == {int}:
-        return "Int64" if missing else "int64"
-    if kinds and kinds <= {int, float}:
-        return "Float64" if missing else "float64"
-    return object
-
-
-def _arrow_column(values: Sequence[Any]) -> Any:
-    """Return text, vectors, or what the values have in common; where that is nothing, JSON text.
-
-    Vectors of one length make a column of that length (polars calls it an array), others a list.
-    """
+def _series(shape: Shape, snapshot: Path, answers: Sequence[Any]) -> Any:
+    if shape.library == "pandas":
+        series = columns.for_pandas(answers, vectors=True)
+        series.index = _input(snapshot, shape.library, len(answers)).index
+        return series.rename(shape.column)
+    if shape.library == "polars":
+        return columns.for_polars(shape.column, answers, vectors=True)
     import pyarrow as pa
 
-    first = _first(values)
-    if isinstance(first, str):
-        return _from_text(values, lambda each: pa.array(each, pa.string()))
-    if _is_vector(first):
-        missing = pa.array([value is None for value in values])
-        lengths = {len(value) for value in values if value is not None}
-        if len(lengths) == 1:
-            (length,) = lengths
-            flat, _ = _flat(values, blank=length)
-            return pa.FixedSizeListArray.from_arrays(_doubles(flat), length, mask=missing)
-        flat, ends = _flat(values)
-        return pa.ListArray.from_arrays(
-            pa.array([0, *ends], pa.int32()), _doubles(flat), mask=missing
-        )
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError):
-        encode = msgspec.json.Encoder().encode
-        return pa.array([None if value is None else encode(value).decode() for value in values])
+    column = columns.for_pyarrow(answers, vectors=True)
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
 
 
-def _from_text(values: Sequence[str | None], make: Callable[[Sequence[str | None]], Any]) -> Any:
-    """Make a column of text; lone surrogates, which no column can hold, become question marks."""
-    try:
-        return make(values)
-    except UnicodeEncodeError:
-        clean = (value and value.encode("utf-8", "replace").decode() for value in values)
-        return make(list(clean))
-
-
-def _doubles(flat: bytearray) -> Any:
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.float64(), len(flat) // 8, [None, pa.py_buffer(flat)])
-
-
-def _flat(
-    vectors: Sequence[Sequence[float] | None], *, blank: int = 0
-) -> tuple[bytearray, list[int]]:
-    """Return all numbers in one piece, and where each vector ends: much faster than row by row.
-
-    A missing vector takes `blank` numbers.
-    """
-    flat = bytearray()
-    ends = []
-    for vector in vectors:
-        if vector is None:
-            flat += bytes(8 * blank)
-        else:
-            flat += struct.pack(f"{len(vector)}d", *vector)
-        ends.append(len(flat) // 8)
-    return flat, ends
-
-
-def _first(values: Sequence[Any]) -> Any:
-    return next((value for value in values if value is not None), "")
-
-
-def _is_vectors(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and _is_vector(value[0])
-
-
-def _is_vector(value: Any) -> bool:
-    return hasattr(value, "__array__") or (
-        isinstance(value, list) and bool(value) and isinstance(value[0], float)
-    )
+def _append(library: str, frame: Any, name: str, values: Sequence[Any], *, vectors: bool) -> Any:
+    """Return `frame` with one more column."""
+    if library == "pandas":
+        # An array goes in by position: a series would be aligned, and an index may repeat.
+        frame[name] = columns.for_pandas(values, vectors=vectors).array
+        return frame
+    if library == "polars":
+        return frame.hstack([columns.for_polars(name, values, vectors=vectors)])
+    return frame.append_column(name, columns.for_pyarrow(values, vectors=vectors))

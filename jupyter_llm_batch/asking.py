@@ -334,7 +334,8 @@ def _renamed(shape: Shape, schema: dict[str, Any] | None, *, routed: bool) -> st
     """Say which columns beside the answers have other names than usual, since these are taken."""
     if shape.kind != "frame":
         return ""
-    names = answers.beside(shape, None if schema is None else schemas.fields(schema), routed=routed)
+    fields = None if schema is None else schemas.fields(schema) or None
+    names = answers.beside(shape, fields, routed=routed)
     return "; ".join(
         f"the answers' column {usual!r} is called {name!r}, since that name is taken"
         for usual, name in names.items()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from . import columns
 from .errors import UsageProblem
 from .payloads import PayloadWriter, writing
 
@@ -20,14 +21,15 @@ PIECE = 65536
 
 def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) -> Any:
     """Return `records` as a pandas frame or a pyarrow Table."""
+    names = records[0] if records else ()
+    found = {name: [record[name] for record in records] for name in names}
+    if prefer_pandas and importlib.util.find_spec("pandas"):
+        import pandas as pd
+
+        return pd.DataFrame({name: columns.for_pandas(each) for name, each in found.items()})
     import pyarrow as pa
 
-    names = records[0] if records else ()
-    columns = {name: [record[name] for record in records] for name in names}
-    made = pa.table(columns)
-    if prefer_pandas and importlib.util.find_spec("pandas"):
-        return made.to_pandas()
-    return made
+    return pa.table({name: columns.for_pyarrow(each) for name, each in found.items()})
 
 
 def check(path: Path) -> str:
@@ -67,12 +69,24 @@ def write_frame(frame: Any, path: Path) -> Path:
         if ending == ".parquet":
             _parquet(made, writer)
             return path
-        rows = (row for part in made.to_batches(max_chunksize=PIECE) for row in part.to_pylist())
         if ending == ".jsonl":
-            _jsonl(rows, writer)
+            _jsonl(_rows(made, msgspec.Raw), writer)
         else:
-            _csv(made.column_names, rows, writer)
+            _csv(made.column_names, _rows(made, msgspec.json.decode), writer)
     return path
+
+
+def _rows(made: Any, read: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table as dicts; what `read` makes of the JSON text in columns of JSON."""
+    import pyarrow as pa
+
+    odd = [field.name for field in made.schema if isinstance(field.type, pa.JsonType)]
+    for part in made.to_batches(max_chunksize=PIECE):
+        for row in part.to_pylist():
+            for name in odd:
+                if row[name] is not None:
+                    row[name] = read(row[name])
+            yield row
 
 
 def _arrow(frame: Any) -> Any:
@@ -82,7 +96,7 @@ def _arrow(frame: Any) -> Any:
     if isinstance(frame, pa.Table):
         return frame
     if hasattr(frame, "to_arrow"):
-        return frame.to_arrow()
+        return _from_polars(frame)
     import pandas as pd
 
     index = frame.index
@@ -95,19 +109,42 @@ def _arrow(frame: Any) -> Any:
                 f"export results.rename_axis(index={{{taken[0]!r}: ...}}) yourself"
             )
         frame = frame.reset_index()
-    columns = {}
+    made = {}
     for position, name in enumerate(frame.columns):
         values = frame.iloc[:, position]
+        found = [None if _is_missing(each) else each for each in values]
+        if values.dtype == object and _PLAIN.issuperset(map(type, found)):
+            made[_text(name)] = columns.for_pyarrow(found)
+            continue
         try:
-            columns[_text(name)] = pa.Array.from_pandas(values)
-        except (pa.ArrowException, TypeError):  # values of several kinds have no other common form
-            found = [None if _is_missing(each) else _text(each) for each in values]
-            columns[_text(name)] = pa.array(found, pa.string())
-    return pa.table(columns)
+            made[_text(name)] = pa.Array.from_pandas(values)
+        except (pa.ArrowException, TypeError, OverflowError):
+            # Values of several kinds have no other common form.
+            texts = [None if each is None else _text(each) for each in found]
+            made[_text(name)] = pa.array(texts, pa.string())
+    return pa.table(made)
+
+
+#: The types of what is read from JSON.
+_PLAIN = frozenset({type(None), bool, int, float, str, list, dict})
+
+
+def _from_polars(frame: Any) -> Any:
+    """Return a polars frame as a Table; of columns of objects polars itself gives the addresses."""
+    import polars as pl
+
+    odd = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
+    made = frame.drop(odd).to_arrow()
+    for name in odd:
+        values = columns.for_pyarrow(frame.get_column(name).to_list())
+        made = made.append_column(name, values)
+    return made.select(frame.columns)
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value  # noqa: PLR0124 - NaN is what is not itself
+    if isinstance(value, float):
+        return value != value  # noqa: PLR0124 - NaN is what is not itself
+    return value is None or type(value).__name__ in {"NAType", "NaTType"}
 
 
 def _text(value: Any) -> str:

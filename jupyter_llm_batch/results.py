@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from . import adopting, frames, payloads, planning, providers, schemas, sources
-from .errors import Damaged, LLMBatchError, NotFound
+from .answers import Unreadable
+from .errors import Damaged, NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, JobState, Mode, Outcome, Result
 from .recent import lean
@@ -52,7 +53,10 @@ def read(
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     for row, code in enumerate(outcomes):
         outcome = outcome_of(code)
-        if outcome is Outcome.OK and found[row] is None:
+        if outcome is Outcome.OK and (invalid := found[row]) and invalid.code == schemas.INVALID:
+            # Paid for and accepted when it was collected, however the schema is read today.
+            found[row] = schemas.accepted(invalid)
+        elif outcome is Outcome.OK and found[row] is None:
             # It was there when it was collected, and its file is not what it was then.
             found[row] = Result(
                 custom_id=ids[row],
@@ -234,7 +238,8 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
     kind
         The user's class for answers that follow a schema; without it they are plain dicts.
     """
-    answers = _answers(found, kind)
+    # Columns of polars and pyarrow are made of plain values.
+    answers = _answers(found, kind if batch.shape.library in {"", "pandas"} else None)
     if batch.shape.kind == "one":
         return answers[0]
     if batch.shape.kind == "list":
@@ -249,12 +254,10 @@ def value(store: Store, batch: Batch, found: list[Result | None], kind: Any = No
             reasons=[_finish(batch, result) for result in found],
             models=models(store, batch) if batch.routed else None,
         )
-    except LLMBatchError:
-        raise
-    except Exception as error:
+    except Unreadable as error:
         raise Damaged(
             f"the copy of {batch.title}'s input cannot be read "
-            f"({' '.join(str(error).split())[:100]}): run its cell again with the same rows, which "
+            f"({str(error)[:100]}): run its cell again with the same rows, which "
             f"costs nothing and writes it anew, or `%llm_batch export {batch.title} FILE`"
         ) from error
 
@@ -268,15 +271,14 @@ def models(store: Store, batch: Batch) -> list[str | None]:
 
 
 def _columns(batch: Batch, found: list[Result | None]) -> dict[str, list[Any]] | None:
-    """Return the fields of a schema as columns."""
-    if batch.recipe.schema is None:
+    """Return the fields of a schema as columns; None where it names none."""
+    names = [] if batch.recipe.schema is None else schemas.fields(batch.recipe.schema)
+    if not names:
         return None
+    parsed = [result.parsed if result is not None else None for result in found]
     return {
-        name: [
-            result.parsed.get(name) if result and result.parsed is not None else None
-            for result in found
-        ]
-        for name in schemas.fields(batch.recipe.schema)
+        name: [each.get(name) if isinstance(each, dict) else None for each in parsed]
+        for name in names
     }
 
 
@@ -301,11 +303,19 @@ def _answer(result: Result, kind: Any, *, several: bool, vectors: bool) -> Any:
         return (result.vectors or [result.vector]) if vectors else result.vector
     text = result.text
     if text is None and result.tool_calls:
-        # A cell of text like every other one; `results()` has the calls as objects.
-        text = msgspec.json.encode(result.tool_calls).decode()
+        text = _calls(result)
     if several:
         return result.choices if result.choices is not None else [text]
     return text
+
+
+def _calls(result: Result) -> str:
+    """Return tool calls as a cell of text like every other one; `results()` has the objects."""
+    try:
+        return msgspec.json.encode(result.tool_calls).decode()
+    except (ValueError, TypeError, RecursionError):
+        names = ", ".join(call.name for call in result.tool_calls)
+        return f"(calls that are no JSON: {names}; batch.results() has them)"
 
 
 def _error(result: Result | None) -> str | None:

@@ -318,3 +318,15 @@ def test_a_cell_inside_a_cell_does_not_end_the_outer_one():
     assert "x" not in names
     binder.cell_ended()
     assert names == {"x": 1}
+
+
+def test_what_goes_wrong_with_one_variable_keeps_no_other_from_being_bound(kernel):
+    """An error while one variable is bound is logged, and the next one is bound."""
+
+    def trips(bound):
+        raise TypeError("odd")
+
+    kernel.binder.bind_soon("x", [1], told=trips)
+    kernel.binder.bind_soon("y", [2])
+    kernel.idle()
+    assert kernel.variables["y"] == [2]

@@ -285,12 +285,12 @@ def test_an_index_named_like_a_column_is_named_in_the_error(client, tmp_path):
     assert [*tmp_path.glob("out*")] == []
 
 
-def test_mixed_values_are_exported_as_text(client, tmp_path):
+def test_mixed_values_are_exported_as_json(client, tmp_path):
     """Columns that have no common type do not stop the answers from being written."""
     frame = pd.DataFrame({"text": ["a", "b"], "odd": [{"k": 1}, "word"]})
     handle = client.submit("{{ text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
     out = pq.read_table(handle.export(tmp_path / "out.parquet")).to_pydict()
-    assert out["odd"] == ['{"k":1}', "word"]
+    assert out["odd"] == ['{"k":1}', '"word"']
 
 
 def test_a_list_is_exported_as_records(client, tmp_path):

@@ -54,7 +54,7 @@ def test_every_kind_of_schema_is_read(kind, names):
         (int, "not a type"),
         ("Review", "not a str"),
         ({"type": "array"}, "must describe an object"),
-        ({"type": "object", "properties": {"a": {"type": 3}}}, "no valid JSON schema"),
+        ({"type": "object", "properties": {"a": {"type": 3}}}, "not a valid JSON schema"),
     ],
 )
 def test_what_is_no_schema_is_refused(wrong, words):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from concurrent.futures import Future
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from .. import session
+from .. import schemas, session
 from ..asking import Options
 from ..client import Client
 from ..errors import Halted, LLMBatchError, NotReady, UsageProblem
@@ -21,6 +22,8 @@ from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
 from .options import names_in
 from .panels import Panels
+
+_log = logging.getLogger(__name__)
 
 #: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
 SIMULATED_MODEL = "openai:gpt-5-mini"
@@ -297,6 +300,12 @@ class Book:
             await asyncio.to_thread(self._offer, handle)
         except (LLMBatchError, OSError) as error:
             self.panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
+        except Exception as error:  # noqa: BLE001 - else the panel would say nothing of it
+            _log.exception("the answers of %s could not be bound", handle.name)
+            self.panels.notices[snapshot.batch_id] = (
+                f"the answers are here, and an internal error ({type(error).__name__}) kept them "
+                f"from being bound: `%llm_batch export {handle.name} FILE` writes them to a file"
+            )
         if snapshot.batch_id not in self._waiting:
             self.panels.listen(snapshot, open_end=snapshot.batch_id in self._binding)
 
@@ -306,6 +315,10 @@ class Book:
         if self.binder.holds(batch.name, edition):
             return  # a cell that waited was first
         value = handle.answers()
+        if (why := schemas.problem(batch.recipe.schema)) is not None:
+            self.panels.notices[handle.id] = (
+                f"the answers were bound as they came, since the schema cannot be used ({why})"
+            )
         client = self._has(handle.id) or self.client
         if client.get(batch.name).id != handle.id:
             # Its bare name means the later one.

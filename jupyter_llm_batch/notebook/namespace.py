@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import NotReady, UsageProblem
 from . import untouched
+
+_log = logging.getLogger(__name__)
 
 
 class Placeholder:
@@ -206,7 +209,10 @@ class Binder:
         with self._lock:
             queue, self._queue = self._queue, []
         for name, bound, told, wanted in queue:
-            told(not wanted() or self._put_if_ours(name, bound))
+            try:
+                told(not wanted() or self._put_if_ours(name, bound))
+            except Exception:  # noqa: BLE001 - one variable keeps no other from being bound
+                _log.exception("%s could not be bound", name)
 
     def _put_if_ours(self, name: str, bound: _Bound) -> bool:
         if name in self._namespace and not self.is_ours(name):

@@ -115,7 +115,7 @@ def _pretty(line: bytes) -> str:
     try:
         short = msgspec.json.encode(shortened(msgspec.json.decode(line)))
         text = msgspec.json.format(short, indent=2).decode()
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         text = line.decode(errors="replace")
     return text if len(text) < 20_000 else f"{text[:20_000]}\n… {len(text):,} characters in all"
 

@@ -1,0 +1,110 @@
+"""A walk through JSON schemas that tells keywords from the names of the user's own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+#: Keywords whose value is a schema, a list of schemas, or an object that names schemas.
+SINGLE = frozenset(
+    {
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
+NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+
+#: What a schema may refer to: places in itself, by their path.
+LOCAL = "#"
+
+
+def children(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the schemas that stand directly in a schema, each with its keyword."""
+    for key, value in schema.items():
+        if key in NAMED and isinstance(value, dict):
+            for each in value.values():
+                yield key, each
+        elif key in LISTS and isinstance(value, list):
+            for each in value:
+                yield key, each
+        elif key in SINGLE:
+            yield key, value
+
+
+def walk(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield a schema and all that stand in it; references are not followed."""
+    waiting = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+            waiting.extend(each for _, each in children(found))
+
+
+def mapped(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of a schema in which `change` has replaced those directly in it."""
+    made: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in NAMED and isinstance(value, dict):
+            made[key] = {name: change(each) for name, each in value.items()}
+        elif key in LISTS and isinstance(value, list):
+            made[key] = [change(each) for each in value]
+        elif key in SINGLE:
+            made[key] = change(value)
+        else:
+            made[key] = value
+    return made
+
+
+def resolve(root: dict[str, Any], reference: Any) -> Any:
+    """Return what a reference within `root` stands for.
+
+    Raises
+    ------
+    LookupError
+        It leads nowhere, or out of the schema; nothing is ever fetched.
+    """
+    if not isinstance(reference, str) or not reference.startswith(LOCAL):
+        raise LookupError(reference)
+    found: Any = root
+    path = reference.removeprefix(LOCAL)
+    for part in path.lstrip("/").split("/") if path else ():
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, dict) and name in found:
+            found = found[name]
+        else:
+            raise LookupError(reference)
+    return found
+
+
+def top(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema that a schema's own reference leads to; itself where it has none.
+
+    Raises
+    ------
+    LookupError
+        The references go round in a circle, or lead nowhere.
+    """
+    found: Any = schema
+    seen: set[str] = set()
+    while isinstance(found, dict) and "$ref" in found:
+        reference = found["$ref"]
+        if not isinstance(reference, str) or reference in seen:
+            raise LookupError(reference)
+        seen.add(reference)
+        found = resolve(schema, reference)
+    if isinstance(found, dict):
+        return found
+    raise LookupError(str(found))
