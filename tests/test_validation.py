@@ -183,3 +183,13 @@ def test_numbers_beyond_all_floats_fail_their_row_alone(answering):
     )
     assert sum(answering.tally(batch).values()) == 3
     assert answering.bound(batch)[1:] == [{"a": 2}, None]
+
+
+@pytest.mark.parametrize(
+    "text", ["```json\n" + " " * 1_000_000 + "x", "```" * 300_000, "{" * 90_000]
+)
+def test_an_answer_that_is_no_json_is_read_in_one_pass(answering, text):
+    """Models that fill an answer with blanks or brackets cost their row, and no time."""
+    schema = an_object(a={"type": "integer"})
+    batch = answering.collect("openai", lambda name, _: openai(name, text), rows=1, schema=schema)
+    assert answering.tally(batch) == {"failed": 1}
