@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProviderError, Unclear
+from ..errors import LLMBatchError, ProviderError, Unclear
 from ..secret import HiddenDict, Secret
 from . import bounds
 from .translation import from_status, from_transport, hushed, retry_after
@@ -67,7 +67,6 @@ async def translate(who: str) -> AsyncIterator[None]:
     import anthropic
     import anyio
     import httpx2
-    import msgspec
 
     try:
         yield
@@ -77,7 +76,9 @@ async def translate(who: str) -> AsyncIterator[None]:
         raise hushed(from_transport(exc.__cause__ or exc, who, BASE_URL), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
         raise hushed(from_transport(exc, who, BASE_URL), exc) from None
-    except (anthropic.AnthropicError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except LLMBatchError:
+        raise
+    except (anthropic.AnthropicError, ValueError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no Anthropic answer ({type(exc).__name__}): "
             f"check {BASE_URL}"

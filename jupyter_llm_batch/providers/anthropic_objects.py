@@ -1,17 +1,21 @@
 """Anthropic's Message Batch objects, without I/O: JSON in, `Remote` out.
 
 They are read from the response's bytes, not through the SDK's models: an unknown state or a
-missing field must not be an error, and a text page from a proxy must not pass for a batch.
+missing field must not be an error, and a text page from a proxy must not pass for a batch. The
+objects of a listing are read one by one, so that none holds up the others.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from .. import loosejson
 from ..models import Counts, Phase, Remote
+from . import envelopes, lenient
+from .lenient import Count
+from .moments import seconds
 
 #: Results can be had for 29 days from the creation of the batch.
 RETENTION = 29 * 86400.0
@@ -21,25 +25,21 @@ RESULTS = "results"
 
 
 class _RequestCounts(msgspec.Struct):
-    processing: int = 0
-    succeeded: int = 0
-    errored: int = 0
-    canceled: int = 0
-    expired: int = 0
+    processing: Count = 0
+    succeeded: Count = 0
+    errored: Count = 0
+    canceled: Count = 0
+    expired: Count = 0
 
 
 class _BatchObject(msgspec.Struct):
     id: str
-    processing_status: str
+    processing_status: str = ""
     request_counts: _RequestCounts | None = None
-    created_at: str | None = None
-    expires_at: str | None = None
+    created_at: Any = None
+    expires_at: Any = None
+    ended_at: Any = None
     results_url: str | None = None
-
-
-class _Page(msgspec.Struct):
-    data: list[_BatchObject]
-    has_more: bool = False
 
 
 class _Support(msgspec.Struct):
@@ -55,9 +55,8 @@ class _Model(msgspec.Struct):
     capabilities: _Capabilities | None = None
 
 
-_BATCH = msgspec.json.Decoder(_BatchObject)
-_PAGE = msgspec.json.Decoder(_Page)
-_MODEL = msgspec.json.Decoder(_Model)
+#: States of a batch that is not over yet.
+_UNDER_WAY = {"", "in_progress", "canceling"}
 
 
 class Listed(NamedTuple):
@@ -69,28 +68,32 @@ class Listed(NamedTuple):
 
 def read_remote(body: bytes, poll_after: float | None = None) -> Remote:
     """Read a batch object; `ValueError` when it is none."""
-    remote = _listed(_BATCH.decode(body)).remote
+    remote = _listed(lenient.fit(envelopes.opened(body), _BatchObject)).remote
     return msgspec.structs.replace(remote, poll_after=poll_after)
 
 
 def read_page(body: bytes) -> tuple[list[Listed], bool]:
     """Read one page of a listing, and whether there are more; `ValueError` when it is none."""
-    page = _PAGE.decode(body)
-    return [_listed(batch) for batch in page.data], page.has_more
+    page = loosejson.loads(body)
+    found = [_listed(lenient.fit(each, _BatchObject)) for each in envelopes.items(page)]
+    return found, envelopes.has_more(page)
 
 
 def takes_batches(body: bytes) -> bool:
     """Read a model object: whether it may be used in a batch; `ValueError` when it is none."""
-    capabilities = _MODEL.decode(body).capabilities
+    capabilities = lenient.decode(body, _Model).capabilities
     return capabilities is None or capabilities.batch is None or capabilities.batch.supported
 
 
 def _listed(batch: _BatchObject) -> Listed:
-    ended = batch.processing_status == "ended"
+    state = batch.processing_status.lower()
+    # A word never seen before: what the batch has tells whether it is over.
+    over = seconds(batch.ended_at) is not None or bool(batch.results_url)
+    ended = state == "ended" or (state not in _UNDER_WAY and over)
     counts = batch.request_counts or _RequestCounts()
     failed = counts.errored + counts.canceled + counts.expired
     rows = counts.processing + counts.succeeded + failed
-    created_at = _seconds(batch.created_at)
+    created_at = seconds(batch.created_at)
     remote = Remote(
         remote_id=batch.id,
         state=batch.processing_status,
@@ -101,16 +104,9 @@ def _listed(batch: _BatchObject) -> Listed:
         else None,
         rows=rows,
         created_at=created_at,
-        expires_at=_seconds(batch.expires_at),
+        expires_at=seconds(batch.expires_at),
         # The address itself is not followed: it may name any host, and the key would go there.
         parts={RESULTS: batch.id} if ended and batch.results_url else {},
         keep_until=None if created_at is None else created_at + RETENTION,
     )
     return Listed(remote, rows)
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp() if text else None
-    except ValueError:
-        return None

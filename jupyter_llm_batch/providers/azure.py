@@ -1,8 +1,9 @@
 """Azure OpenAI: OpenAI's API below a resource's own address, where models are deployments.
 
 What its documentation tells apart from OpenAI: a create names ``/chat/completions`` whatever the
-lines ask for; jobs do not expire; an error file is always there, though it may be empty; too many
-queued tokens are refused at the create; listings have no promised order.
+lines ask for; an upload is *pending* before it can be used; jobs do not expire; an error file is
+always there, though it may be empty; too many queued tokens are refused at the create; listings
+have no promised order.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Azure(OpenAI):
     key_variable = KEY
     address_variable = ENDPOINT
     keys_page = "https://portal.azure.com (the resource's Keys and Endpoint)"
+    slow_files = True
 
     def _address(self, environ: Mapping[str, str]) -> str:
         endpoint = environ.get(ENDPOINT, "").strip()

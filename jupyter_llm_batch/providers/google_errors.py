@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..errors import KeyRefused, ProviderError, Unclear, Vanished
+from ..errors import KeyRefused, LLMBatchError, ProviderError, Unclear, Vanished
 from .translation import from_status, from_transport, hushed, one_line, retry_after
 
 BASE_URL = "GOOGLE_GEMINI_BASE_URL"
@@ -28,6 +28,8 @@ async def translate(who: str, key_hint: str) -> AsyncIterator[None]:
         raise hushed(_from_answer(exc, who, key_hint), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
         raise hushed(from_transport(exc, who, BASE_URL), exc) from None
+    except LLMBatchError:
+        raise
     except (ValueError, LookupError, TypeError, errors.ContinuationInterruptedError) as exc:
         # The SDK raises plain errors for an upload without its headers, or a body of no JSON.
         raise Unclear(

@@ -2,20 +2,25 @@
 
 A job is a long-running operation: its state, counts and output stand in ``metadata``, the output
 once more in ``response``. Counts are strings and left out when they are zero. It is read from the
-response's bytes, since the SDK's job knows neither counts nor the reason of a failure.
+response's bytes, since the SDK's job knows neither counts nor the reason of a failure; the jobs of
+a listing one by one, so that none holds up the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import count
 from typing import Any
 
 import msgspec
 
+from .. import loosejson
 from ..models import Counts, Outcome, Phase, Remote
+from . import lenient
 from .decoding import one_line
+from .lenient import Count
+from .moments import seconds
+from .reasons import plain
 
 #: The reference of results that are in the job itself and not in a file.
 INLINE = "inline"
@@ -25,13 +30,13 @@ _RESOURCE_EXHAUSTED = 8
 
 
 class _Stats(msgspec.Struct, rename="camel"):
-    request_count: int = 0
-    successful_request_count: int = 0
-    failed_request_count: int = 0
+    request_count: Count = 0
+    successful_request_count: Count = 0
+    failed_request_count: Count = 0
 
 
 class _Items(msgspec.Struct, rename="camel"):
-    inlined_responses: list[msgspec.Raw] | None = None
+    inlined_responses: Any = None
 
 
 class _Output(msgspec.Struct, rename="camel"):
@@ -51,9 +56,10 @@ class Status(msgspec.Struct):
 class _Metadata(msgspec.Struct, rename="camel", frozen=True):
     type: str = msgspec.field(name="@type", default="")
     model: str | None = None
-    state: str = "BATCH_STATE_UNSPECIFIED"
+    state: str = ""
     display_name: str | None = None
-    create_time: str | None = None
+    create_time: Any = None
+    end_time: Any = None
     batch_stats: _Stats | None = None
     output: _Output | None = None
 
@@ -61,41 +67,78 @@ class _Metadata(msgspec.Struct, rename="camel", frozen=True):
 class _Operation(msgspec.Struct):
     name: str
     metadata: _Metadata = _Metadata()
+    #: Where Vertex has it.
+    state: str = ""
     done: bool = False
     error: Status | None = None
     response: _Output | None = None
 
 
-class _Page(msgspec.Struct, rename="camel"):
-    operations: list[_Operation] = []
-    next_page_token: str = ""
+# The same once more for inline answers, which are taken over as they are and not read.
 
 
-_OPERATION = msgspec.json.Decoder(_Operation, strict=False)
-_PAGE = msgspec.json.Decoder(_Page, strict=False)
+class _RawItems(msgspec.Struct, rename="camel"):
+    inlined_responses: list[msgspec.Raw] | None = None
+
+
+class _RawOutput(msgspec.Struct, rename="camel"):
+    responses_file: str | None = None
+    inlined_responses: _RawItems | None = None
+    inlined_embed_content_responses: _RawItems | None = None
+
+
+class _RawMetadata(msgspec.Struct, rename="camel"):
+    output: _RawOutput | None = None
+
+
+class _RawOperation(msgspec.Struct):
+    metadata: _RawMetadata = msgspec.field(default_factory=_RawMetadata)
+    response: _RawOutput | None = None
+
+
+_RAW = msgspec.json.Decoder(_RawOperation)
+
+#: States of a job that is not over yet, without their prefix.
+_UNDER_WAY = {
+    "", "UNSPECIFIED", "QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING",
+}  # fmt: skip
 
 
 def read_remote(body: bytes) -> Remote:
     """Read a job; `ValueError` when it is none."""
-    return _remote(_OPERATION.decode(body))
+    return _remote(lenient.decode(body, _Operation))
 
 
 def read_page(body: bytes) -> tuple[list[Remote], str]:
     """Read one page of a listing and the token of the next; `ValueError` when it is none."""
-    page = _PAGE.decode(body)
-    return [_remote(operation) for operation in page.operations], page.next_page_token
+    page = loosejson.loads(body)
+    if not isinstance(page, dict):
+        raise ValueError("this is no page of a listing")  # noqa: TRY004 - of another server
+    held = page.get("operations", [])
+    found = []
+    for each in held if isinstance(held, list) else ():
+        try:
+            found.append(_remote(lenient.fit(each, _Operation)))
+        except ValueError:
+            continue  # without a name it is nobody's
+    token = page.get("nextPageToken")
+    return found, token if isinstance(token, str) else ""
 
 
 def _remote(operation: _Operation) -> Remote:
     metadata = operation.metadata
-    state = metadata.state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
+    said = metadata.state or operation.state or "BATCH_STATE_UNSPECIFIED"
+    state = said.upper().removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_")
     counts = _counts(metadata.batch_stats)
     output = metadata.output or operation.response
-    phase = _phase(state, operation.done, output, operation.error, counts)
-    created = _moment(metadata.create_time)
+    # A word never seen before: what the job has tells whether it is over.
+    unknown = state not in _UNDER_WAY and state != "FAILED"
+    over = operation.done or (unknown and bool(output or seconds(metadata.end_time)))
+    phase = _phase(state, over, output, operation.error, counts)
+    created = seconds(metadata.create_time)
     return Remote(
         remote_id=operation.name,
-        state=metadata.state,
+        state=said,
         phase=phase,
         counts=counts,
         label=metadata.display_name,
@@ -145,7 +188,7 @@ def explain(error: Status | None) -> str | None:
     """Return an error for people."""
     if error is None:
         return None
-    return one_line(error.message or error.status or f"code {error.code}")
+    return plain(error.message or "") or one_line(error.status or f"code {error.code}")
 
 
 def inline_lines(body: bytes | bytearray) -> tuple[str | None, Iterator[bytes]]:
@@ -153,7 +196,11 @@ def inline_lines(body: bytes | bytearray) -> tuple[str | None, Iterator[bytes]]:
 
     Each line is ``{"key", …}`` with what the answer holds beside its metadata.
     """
-    operation = _OPERATION.decode(body)
+    operation: Any
+    try:
+        operation = _RAW.decode(body)
+    except (ValueError, RecursionError):
+        operation = lenient.decode(body, _Operation)
     outputs = [each for each in (operation.metadata.output, operation.response) if each]
     file = next((each.responses_file for each in outputs if each.responses_file), None)
     held = (
@@ -162,26 +209,36 @@ def inline_lines(body: bytes | bytearray) -> tuple[str | None, Iterator[bytes]]:
         for items in (each.inlined_responses, each.inlined_embed_content_responses)
         if items is not None and items.inlined_responses
     )
-    return file, map(_line, count(), next(held, []))
+    found: Any = next(held, [])
+    return file, map(_line, count(), found if isinstance(found, list) else [found])
 
 
-def _line(position: int, item: msgspec.Raw) -> bytes:
-    # Google's answers are indented, and a line must be one.
-    flat = msgspec.json.format(bytes(item), indent=-1)
+def _line(position: int, item: Any) -> bytes:
+    if not isinstance(item, msgspec.Raw):
+        item = loosejson.dumps(item)
     try:
-        read = msgspec.json.decode(flat, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(read.get("metadata", b"{}"), type=dict[str, Any])
-    except msgspec.DecodeError:
-        return flat + b"\n"  # a shape never seen before is kept as it is
-    # Jobs of other tools have their own name for it, or none: the order is that of the requests.
-    key = metadata.get("key", metadata.get("custom_id", str(position)))
-    if metadata.keys() <= {"key"}:
+        # Google's answers are indented, and a line must be one.
+        flat = msgspec.json.format(bytes(item), indent=-1)
+        read: dict[str, Any] = msgspec.json.decode(flat, type=dict[str, msgspec.Raw])
+        metadata = msgspec.json.decode(read.get("metadata", b"{}"))
+    except (ValueError, TypeError, RecursionError):
+        return _odd_line(position, bytes(item))
+    named = metadata if isinstance(metadata, dict) else {}
+    if named.keys() <= {"key"}:
         read.pop("metadata", None)
-    return msgspec.json.encode({"key": key} | read) + b"\n"
+    return msgspec.json.encode({"key": _key(named, position)} | read) + b"\n"
 
 
-def _moment(text: str | None) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp() if text else None
-    except ValueError:
-        return None
+def _odd_line(position: int, item: bytes) -> bytes:
+    """Return an item with something in it that only the loose decoder reads, as a line."""
+    read = loosejson.loads(item)
+    if not isinstance(read, dict):
+        return loosejson.dumps(read) + b"\n"  # a shape never seen before is kept as it is
+    metadata = read.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    return loosejson.dumps({"key": _key(named, position)} | read) + b"\n"
+
+
+def _key(metadata: dict[str, Any], position: int) -> Any:
+    # Jobs of other tools have their own name for it, or none: the order is that of the requests.
+    return metadata.get("key", metadata.get("custom_id", str(position)))

@@ -25,6 +25,9 @@ _T = TypeVar("_T")
 class MisfitError(ValueError):
     """A value that cannot be read as what it is wanted for."""
 
+    def __init__(self) -> None:
+        super().__init__("it lacks what its kind cannot do without")
+
 
 def decode(body: bytes | bytearray, kind: type[_T]) -> _T:
     """Read a JSON text as `kind`; `ValueError` when it is none, or lacks what that needs."""

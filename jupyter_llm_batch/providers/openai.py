@@ -72,6 +72,8 @@ CLOCK_SKEW = 600.0
 _LOOK_BACK = 31 * 86400.0
 _PAGE = 100
 _PIECE = 1 << 20
+#: Seconds until an upload that is still being processed is looked at again.
+_PENDING = 10.0
 
 
 class OpenAI:
@@ -89,6 +91,8 @@ class OpenAI:
     #: What names the server, for messages.
     address_variable: str = BASE_URL
     keys_page: str = _KEYS_PAGE
+    #: An upload is known to take its time before it can be used.
+    slow_files = False
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._key = Secret(environ.get(self.key_variable, "").strip())
@@ -102,6 +106,8 @@ class OpenAI:
         self._organization, self._project = named[0] or organization, named[1] or project
         self._client: AsyncOpenAI | None = None
         self._known_models: set[str] = set()
+        #: Uploads that the server was not through with when they came.
+        self._unfinished: set[str] = set()
 
     def _address(self, environ: Mapping[str, str]) -> str:
         return normalised(environ.get(BASE_URL, "").strip() or _DEFAULT_URL, BASE_URL)
@@ -173,7 +179,7 @@ class OpenAI:
                         purpose="batch",
                         timeout=_timeout(read=600.0, write=120.0),
                     )
-                    return objects.read_file_id(answer.content)
+                    return self._uploaded(objects.read_file(answer.content))
         except Refused as exc:
             if exc.status not in {404, 405, 501} or self._base_url == _DEFAULT_URL:
                 raise
@@ -188,6 +194,7 @@ class OpenAI:
         """Create the batch: one request; `Unclear` if it may exist."""
         if upload_id is None:
             raise Refused("the job has no uploaded file")
+        await self._check_file(upload_id)
         async with self._translated():
             answer = await self._connected().batches.with_raw_response.create(
                 input_file_id=upload_id,
@@ -197,6 +204,35 @@ class OpenAI:
                 timeout=_timeout(read=120.0),
             )
             return objects.read_remote(answer.content)
+
+    def _uploaded(self, file: objects.File) -> str:
+        if file.usable is None:
+            self._unfinished.add(file.id)
+        return file.id
+
+    async def _check_file(self, upload_id: str) -> None:
+        """Raise `Busy` while the server is not through with an upload, `Refused` if it never is.
+
+        OpenAI's files can be used at once. Of a server where that is not so, this process may not
+        have seen the upload.
+        """
+        if not self.slow_files and upload_id not in self._unfinished:
+            return
+        try:
+            async with self._translated():
+                answer = await self._connected().files.with_raw_response.retrieve(
+                    upload_id, timeout=_timeout(read=60.0)
+                )
+                file = objects.read_file(answer.content)
+        except KeyRefused:
+            raise
+        except LLMBatchError:
+            return  # not every server tells of its files, and other trouble the create meets, too
+        if file.usable is None:
+            raise Busy(f"{self._who} is still processing the uploaded file", retry_after=_PENDING)
+        self._unfinished.discard(upload_id)
+        if not file.usable:
+            raise Refused(f"{self._who} cannot use the uploaded file: {file.reason}")
 
     def _endpoint(self, job: Job) -> str:
         """Return what a create names as the endpoint."""
@@ -417,7 +453,6 @@ async def translate(
 
     import anyio
     import httpx2
-    import msgspec
     import openai
 
     try:
@@ -428,7 +463,9 @@ async def translate(
         raise hushed(from_transport(exc.__cause__ or exc, who, base_url_variable), exc) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
         raise hushed(from_transport(exc, who, base_url_variable), exc) from None
-    except (openai.OpenAIError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except LLMBatchError:
+        raise
+    except (openai.OpenAIError, ValueError) as exc:
         raise Unclear(
             f"{who} gave an answer that is no OpenAI answer ({type(exc).__name__}): "
             f"check {base_url_variable}"
