@@ -83,6 +83,9 @@ class Options(TypedDict, total=False):
         command line; ``off`` for nothing. `Settings.notify` by default.
     resubmit
         Pay again although this was submitted before.
+    confirm
+        Go ahead although something is asked before sending: another batch has, or will have,
+        answers to these prompts, or a model's name looks misspelt. ``--yes`` of a cell.
     realtime
         Ask at once through the ordinary endpoints, at full price, while this process runs.
     sample
@@ -126,6 +129,7 @@ class Options(TypedDict, total=False):
     reask: int | None
     notify: str | None
     resubmit: bool
+    confirm: bool
     realtime: bool
     sample: int | None
     random: bool
@@ -141,6 +145,7 @@ _ELSEWHERE = {
     "wait": "jupyter_llm_batch.submit(..., wait=True), or .wait() on what a client returns",
     "dry_run": "jupyter_llm_batch.preview(...) shows what would be sent, and its cost",
     "count": "jupyter_llm_batch.preview(..., count=N)",
+    "yes": "confirm=True",
     "add": "jupyter_llm_batch.add(...) collects, submit_draft(name) sends",
     "system_from": "system=VARIABLE",
     "param": "params={'name': value}",

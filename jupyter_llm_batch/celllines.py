@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from . import cell_options
 from .errors import UsageProblem
 from .models import Recipe
 
 _OPEN, _CLOSE = "([{", ")]}"
 
-#: Options that stand for another.
-_ALIASES = {"-m": "--model"}
-#: Options without a value; all others have one.
-_FLAGS = frozenset(
-    {"--embed", "--skip-null", "--dedupe", "--random", "--realtime", "--dry-run", "--wait",
-     "--resubmit", "--split", "--add", "--raw"}
-)  # fmt: skip
-#: Options whose value may be left out.
-_MAYBE = {"--cache": ("5m", "1h")}
+#: What may stand before the quotes of a string.
+_PREFIXES = frozenset({"f", "r", "b", "u", "t", "fr", "rf", "br", "rb", "tr", "rt"})
 
 #: A system prompt that is longer is not written out (characters).
 _SHORT = 80
 
 #: What a line asked for once, which is not asked for when it runs again with something changed.
-ONCE = {"--add": None, "--resubmit": None, "--dry-run": None, "--count": None}
+ONCE = {"--add": None, "--resubmit": None, "--yes": None, "--dry-run": None, "--count": None}
 #: What a trial of another model does without.
 TRIAL = ONCE | {
     "--route": None, "--realtime": None, "--random": None, "--deadline": None,
@@ -36,34 +31,65 @@ TRIAL = ONCE | {
 def pieces(line: str) -> list[str]:
     """Split a line at blanks outside quotes and brackets; every piece stays as it was typed.
 
+    A comment (``#`` after a blank) and a semicolon at the end are left out, as in Python and
+    IPython they mean nothing to what is run.
+
     Raises
     ------
     UsageProblem
         A quote or a bracket is not closed.
     """
     found: list[str] = []
-    word, quote, depth = "", "", 0
-    for position, char in enumerate(line):
-        if quote:
-            word += char
-            if char == quote and not (word[-2:-1] == "\\" and word[-3:-2] != "\\"):
-                quote = ""
-        elif char.isspace() and not depth:
+    word, depth, position = "", 0, 0
+    while position < len(line):
+        char = line[position]
+        if char.isspace() and not depth:
             if word:
                 found.append(word)
             word = ""
+        elif char in "\"'" and _opens(word, depth, line, position):
+            end = _closing(line, position)
+            word += line[position:end]
+            if end is None:
+                raise UsageProblem(f"a quote is not closed in: {word}")
+            position = end
+            continue
+        elif char == "#" and not depth and not word:
+            break
         else:
-            if char in "\"'" and (not word or not word[-1].isalnum() or _closes(line, position)):
-                quote = char
             depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
             word += char
-    if quote:
-        raise UsageProblem(f"a quote is not closed in: {word}")
+        position += 1
     if depth:
         raise UsageProblem(f"a bracket is not closed in: {word}")
     if word:
         found.append(word)
-    return found
+    if found and found[-1].endswith(";"):
+        found[-1] = found[-1].rstrip(";")
+    return [*filter(None, found)]
+
+
+def _opens(word: str, depth: int, line: str, position: int) -> bool:
+    """Return whether a quote begins a string: an apostrophe in ``it's`` does not."""
+    if depth:
+        return True  # an expression
+    before = re.search(r"\w*$", word)
+    prefix = before[0] if before else ""
+    return not prefix or prefix.lower() in _PREFIXES or _closes(line, position)
+
+
+def _closing(line: str, start: int) -> int | None:
+    """Return where the string literal that begins at `start` is over; None when it never is."""
+    quote = line[start] * 3 if line.startswith(line[start] * 3, start) else line[start]
+    position = start + len(quote)
+    while position < len(line):
+        if line[position] == "\\":
+            position += 2
+        elif line.startswith(quote, position):
+            return position + len(quote)
+        else:
+            position += 1
+    return None
 
 
 def _closes(line: str, position: int) -> bool:
@@ -84,6 +110,7 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
     name
         Another name for the batch.
     """
+    parser = cell_options.any_line()
     magic, *typed = pieces(line)
     found, taken = [magic], 0
     names = 2 if magic == "%llm_batch" else 1  # the subcommand and the name
@@ -91,28 +118,20 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
     while position < len(typed):
         piece = typed[position]
         position += 1
-        option = _ALIASES.get(piece[:2], piece.partition("=")[0])
-        if not option.startswith("-"):
+        if not piece.startswith("-"):
             taken += 1
             found.append(name if name and taken == names else piece)
             continue
-        both = [piece, *typed[position : position + 1]]
-        if _stands_alone(option, *both):
-            both = [piece]
-        position += len(both) - 1
-        if option not in changes:
+        both = [piece]
+        if parser.takes(piece, next(iter(typed[position:]), None)):
+            both.append(typed[position])
+            position += 1
+        if parser.full_name(piece) not in changes:
             found += both
     for option, value in changes.items():
         if value is not None:
             found += [option, value] if value else [option]
     return " ".join(found)
-
-
-def _stands_alone(option: str, piece: str, following: str = "") -> bool:
-    """Whether what follows `piece` is not the option's value."""
-    if option in _FLAGS or "=" in piece or (piece[:2] in _ALIASES and len(piece) > 2):
-        return True
-    return option in _MAYBE and following not in _MAYBE[option]
 
 
 def made(name: str, model: str, recipe: Recipe, *, over: bool) -> str:

@@ -6,12 +6,13 @@ import pytest
 from IPython.core.completer import CompletionContext
 from support import mark, until
 
+from jupyter_llm_batch.cell_options import cell_parser
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.errors import LLMBatchError
 from jupyter_llm_batch.notebook import commands, extension, parsers
 from jupyter_llm_batch.notebook.config import LLMBatch
 from jupyter_llm_batch.notebook.help import CELL_HELP, LINE_HELP
-from jupyter_llm_batch.notebook.options import cell_parser, words
+from jupyter_llm_batch.notebook.options import words
 
 MODEL = "openai:gpt-5-mini"
 NAMES = sorted(commands.Commands(None).commands)

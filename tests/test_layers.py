@@ -16,6 +16,7 @@ LAYERS = [
     ["trouble"],
     ["models", "pictures", "wording", "subschemas"],
     ["validation"],
+    ["cell_options"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["columns"],

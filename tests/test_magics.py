@@ -399,7 +399,7 @@ def test_rows_are_shown_by_label_too(shell, capsys):
 
 def test_help_is_complete(shell):
     """`%%llm_batch?` and `%llm_batch?` name every option and subcommand."""
-    from jupyter_llm_batch.notebook.options import cell_parser
+    from jupyter_llm_batch.cell_options import cell_parser
 
     cell = shell.find_line_magic("llm_batch"), shell.find_cell_magic("llm_batch")
     for option in cell_parser().options():

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_llm_batch import cell_options, celllines
 from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.notebook import options
 
@@ -32,6 +33,15 @@ _SIMPLE = st.text(st.characters(codec="ascii", categories=["L", "N"]) | st.sampl
         ("rock'n'roll x", ["rock'n'roll", "x"]),
         ('"a"+"b"', ['"a"+"b"']),
         ("a ) b", ["a", ")", "b"]),
+        ("--over [f'{a} ) \"' for a in xs] y", ["--over", "[f'{a} ) \"' for a in xs]", "y"]),
+        ("--over f'{a} b' y", ["--over", "f'{a} b'", "y"]),
+        ("--over [rb'( ' , 1]", ["--over", "[rb'( ' , 1]"]),
+        ("--system '''it's so''' x", ["--system", "it's so", "x"]),
+        ("x --wait # done by 'noon", ["x", "--wait"]),
+        ("status x#2 #", ["status", "x#2"]),
+        ("--over df;", ["--over", "df"]),
+        ("--system 'a;' ;", ["--system", "a;"]),
+        ("--system '#1' x", ["--system", "#1", "x"]),
     ],
 )
 def test_blanks_divide_outside_quotes_and_brackets_only(line, found):
@@ -86,7 +96,7 @@ def test_what_is_left_open_is_shown(line, said):
 def test_a_wrong_line_is_one_line_with_the_next_step(line, said):
     """A wrong option raises one line that names the magic, the fault and the help."""
     with pytest.raises(UsageProblem) as caught:
-        options.cell_parser().parse(options.words(line))
+        cell_options.cell_parser().parse(options.words(line))
     message = str(caught.value)
     assert message.startswith("%%llm_batch: ")
     assert said in message
@@ -97,8 +107,8 @@ def test_a_wrong_line_is_one_line_with_the_next_step(line, said):
 @pytest.mark.parametrize("asked", ["-h", "--help", "b --model m --help"])
 def test_help_is_the_list_of_options(asked):
     """Asking for help, anywhere in the line, gives the description of every option."""
-    parser = options.cell_parser()
-    with pytest.raises(options.HelpShown) as caught:
+    parser = cell_options.cell_parser()
+    with pytest.raises(cell_options.HelpShown) as caught:
         parser.parse(options.words(asked))
     assert all(option in str(caught.value) for option in parser.options())
 
@@ -121,14 +131,14 @@ def test_help_is_the_list_of_options(asked):
 )
 def test_a_parameter_is_json_or_else_text(text, value):
     """The value of a parameter is read as JSON, and is a string where it is none."""
-    key, found = options._param(text)
+    key, found = cell_options._param(text)
     assert (key, found, type(found)) == ("k", value, type(value))
 
 
 def test_the_last_of_equal_parameters_counts():
     """Parameters add up, and of two with one key the later one is sent."""
     line = "b --param a=1 --param b=x --param a=2"
-    args = options.cell_parser().parse(options.words(line))
+    args = cell_options.cell_parser().parse(options.words(line))
     assert options.submit_options(args, {})["params"] == {"a": 2, "b": "x"}
 
 
@@ -136,9 +146,9 @@ def test_the_last_of_equal_parameters_counts():
 def test_a_wait_is_a_finite_number_of_seconds(text):
     """A wait that is negative, endless or no number is refused."""
     with pytest.raises(argparse.ArgumentTypeError, match="is no number of seconds"):
-        options.seconds(text)
-    assert options.seconds("0") == 0
-    assert options.seconds("2.5") == 2.5
+        cell_options.seconds(text)
+    assert cell_options.seconds("0") == 0
+    assert cell_options.seconds("2.5") == 2.5
 
 
 @pytest.mark.parametrize(
@@ -182,7 +192,7 @@ def test_an_interrupt_is_not_a_usage_problem():
 
 def test_the_system_prompt_has_one_source():
     """The system prompt is a text, or a variable that holds one, never both."""
-    parser = options.cell_parser()
+    parser = cell_options.cell_parser()
 
     def system(line):
         return options.system_of(parser.parse(options.words(line)), {"rules": "Be kind", "n": 3})
@@ -198,7 +208,7 @@ def test_the_system_prompt_has_one_source():
 
 def test_only_options_that_were_given_name_rows_or_a_schema():
     """Rows and schema are expressions of the user's, and absent where the line has none."""
-    parser = options.cell_parser()
+    parser = cell_options.cell_parser()
     bare = options.submit_options(parser.parse(["b"]), {})
     assert not {"over", "schema"} & set(bare)
     args = parser.parse(options.words("b --over rows[1:] --schema s --as label"))
@@ -214,16 +224,42 @@ def test_only_options_that_were_given_name_rows_or_a_schema():
 )
 def test_a_parameter_in_json_quotes_is_a_string(text, value):
     """A quoted number stays a string, as JSON has it."""
-    args = options.cell_parser().parse(["x", "--param", text])
+    args = cell_options.cell_parser().parse(["x", "--param", text])
     assert args.param[0][1] == value
 
 
 def test_not_a_number_is_no_parameter():
     """NaN cannot be sent as JSON and is refused here."""
     with pytest.raises(UsageProblem, match="NaN"):
-        options.cell_parser().parse(["x", "--param", "x=NaN"])
+        cell_options.cell_parser().parse(["x", "--param", "x=NaN"])
 
 
 def test_an_apostrophe_before_a_blank_opens_nothing():
     """Plain words with apostrophes stay words."""
     assert options.words("a students' don't b") == ["a", "students'", "don't", "b"]
+
+
+@pytest.mark.parametrize("left_out", ["--notify", "--cache"])
+def test_an_option_without_its_value_swallows_nothing_when_a_line_is_rewritten(left_out):
+    """A bare option that may have a value leaves the options after it to be taken out."""
+    line = f"%%llm_batch x {left_out} --resubmit -mopenai:a --over df --realtime"
+    assert celllines.amended(line, celllines.TRIAL | {"--model": "google:b"}, "y") == (
+        f"%%llm_batch y {left_out} --over df --wait --model google:b"
+    )
+
+
+@given(st.data())
+def test_every_option_is_taken_out_whole(data):
+    """Whatever its arity, an option and its value leave a line together, and nothing else does."""
+    parser = cell_options.any_line()
+    actions = [each for each in parser._actions if each.option_strings]
+    chosen = data.draw(st.lists(st.sampled_from(actions), unique=True))
+    words = []
+    for each in chosen:
+        value = [] if each.nargs == 0 or (each.nargs == "?" and data.draw(st.booleans())) else ["v"]
+        words.append([data.draw(st.sampled_from(each.option_strings)), *value])
+    gone = data.draw(st.sets(st.sampled_from(range(len(words))))) if words else set()
+    line = " ".join(["%%llm_batch x", *(" ".join(each) for each in words)])
+    changes = {parser.full_name(words[number][0]): None for number in gone}
+    left = [" ".join(each) for number, each in enumerate(words) if number not in gone]
+    assert celllines.amended(line, changes) == " ".join(["%%llm_batch x", *left])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jupyter_llm_batch import providers
+from jupyter_llm_batch.cell_options import cell_parser
 from jupyter_llm_batch.cli.commands import parser as cli_parser
-from jupyter_llm_batch.notebook.options import cell_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -371,7 +371,8 @@ def test_a_base_url_that_cannot_be_used_is_one_line(make_client, options, words)
 
 def test_the_magic_knows_the_option(sim, tmp_path):
     """`--realtime` of the cell is `realtime` of the client."""
-    from jupyter_llm_batch.notebook.options import cell_parser, submit_options, words
+    from jupyter_llm_batch.cell_options import cell_parser
+    from jupyter_llm_batch.notebook.options import submit_options, words
 
     args = cell_parser().parse(words("x --realtime -m openai:gpt-5-mini"))
     assert submit_options(args, {})["realtime"] is True

@@ -5,8 +5,8 @@ from support import mark, until
 
 import jupyter_llm_batch as llm_batch
 from jupyter_llm_batch import asking, session
+from jupyter_llm_batch.cell_options import cell_parser
 from jupyter_llm_batch.errors import NotFound, UsageProblem
-from jupyter_llm_batch.notebook.options import cell_parser
 
 MODEL = "openai:gpt-5-mini"
 

@@ -14,6 +14,7 @@ from IPython.core.error import UsageError
 
 from .. import keys, previewing, providers, session
 from ..asking import Options, span
+from ..cell_options import HelpShown, cell_parser
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
@@ -24,7 +25,7 @@ from ..wording import many
 from . import doctor, money_tables, parsers, show
 from .book import Book
 from .help import LINE_HELP
-from .options import HelpShown, cell_parser, filled, submit_options, words
+from .options import filled, submit_options, words
 
 
 @contextmanager

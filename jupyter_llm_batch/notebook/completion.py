@@ -16,8 +16,8 @@ from ..values import fields_of
 if TYPE_CHECKING:
     import argparse
 
+    from ..cell_options import Parser
     from .magics import LLMBatchMagics
-    from .options import Parser
 
 _LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
 
@@ -65,8 +65,8 @@ def make_matcher(magics: LLMBatchMagics) -> Any:
 def _candidates(
     magics: LLMBatchMagics, magic: str, done: list[str], fragment: str
 ) -> Iterable[str]:
+    from ..cell_options import cell_parser
     from . import parsers
-    from .options import cell_parser
 
     if magic == "%%":
         return _next(magics, cell_parser(), done, fragment, "")

@@ -94,6 +94,9 @@ Options
                             in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing.
                             A command runs only on the machine where it was set
 --resubmit                  pay again although this was submitted before
+--yes                       go ahead with what was asked about before sending: another batch has
+                            answers to these prompts, or a model's name looks misspelt; running
+                            the cell again attaches as ever
 
 The same from Python, after `import jupyter_llm_batch as llm_batch`: options are arguments of
 `llm_batch.submit(TEXT, name="NAME", over=ROWS, ...)`, with - written as _ (--as is `column`,

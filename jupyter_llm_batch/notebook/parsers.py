@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..cell_options import Parser, add_run_options, days, seconds, usd
 from ..ledger import GROUPS
-from .options import Parser, add_submit_options, days, seconds, usd
 
 
 def of(command: str) -> Parser:
@@ -28,11 +28,6 @@ _NAMED = frozenset(
 
 def _nothing(_parser: Parser) -> None:
     pass
-
-
-def _run(parser: Parser) -> None:
-    add_submit_options(parser)
-    parser.add_argument("--raw", action="store_true", help="the items are request bodies")
 
 
 def _submit(parser: Parser) -> None:
@@ -112,7 +107,7 @@ def _simulator(parser: Parser) -> None:
 
 
 _FURTHER: dict[str, Callable[[Parser], None]] = {
-    "run": _run,
+    "run": add_run_options,
     "submit": _submit,
     "results": _results,
     "show": _show,
