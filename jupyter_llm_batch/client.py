@@ -30,6 +30,7 @@ from . import (
     planning,
     previewing,
     providers,
+    repaying,
     submission,
     trust,
 )
@@ -265,6 +266,7 @@ class Client:
         name: str,
         *,
         resubmit: bool = False,
+        confirm: bool = False,
         max_cost: float | None = None,
         new: Callable[[], object] = lambda: None,
     ) -> BatchHandle:
@@ -287,7 +289,7 @@ class Client:
         ask = collected.ask
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
-        handle = self._start(ask, {"resubmit": resubmit}, new)
+        handle = self._start(ask, {"resubmit": resubmit, "confirm": confirm}, new)
         if not drafts.sent(self.store, collected):
             more = f"cells collected meanwhile wait: `%llm_batch submit {name}` sends them"
             handle.lasting = "; ".join(filter(None, (handle.lasting, more)))
@@ -332,14 +334,15 @@ class Client:
         if ask.kind is not None:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
         versions = self._versions(ask.name)
-        if not versions and not options.get("resubmit"):
+        confirmed = options.get("resubmit", False) or options.get("confirm", False)
+        if not versions and not confirmed:
             consent.check_name(self.store, ask.name)
         plan = self._plan(ask, options)
         if plan.same_as is not None:
             return self._attach(plan.same_as, ask)
         try:
-            if plan.jobs and not options.get("resubmit"):
-                consent.check_rows(self.store, plan, versions, reuse=ask.reuse)
+            if plan.jobs and not confirmed:
+                consent.check_rows(self.store, plan, versions, self.accounts.rules())
             new()
             self._keep_servers(plan.batch.models)
             batch = self.store.add_batch(
@@ -486,7 +489,7 @@ class Client:
         if self.settings.keep_days:
             for handle in self.older_than(self.settings.keep_days * 86400, only_read=True):
                 with contextlib.suppress(UsageProblem):
-                    self.forget(handle)
+                    self.forget(handle, confirm=True)
         unfinished = self.store.batches(notebook=self.notebook, unfinished=True)
         if unfinished:
             self.poller()
@@ -512,15 +515,24 @@ class Client:
         ]
         return found[::-1]
 
-    def forget(self, handle: BatchHandle) -> None:
+    def forget(self, handle: BatchHandle, *, confirm: bool = False) -> None:
         """Delete a batch's local data; what the provider has is not touched.
+
+        Parameters
+        ----------
+        confirm
+            Delete answers that were paid for, too.
 
         Raises
         ------
+        NotConfirmed
+            It holds such answers; nothing was deleted.
         UsageProblem
             It is still under way, or a later batch uses its answers.
         """
         batch = handle.record
+        if not confirm:
+            repaying.check_forget(self.store, [batch])
         self.store.book(self.accounts.unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
         payloads.remove(self.store.folder_of(batch.id))

@@ -1,14 +1,15 @@
 """What is asked before a new batch is paid for, and what is said about it.
 
-The checks raise before anything is journaled or sent; `--resubmit` is the user's answer to them.
+The checks raise before anything is journaled or sent. The user's answer is `--yes`, or
+`--resubmit`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from . import finding
-from .errors import UsageProblem
+from . import finding, repaying, spending
+from .errors import NotConfirmed, UsageProblem
 from .models import Batch
 from .store import Store
 from .submission import Ask, Plan
@@ -28,20 +29,18 @@ def check_name(store: Store, name: str) -> None:
         )
 
 
-def check_rows(store: Store, plan: Plan, versions: Sequence[Batch], *, reuse: list[str]) -> None:
+def check_rows(store: Store, plan: Plan, versions: Sequence[Batch], rules: spending.Rules) -> None:
     """Raise `UsageProblem` when rows that are about to go may have been paid for.
 
     Parameters
     ----------
     versions
         Earlier batches of the name in this notebook.
-    reuse
-        What the user wants to take answers from.
     """
     if versions:
         _check_lost_versions(store, plan, versions)
-    elif not reuse and not plan.batch.simulated:  # a simulation costs nothing
-        _check_moved(store, plan)
+    if not plan.batch.simulated:  # a simulation costs nothing
+        _check_elsewhere(store, plan, rules)
 
 
 def _check_lost_versions(store: Store, plan: Plan, versions: Sequence[Batch]) -> None:
@@ -59,14 +58,31 @@ def _check_lost_versions(store: Store, plan: Plan, versions: Sequence[Batch]) ->
     )
 
 
-def _check_moved(store: Store, plan: Plan) -> None:
-    """Ask when a notebook that was renamed or copied would pay again."""
-    found = finding.moved(store, plan.batch, plan.packs["hashes"], plan.fresh)
+def _check_elsewhere(store: Store, plan: Plan, rules: spending.Rules) -> None:
+    """Ask when another batch has answers to some of the prompts, or is going to have them."""
+    found = next(iter(finding.alike(store, plan.batch, plan.packs["hashes"], plan.fresh)), None)
     if found is not None:
-        raise UsageProblem(
-            f"another notebook has asked exactly this under the same name: --reuse {found} takes "
-            "its answers at no cost, --resubmit pays again; nothing was sent"
+        raise NotConfirmed(
+            f"{_has_them(found, len(plan.fresh))}",
+            yes=f"pay again{repaying.about(plan.batch, found.rows, rules)}",
         )
+
+
+def _has_them(found: finding.Alike, fresh: int) -> str:
+    """Say which batch has prompts that are about to be paid for, and how to use its answers."""
+    if found.rows == fresh:
+        these = "these prompts" if fresh > 1 else "this prompt"
+    else:
+        these = f"{found.rows:,} of these {fresh:,} prompts"
+    if found.answered:
+        return (
+            f"{found.name} already has answers to {these}. --reuse {found.name} takes them at no "
+            "cost"
+        )
+    return (
+        f"{found.name} is being sent with {these} at this moment. --reuse {found.name} waits for "
+        "its answers at no cost"
+    )
 
 
 def notices(store: Store, plan: Plan, ask: Ask) -> Iterator[str]:
@@ -107,19 +123,11 @@ def passing(store: Store, plan: Plan, older: Sequence[Batch]) -> Iterator[str]:
             f"a new version; {under_way[-1].exact} is still under way and goes on: "
             f"`%llm_batch cancel {under_way[-1].exact}` stops it"
         )
-    if found := elsewhere(store, plan):
-        yield found
+    if plan.batch.simulated and (found := elsewhere(store, plan)):
+        yield found  # else it was asked before
 
 
 def elsewhere(store: Store, plan: Plan) -> str:
     """Say which other batch has answers, or will have, to prompts about to be paid for."""
     found = finding.alike(store, plan.batch, plan.packs["hashes"], plan.fresh)
-    if not found:
-        return ""
-    name, answered = found[0]
-    if answered:
-        return f"{name} holds paid answers to such prompts: --reuse {name} takes them"
-    return (
-        f"{name} is asking such prompts at this moment, so that they are paid twice: "
-        f"--reuse {name} waits for its answers instead"
-    )
+    return _has_them(found[0], len(plan.fresh)) if found else ""

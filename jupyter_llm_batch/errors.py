@@ -6,6 +6,7 @@
     ├── NotReady            you: wait, the answers are not there yet
     │   └── Halted          you: waiting is of no use, the message says what to do
     ├── UsageProblem        you: an option, a name, a template, the rows
+    │   ├── NotConfirmed    you: it may be paid twice, or deletes answers; say yes
     │   └── NotFound        you: no such batch or row
     ├── ProviderError       somebody between here and the provider
     │   ├── Refused         you: the provider read the request and said no (nothing was created)
@@ -46,6 +47,32 @@ class LLMBatchError(Exception):
 
 class UsageProblem(LLMBatchError, ValueError, ForUsers):
     """The input cannot be used as it is; the message says what to change."""
+
+
+class NotConfirmed(UsageProblem):
+    """Something that may cost money twice, or deletes paid answers, needs a yes; nothing was done.
+
+    Parameters
+    ----------
+    facts
+        What would happen, with rows and cost.
+    yes
+        What confirming does: ``send all 3``.
+    unbilled
+        What the cheaper choice does, where there is one.
+    done
+        What was not done yet.
+    """
+
+    def __init__(self, facts: str, *, yes: str, unbilled: str = "", done: str = "sent") -> None:
+        self._parts = facts, yes, unbilled, done
+        super().__init__(self.words("confirm=True", "unbilled=True"))
+
+    def words(self, confirm: str, unbilled: str) -> str:
+        """Return the message with the two choices as a front end spells them."""
+        facts, yes, cheaper, done = self._parts
+        instead = f", {unbilled} to {cheaper}" if cheaper else ""
+        return f"{facts}. Nothing was {done}: add {confirm} to {yes}{instead}"
 
 
 class NotReady(LLMBatchError, ForUsers):

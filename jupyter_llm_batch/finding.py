@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import NamedTuple
 
 from . import earlier, fingerprint
 from .celllines import word
@@ -68,28 +69,28 @@ def titles(batches: Iterable[Batch]) -> dict[str, str]:
     }
 
 
-def moved(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> str | None:
-    """Return the batch of another notebook that has the name of a new one and all its rows.
+class Alike(NamedTuple):
+    """A batch that has some of the prompts of a new one.
 
-    One that has answers, or is going to; as a word of a cell's line, the latest of them. None when
-    there is none.
+    Attributes
+    ----------
+    name
+        As a word of a cell's line.
+    rows
+        How many of the new one's prompts it has.
+    answered
+        Whether it has paid answers already.
     """
-    wanted = {hashes[row * HASH : (row + 1) * HASH] for row in fresh}
-    for other in reversed(store.batches(name=batch.name)):
-        if other.draft or other.notebook == batch.notebook:
-            continue
-        asked = fingerprint.parts(store.pack(other.id, "hashes"), HASH)
-        if wanted <= asked and earlier.elsewhere(store, [other], hashes, fresh):
-            return word(name_of(other, batch.notebook))
-    return None
+
+    name: str
+    rows: int
+    answered: bool
 
 
-def alike(
-    store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]
-) -> list[tuple[str, bool]]:
-    """Return names of other batches that ask for the rows `fresh` of a new one.
+def alike(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> list[Alike]:
+    """Return other batches that ask for rows `fresh` of a new one.
 
-    Each with whether it has paid answers already; those come first, the latest before older ones.
+    Those with paid answers come first, the latest before older ones.
     """
     if not fresh:
         return []
@@ -98,8 +99,20 @@ def alike(
         for each in store.batches()
         if not each.draft and (each.notebook, each.name) != (batch.notebook, batch.name)
     ]
-    found = reversed(earlier.elsewhere(store, others[-_SEARCHED:], hashes, fresh))
+    # A renamed notebook's cell is looked for however long ago it ran.
+    named = [each for each in others[:-_SEARCHED] if each.name == batch.name]
+    others = [*named, *others[-_SEARCHED:]]
+    found = reversed(earlier.elsewhere(store, others, hashes, fresh))
+    wanted = [hashes[row * HASH : (row + 1) * HASH] for row in fresh]
     return sorted(
-        ((word(name_of(each, batch.notebook)), answered) for each, answered in found),
-        key=lambda pair: not pair[1],
+        (
+            Alike(word(name_of(each, batch.notebook)), _shared(store, each, wanted), answered)
+            for each, answered in found
+        ),
+        key=lambda each: not each.answered,
     )
+
+
+def _shared(store: Store, batch: Batch, wanted: Sequence[bytes]) -> int:
+    theirs = fingerprint.parts(store.pack(batch.id, "hashes"), HASH)
+    return sum(each in theirs for each in wanted)

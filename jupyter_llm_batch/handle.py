@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, failing, ledger, outlook, results, spending
+from . import export, failing, ledger, outlook, repaying, results, spending
 from .errors import Damaged, Halted, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 from .pricing import Cost
@@ -252,18 +252,31 @@ class BatchHandle:
             self._client.background.soon(poller.take_up, self.id)
         return self
 
-    def retry(self) -> int:
+    def retry(self, *, confirm: bool = False, unbilled: bool = False) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
 
         Rows that a retry of an earlier batch has answered, or asks now, are taken from there.
 
+        Parameters
+        ----------
+        confirm
+            Send rows, too, that may have been billed: you pay for them again.
+        unbilled
+            Send only rows that were certainly not billed, and leave the others.
+
         Raises
         ------
+        NotConfirmed
+            Some rows may have been billed, and neither argument was given; nothing was sent.
         UsageProblem
             The batch is still under way, or driven by another process.
         """
         self.check_ended()
-        return self._client.background.call(self._client.poller().retry(self.id)).result()
+        if not (confirm or unbilled):
+            repaying.check_retry(self._client.store, self.record, self._client.accounts.rules())
+        # What was not confirmed is left out, also if it became doubtful only now.
+        asked = self._client.poller().retry(self.id, unbilled=unbilled or not confirm)
+        return self._client.background.call(asked).result()
 
     def check_ended(self) -> None:
         """Raise `UsageProblem` unless rows of it may be sent again."""
@@ -347,7 +360,7 @@ class BatchHandle:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
         return self._client.background.call(self._client.poller().lost(self.id)).result()
 
-    def resolve(self, remote_id: str = "") -> Job:
+    def resolve(self, remote_id: str = "", *, confirm: bool = False) -> Job:
         """Decide about a submission whose outcome is unknown.
 
         Parameters
@@ -355,12 +368,20 @@ class BatchHandle:
         remote_id
             The provider's id of what was created; empty when nothing was, and then the job is
             sent again.
+        confirm
+            Nothing was created, and it is sent again: you pay twice if something was.
 
         Raises
         ------
+        NotConfirmed
+            Neither argument was given; nothing was sent.
         UsageProblem
             Nothing is undecided, or the id belongs to another job.
         """
+        store = self._client.store
+        if not (remote_id or confirm):
+            rules = self._client.accounts.rules()
+            repaying.check_absent(store, self.record, rules)
         poller = self._client.poller()
         return self._client.background.call(poller.resolve(self.id, remote_id)).result()
 

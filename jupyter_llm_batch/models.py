@@ -721,6 +721,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         ``finish`` and ``keep``.
     retryable
         Rows that ``%llm_batch retry`` would send again.
+    doubtful
+        Those of them that may have been billed, so that they would be paid again.
     cached
         Share of the input tokens that came out of a prompt cache, 0 to 1; None when caching was
         not asked for and did not happen.
@@ -757,6 +759,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = False
     cancelling: bool = False
     retryable: int = 0
+    doubtful: int = 0
     started_at: float = 0.0
     elapsed: float = 0.0
     remaining: float | None = None

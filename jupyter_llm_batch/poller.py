@@ -182,8 +182,11 @@ class Poller:
         self.take_up(batch_id)
         self._views.publish_id(batch_id)
 
-    async def retry(self, batch_id: str) -> int:
-        """Send the rows of an ended batch that have no answer again; return how many."""
+    async def retry(self, batch_id: str, *, unbilled: bool = False) -> int:
+        """Send the rows of an ended batch that have no answer again; return how many.
+
+        With `unbilled` only those that were certainly not billed.
+        """
         batch = self._ended_batch(batch_id)
         held = self._store.acquire(batch_id, self.owner)
         if held is None:
@@ -198,7 +201,7 @@ class Poller:
         self._beats[batch_id] = time.monotonic()
         count = 0
         try:
-            count = await asyncio.to_thread(self._retry, held, batch)
+            count = await asyncio.to_thread(self._retry, held, batch, unbilled=unbilled)
         finally:
             if not count:
                 self._leases.pop(batch_id, None)
@@ -793,9 +796,9 @@ class Poller:
     def _limits(self, job: Job) -> Limits:
         return self._adapters(job.provider).limits(job.endpoint)
 
-    def _retry(self, held: Lease, batch: Batch) -> int:
+    def _retry(self, held: Lease, batch: Batch, *, unbilled: bool) -> int:
         now, rules = self._clock(), self._rules()
-        return rounds.retry(self._store, held, batch, self._limits, now, rules)
+        return rounds.retry(self._store, held, batch, self._limits, now, rules, unbilled=unbilled)
 
     def _can_start_round(self, held: Lease, batch: Batch, rows: list[int]) -> bool:
         """Send rows again by themselves; `UsageProblem` when that cannot be done now."""

@@ -72,6 +72,7 @@ def snapshot(
     *,
     outcomes: Mapping[str, int],
     retryable: int = 0,
+    doubtful: int = 0,
     unsent: int = 0,
     history: Sequence[float] = (),
     paused: str = "",
@@ -102,6 +103,8 @@ def snapshot(
         Rows by `Outcome` value, and perhaps ``"skipped"``; all others are waiting.
     retryable
         Rows that a retry would send again.
+    doubtful
+        Those of them that may have been billed.
     unsent
         Cancelled rows that had never been sent.
     history
@@ -169,6 +172,7 @@ def snapshot(
         finished=finished,
         cancelling=batch.cancel_requested and not finished,
         retryable=retryable,
+        doubtful=doubtful,
         started_at=batch.created_at,
         elapsed=elapsed,
         remaining=_remaining(jobs, now, elapsed, history) if moving else None,

@@ -34,16 +34,20 @@ def retry(
     limits_of: Callable[[Job], Limits],
     now: float,
     rules: spending.Rules,
+    *,
+    unbilled: bool = False,
 ) -> int:
     """Send the rows of an ended batch that have no answer again; return how many.
 
-    What earlier batches have got by retries of their own is taken over, and what they ask now is
-    waited for. The parameters are those of `again`.
+    With `unbilled` those that may have been billed are left as they are. What earlier batches have
+    got by retries of their own is taken over, and what they ask now is waited for. The other
+    parameters are those of `again`.
     """
     outcomes = caught_up(store, batch)
-    sent = again(
-        store, held, batch, rows_without_answer(outcomes), limits_of, now, rules, outcomes=outcomes
-    )
+    rows = rows_without_answer(outcomes)
+    if unbilled:
+        rows = [row for row in rows if not may_be_billed(outcomes[row])]
+    sent = again(store, held, batch, rows, limits_of, now, rules, outcomes=outcomes)
     if not sent and outcomes != store.pack(batch.id, "outcomes"):
         packs = {"outcomes": outcomes}
         if WAITING in outcomes:

@@ -220,26 +220,35 @@ def collected(*, everywhere: bool = False) -> list[Batch]:
 
 
 def submit_draft(
-    name: str, *, resubmit: bool = False, max_cost: float | None = None, wait: bool = False
+    name: str,
+    *,
+    resubmit: bool = False,
+    confirm: bool = False,
+    max_cost: float | None = None,
+    wait: bool = False,
 ) -> BatchHandle:
     """Send what `add` collected under `name`, or what waits for a look at its sample."""
-    handle = current().submit_draft(name, resubmit=resubmit, max_cost=max_cost)
+    handle = current().submit_draft(name, resubmit=resubmit, confirm=confirm, max_cost=max_cost)
     return _waited(handle, wait=wait)
 
 
-def retry(name: str) -> int:
+def retry(name: str, *, confirm: bool = False, unbilled: bool = False) -> int:
     """Send the rows of an ended batch that have no answer again; return how many.
 
-    `BatchHandle.failures` says which of them may have been billed, and are then paid again.
+    Rows that may have been billed, and are then paid again, go only with `confirm`; see
+    `BatchHandle.retry`.
     """
-    return get(name).retry()
+    return get(name).retry(confirm=confirm, unbilled=unbilled)
 
 
-def forget(name: str) -> None:
-    """Delete the local data of a batch, or what was collected under `name`."""
+def forget(name: str, *, confirm: bool = False) -> None:
+    """Delete the local data of a batch, or what was collected under `name`.
+
+    Answers that were paid for are deleted only with `confirm`.
+    """
     client = current()
     if not client.drop_draft(name):
-        client.forget(client.get(name))
+        client.forget(client.get(name), confirm=confirm)
 
 
 def adopt(remote: str, name: str) -> BatchHandle:

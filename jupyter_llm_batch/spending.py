@@ -165,6 +165,17 @@ def before_sending(
     return reserve(cost, rules, store.clock())
 
 
+def of_rows(batch: Batch, rows: int, rules: Rules) -> Decimal | None:
+    """Return what so many rows of a batch are expected to cost; None where that is not known."""
+    costs = [
+        estimate.price([_of_rows(each, rows, rows / each.rows, in_full=False)], rules.book).expected
+        for each in batch.estimates
+        if each.rows
+    ]
+    known = [each for each in costs if each is not None]
+    return max(known) if known and len(known) == len(costs) else None
+
+
 def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estimate:
     """Return an estimate for so many rows that hold `part` of the batch's bytes."""
     share = rows / whole.rows if whole.rows else 0.0

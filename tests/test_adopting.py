@@ -115,7 +115,7 @@ def test_requests_that_openai_hands_out_are_here_too(client, sim):
     prompts = {"b": "Q b", "a": "[[sim:missing x1]] Q a"}
     handle = client.adopt(f"openai:{created_at_openai(sim, prompts)}", "found").wait(60)
     assert [result.outcome for result in handle.results()] == [Outcome.MISSING, Outcome.OK]
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     answers = handle.wait(60).answers()
     assert mark(prompts["a"]) in answers["a"]
 
@@ -126,7 +126,7 @@ def test_requests_that_are_not_handed_out_cannot_be_sent_again(client, sim):
     handle = client.adopt(f"anthropic:{created_at_anthropic(sim, prompts)}", "found").wait(60)
     assert handle.snapshot().failed == 1
     with pytest.raises(UsageProblem, match="was created elsewhere"):
-        handle.retry()
+        handle.retry(confirm=True)
     assert handle.done
     from jupyter_llm_batch import results
 

@@ -169,12 +169,12 @@ def test_retry_sends_what_has_no_answer(client, sim):
     """A retry asked for takes every row without an answer and mends the batch."""
     handle = run(client, ["a", "b [[sim:fail-400 x1]]", "c [[sim:missing x1]]"], retry=0)
     before = handle.answers()
-    assert handle.retry() == 2
+    assert handle.retry(confirm=True) == 2
     after = handle.wait(60).answers()
     assert after[0] == before[0]
     assert all(after)
     assert handle.snapshot().errors == []
-    assert handle.retry() == 0
+    assert handle.retry(confirm=True) == 0
 
 
 def test_a_rejected_batch_fails_with_its_reason(client, sim):
@@ -272,7 +272,7 @@ def test_rows_that_may_be_billed_are_not_asked_again_by_a_changed_cell(client, s
     run(client, ["a", "m [[sim:missing x1]]"])
     handle = run(client, ["a", "m [[sim:missing x1]]", "z"])
     assert [result.outcome for result in handle.results()] == ["ok", "missing", "ok"]
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     assert handle.wait(60).results()[1].outcome is Outcome.OK
 
 
@@ -533,9 +533,9 @@ def test_forget_keeps_what_others_use(client):
     run(client, ["a"])
     run(client, ["a", "b"])
     with pytest.raises(UsageProblem, match="x#2"):
-        client.forget(client.get("x#1"))
-    client.forget(client.get("x#2"))
-    client.forget(client.get("x#1"))
+        client.forget(client.get("x#1"), confirm=True)
+    client.forget(client.get("x#2"), confirm=True)
+    client.forget(client.get("x#1"), confirm=True)
     assert client.batches() == []
     assert not list(client.store.folder.rglob("*.jsonl"))
 

@@ -12,7 +12,7 @@ import pytest
 from support import FAST, mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.errors import NotConfirmed, UsageProblem
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.simulator import Simulator
 
@@ -427,7 +427,9 @@ def test_the_user_decides_that_nothing_was_created(client, sim):
     sim.fault(method="POST", path=BATCHES, action="drop")
     handle = submit(client, ["a", "b"])
     until(lambda: handle.snapshot().state == "attention")
-    handle.resolve()
+    with pytest.raises(NotConfirmed, match="then you pay twice"):
+        handle.resolve()
+    handle.resolve(confirm=True)
     until(lambda: client.store.jobs(handle.id)[0].state is JobState.RUNNING)
     let_time_pass(handle, sim)
     assert all(mark(p) in a for p, a in zip("ab", handle.answers(), strict=True))

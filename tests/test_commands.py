@@ -4,6 +4,7 @@ import re
 
 import pytest
 from IPython.core.completer import CompletionContext
+from IPython.core.error import UsageError
 from support import mark, until
 
 from jupyter_llm_batch.cell_options import cell_parser
@@ -210,14 +211,24 @@ def test_errors_names_the_rows_of_each_kind(shell, capsys):
     assert eval(f"client{code}", {"client": client}) == [*range(1, 60, 2)]
 
 
-def test_retry_names_the_rows_that_may_be_paid_again(shell, capsys):
-    """Before anything is sent, the line says which rows may have been billed."""
+def test_retry_names_the_rows_that_may_be_paid_again(shell, sim, capsys):
+    """Before anything is sent, the line asks about rows that may have been billed."""
     rows = ["a", "b [[sim:refuse]]", "c [[sim:refuse]]", "d [[sim:fail-400]]"]
     shell.user_ns["rows"] = rows
     ok(shell, "%llm_batch run x --over rows --wait --retry 0")
-    out = said(shell, "%llm_batch retry x", capsys)
-    assert "3 rows without an answer to be sent again" in out
-    assert "2 of them may have been billed and are paid again: 1-2" in out
+    with pytest.raises(UsageError) as asked:
+        shell.run_line_magic("llm_batch", "retry x")
+    question = str(asked.value)
+    assert "x: 3 rows have no answer. 2 of them may have been billed (row 1-2)" in question
+    assert re.search(r"pay for them again \(about (under )?\$[\d.]+\)\. Nothing was sent", question)
+    assert "add --yes to send all 3, --unbilled to send only 1 row that was not billed" in question
+    assert len(sim.ledger()) == 3
+    out = said(shell, "%llm_batch retry x --unbilled", capsys)
+    assert "1 row without an answer to be sent again; 2 rows that may have been billed left" in out
+    until(lambda: shell.book.client.get("x").done)
+    assert len(sim.ledger()) == 3
+    out = said(shell, "%llm_batch retry x --yes", capsys)
+    assert "2 of them may have been billed: 1-2" in out
 
 
 def test_failures_from_python(client):

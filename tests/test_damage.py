@@ -218,7 +218,7 @@ def test_a_retry_of_damaged_requests_leads_back_to_the_cell(client, sim, harm):
     handle = client.submit(**ask).wait(60)
     harm(client.store.folder_of(handle.id) / "r0-j1.jsonl")
     with pytest.raises(Damaged, match="run its cell again"):
-        handle.retry()
+        handle.retry(confirm=True)
     assert handle.done
     again = client.submit(**ask).wait(60)
     assert mark("a") in again.answers()[0]

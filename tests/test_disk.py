@@ -255,7 +255,7 @@ def live_out(client):
     ).wait(60)
     client.submit("{{ key }}", name="d", over={"k": "v"}, model=MODEL).wait(60)
     handle = client.submit(name="x", over=["a", "b [[sim:fail-400 x1]]"], model=MODEL).wait(60)
-    handle.retry()
+    handle.retry(confirm=True)
     handle.wait(60)
     client.add("one", name="draft", key="cell", model=MODEL)
 

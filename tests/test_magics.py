@@ -183,7 +183,7 @@ def test_the_line_magic_looks_after_batches(shell, capsys, tmp_path):
         "doctor": "openai key",
         "help": "%llm_batch retry NAME",
         "results x": "x holds the answers",
-        "forget x": "local data deleted",
+        "forget x --yes": "local data deleted",
     }.items():
         ok(shell, f"%llm_batch {line}")
         assert words in capsys.readouterr().out, line
@@ -678,7 +678,7 @@ def test_forget_in_every_notebook_and_nothing_that_others_use(shell, capsys):
     ok(shell, "%%llm_batch x --over ['a'] --wait\n{{ item }}")
     ok(shell, "%%llm_batch x --over ['a', 'b'] --wait\n{{ item }}")
     capsys.readouterr()
-    ok(shell, "%llm_batch forget --older-than 0h --all")
+    ok(shell, "%llm_batch forget --older-than 0h --all --yes")
     out = capsys.readouterr().out
     assert out.index("x#2: local data deleted") < out.index("x: local data deleted")
     assert "--older-than" in line_of(shell, "%llm_batch forget x --all", capsys)

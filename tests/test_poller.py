@@ -204,9 +204,9 @@ def test_a_retry_goes_on_from_the_round_that_another_kernel_had_made(
 ):
     """What was read before the lease was ours may be a round old."""
     handle = ask(client, ["a [[sim:fail-400 x2]]", "b"]).wait(60)
-    late(other, monkeypatch, lambda: (handle.retry(), handle.wait(60)))
+    late(other, monkeypatch, lambda: (handle.retry(confirm=True), handle.wait(60)))
     again = other.get("x")
-    assert again.retry() == 1
+    assert again.retry(confirm=True) == 1
     assert all(again.wait(60).answers())
     assert again.record.round == 2
     assert max(Counter(entry["prompt_mark"] for entry in sim.ledger()).values()) == 1

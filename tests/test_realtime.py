@@ -125,7 +125,7 @@ def test_an_answer_that_got_lost_is_not_asked_for_again(client, sim, model, path
     outcomes = Counter(result.outcome for result in handle.results())
     assert outcomes == {Outcome.OK: 5, Outcome.MISSING: 1}
     assert set(billed(sim).values()) == {1}
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     handle.wait(60)
     assert Counter(result.outcome for result in handle.results()) == {Outcome.OK: 6}
     jobs = client.store.jobs(handle.id)
@@ -246,7 +246,7 @@ def test_a_killed_kernel_loses_and_pays_nothing_twice(make_client, sim, tmp_path
         if result.outcome is Outcome.OK:
             assert mark(f"prompt {row}") in result.text
             assert bills[mark(f"prompt {row}")] == 1
-    assert handle.retry() == outcomes[Outcome.MISSING] or not outcomes[Outcome.MISSING]
+    assert handle.retry(confirm=True) == outcomes[Outcome.MISSING] or not outcomes[Outcome.MISSING]
 
 
 def test_a_frozen_kernel_that_wakes_asks_nothing_more(make_client, sim, tmp_path):

@@ -78,7 +78,7 @@ def test_a_row_that_is_asked_again_has_no_result_yet(client, sim):
     """While it waits its old line does not count."""
     handle = run(client, ["[[sim:fail-400]]"], retry=0)
     sim.behave(stuck=True)
-    handle.retry()
+    handle.retry(confirm=True)
     assert client.store.pack(handle.id, "outcomes")[0] == WAITING
     assert results.read_row(client.store, handle.record, 0) is None
     sim.behave(stuck=False)
@@ -188,7 +188,7 @@ def test_a_retry_of_embeddings_is_split_by_inputs_too(client, sim, monkeypatch):
     small = type(limits)(requests=4, bytes=limits.bytes, line_bytes=limits.bytes,
                          weigh=limits.weigh)  # fmt: skip
     monkeypatch.setattr(adapter, "limits", lambda _endpoint: small)
-    assert handle.retry() == 3
+    assert handle.retry(confirm=True) == 3
     handle.wait(60)
     assert [job.rows for job in client.store.jobs(handle.id)] == [3, 2, 1]
 

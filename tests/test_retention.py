@@ -310,7 +310,7 @@ def test_what_a_plan_takes_its_answers_from_may_not_go_meanwhile(make_client, si
     def interrupted(*args, **options):
         made = plan(*args, **options)
         other = make_client()
-        other.forget(other.get("x"))
+        other.forget(other.get("x"), confirm=True)
         return made
 
     monkeypatch.setattr(client, "_plan", interrupted)
@@ -334,5 +334,5 @@ def test_a_batch_that_came_to_be_used_meanwhile_is_not_forgotten(make_client, mo
 
     monkeypatch.setattr(client.store, "book", interrupted)
     with pytest.raises(UsageProblem, match="y use answers of x"):
-        client.forget(client.get("x"))
+        client.forget(client.get("x"), confirm=True)
     assert all(client.get("y").answers())

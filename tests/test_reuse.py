@@ -5,7 +5,7 @@ import pytest
 from support import mark, until
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import NotFound, UsageProblem
+from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
 
 MODEL = "openai:gpt-5-mini"
 TWICE = ["a", "b", "a", "c", "b", "a"]
@@ -55,7 +55,7 @@ def test_a_retry_asks_a_repeated_prompt_once(client, sim):
     assert client_rounds(client, handle) == [2, 1]
     refused = ask(client, ["[[sim:fail-400]] z"] * 3, name="y", dedupe=True, retry=0).wait(60)
     assert refused.snapshot().failed == 3
-    assert refused.retry() == 1
+    assert refused.retry(confirm=True) == 1
     refused.wait(60)
     assert refused.snapshot().failed == 3
 
@@ -69,14 +69,16 @@ def test_a_later_version_takes_the_shared_answer(client, sim):
     ask(client, TWICE, dedupe=True).wait(60)
     ask(client, [*TWICE, "d"], dedupe=True).wait(60)
     assert len(sim.ledger()) == 4
-    assert client.forget(client.get("x#2")) is None
+    assert client.forget(client.get("x#2"), confirm=True) is None
 
 
 def test_paid_answers_of_another_name_are_pointed_out_and_not_taken(client, sim):
     """Only --reuse takes them."""
     ask(client, TWICE).wait(60)
     handle = ask(client, TWICE, name="y")
-    assert "x holds paid answers to such prompts: --reuse x takes them" in handle.notice
+    assert (
+        "x already has answers to these prompts. --reuse x takes them at no cost" in handle.notice
+    )
     handle.wait(60)
     assert len(sim.ledger()) == 12
 
@@ -89,7 +91,7 @@ def test_what_another_name_is_asking_now_is_pointed_out(make_client, sim):
     until(lambda: old.store.jobs(first.id)[0].remote_id)
     client = make_client(notebook="new.ipynb")
     plan = client.preview("Q {{ item }}", name="x", over=["a", "b"], model=MODEL)
-    assert "old.ipynb::x is asking such prompts at this moment" in plan.note
+    assert "old.ipynb::x is being sent with these prompts at this moment" in plan.note
     handle = ask(client, ["a", "b"], reuse="old.ipynb::x")
     assert not client.store.jobs(handle.id)
     sim.advance(2000)
@@ -104,7 +106,7 @@ def test_a_renamed_notebook_is_asked_before_it_pays_again(make_client, sim):
     """The same name and rows in another notebook: nothing is sent until the user has chosen."""
     ask(make_client(notebook="/my notes/old.ipynb", simulated=False), ["a", "b"]).wait(60)
     client = make_client(notebook="/my notes/new.ipynb", simulated=False)
-    with pytest.raises(UsageProblem, match="nothing was sent") as said:
+    with pytest.raises(NotConfirmed, match="Nothing was sent: add confirm=True") as said:
         ask(client, ["b", "a"])
     assert '--reuse "/my notes/old.ipynb::x" takes' in str(said.value)
     assert client.batches() == []
@@ -118,15 +120,38 @@ def test_a_renamed_notebook_is_asked_before_it_pays_again(make_client, sim):
     assert len(sim.ledger()) == 4
 
 
-def test_another_notebooks_rows_are_no_reason_to_ask(make_client, sim):
-    """A cell with a row more, or whose rows have no answers there, is sent."""
+def test_who_said_yes_attaches_the_next_time(make_client, sim):
+    """A cell that was confirmed once pays once, however often it runs with its `--yes`."""
+    ask(make_client(notebook="old.ipynb", simulated=False), ["a", "b"]).wait(60)
+    client = make_client(notebook="new.ipynb", simulated=False)
+    first = ask(client, ["a", "b"], confirm=True).wait(60)
+    assert ask(client, ["a", "b"], confirm=True).id == first.id
+    assert ask(client, ["a", "b"]).attached
+    assert len(sim.ledger()) == 4
+
+
+def test_some_of_the_rows_are_reason_enough_to_ask(make_client, sim):
+    """Rows that another batch has answered are not bought again without a yes; failed ones are."""
     old = make_client(notebook="old.ipynb", simulated=False)
     ask(old, ["a", "b"]).wait(60)
     new = make_client(notebook="new.ipynb", simulated=False)
-    ask(new, ["a", "b", "c"]).wait(60)
-    assert len(sim.ledger()) == 5
+    with pytest.raises(NotConfirmed, match="answers to 2 of these 3 prompts"):
+        ask(new, ["a", "b", "c"], name="other")
+    ask(new, ["a", "b", "c"], name="other", reuse="old.ipynb::x").wait(60)
+    assert len(sim.ledger()) == 3
     for client in (old, new):
         ask(client, ["d [[sim:fail-400]]"], name="y").wait(60)
+
+
+def test_what_is_being_sent_elsewhere_is_asked_about_before(make_client, sim):
+    """Prompts that another batch is waiting for are not sent a second time without a yes."""
+    sim.behave(seconds=1000)
+    old = make_client(simulated=False)
+    ask(old, ["a", "b"])
+    with pytest.raises(NotConfirmed, match="x is being sent with 1 of these 2 prompts"):
+        ask(old, ["b", "c"], name="y")
+    assert [each.name for each in old.batches()] == ["x"]
+    assert ask(old, ["b", "c"], name="y", confirm=True).record.rows == 2
 
 
 def test_reuse_of_other_prompts_is_told(client):
@@ -164,7 +189,7 @@ def test_reuse_takes_them(client, sim):
     assert all(mark(f"Q {item}") in text for item, text in zip("bca", answers, strict=True))
     assert len(sim.ledger()) == 3
     with pytest.raises(UsageProblem, match="y use answers of x"):
-        client.forget(client.get("x"))
+        client.forget(client.get("x"), confirm=True)
 
 
 def test_answers_of_another_notebook_are_taken_by_its_name(make_client, sim):

@@ -153,7 +153,7 @@ def test_what_waits_for_a_key_in_real_time_can_be_cancelled(make_client, sim):
     client = make_client(environ=sim.environ() | {"OPENAI_API_KEY": "sim-another"})
     handle = client.get("x").cancel().wait(120)
     assert len(sim.requests()) == before
-    client.forget(handle)
+    client.forget(handle, confirm=True)
 
 
 def test_a_lost_create_is_looked_for_under_its_own_account_only(make_client, sim):

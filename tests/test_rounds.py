@@ -38,10 +38,10 @@ def versions(client):
 def test_a_retry_takes_what_an_earlier_batch_has_got_by_its_own(client, sim, versions):
     """The row is answered already: nothing is sent, and the batch stays ended."""
     first, second = versions
-    assert first.retry() == 1
+    assert first.retry(confirm=True) == 1
     first.wait(60)
     paid = sim.summary()["rows"]
-    assert second.retry() == 0
+    assert second.retry(confirm=True) == 0
     assert outcomes(second) == [Outcome.OK] * 3
     assert second.done
     assert second.snapshot().ok == 3
@@ -53,9 +53,9 @@ def test_a_retry_waits_for_what_an_earlier_batch_asks_again(client, sim, version
     first, second = versions
     paid = sim.summary()["rows"]
     sim.behave(seconds=1000)
-    first.retry()
+    first.retry(confirm=True)
     running(client, first)
-    assert second.retry() == 0
+    assert second.retry(confirm=True) == 0
     assert not second.done
     sim.advance(2000)
     assert outcomes(second.wait(60)) == [Outcome.OK] * 3
@@ -66,7 +66,7 @@ def test_a_retry_still_sends_what_nobody_else_asks(client, sim, versions):
     """A row that no earlier batch has tried again is sent by the later one."""
     _, second = versions
     paid = sim.summary()["rows"]
-    assert second.retry() == 1
+    assert second.retry(confirm=True) == 1
     assert outcomes(second.wait(60)) == [Outcome.OK] * 3
     assert sim.summary()["rows"] == paid + 1
 
@@ -127,7 +127,7 @@ def test_a_cancel_outlives_a_round_that_is_being_written(client, sim, monkeypatc
     assert sim.summary()["rows"] == 1
     assert [path.name for path in client.store.folder_of(handle.id).glob("r1-*")] == []
     monkeypatch.undo()
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     assert outcomes(handle.wait(60)) == [Outcome.OK] * 2
 
 
@@ -147,7 +147,7 @@ def test_a_cancel_leaves_the_batches_of_other_notebooks_alone(make_client, sim):
     assert not first.record.cancel_requested
     sim.advance(2000)
     assert outcomes(first.wait(60)) == [Outcome.OK]
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     until(lambda: sim.advance(2000) or handle.done)
     assert outcomes(handle) == [Outcome.OK] * 2
     assert sim.summary()["max_per_body"] == 1
@@ -164,7 +164,7 @@ def test_a_withdrawn_retry_remembers_that_a_row_may_be_billed(client, sim, versi
     """The row of a retry that is cancelled before it was sent is not sent by a later version."""
     _, second = versions
     sim.fault(action="status", status=503, method="POST", path="*/files", times=None)
-    second.retry()
+    second.retry(confirm=True)
     until(lambda: client.store.jobs(second.id)[-1].failures)
     second.cancel()
     assert outcomes(second.wait(60)) == [Outcome.CANCELLED, Outcome.OK, Outcome.OK]
@@ -181,10 +181,10 @@ def test_a_refused_retry_remembers_that_a_row_may_be_billed(client, sim, path):
     """The provider refuses the retry as a whole: a later version does not send its rows."""
     handle = ask(client, [MISSING, "b"]).wait(60)
     sim.fault(action="status", status=400, method="POST", path=path)
-    handle.retry()
+    handle.retry(confirm=True)
     assert outcomes(handle.wait(60)) == [Outcome.FAILED, Outcome.OK]
     assert may_be_billed(handle) == [True]
     ask(client, [MISSING, "b", "c"]).wait(60)
     assert sim.summary()["max_per_body"] == 1
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     assert outcomes(handle.wait(60)) == [Outcome.OK] * 2

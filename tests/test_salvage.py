@@ -147,12 +147,12 @@ def test_a_round_that_an_older_copy_does_not_know_is_found(make_client, sim, tmp
     client = make_client()
     handle = client.submit(name="x", over=["a [[sim:missing x1]]", "b"], model=MODEL).wait(60)
     copy = copy_of(client.store.path, tmp_path / "copy.sqlite")
-    assert handle.retry() == 1
+    assert handle.retry(confirm=True) == 1
     handle.wait(60)
     client.close()
     put_back(copy, client.store.path)
     again = make_client().get("x")
-    assert again.retry() == 1
+    assert again.retry(confirm=True) == 1
     assert mark("a [[sim:missing x1]]") in again.wait(60).answers()[0]
     assert len(sim.ledger()) == 3
 
@@ -174,7 +174,7 @@ def test_a_batch_that_an_older_copy_does_not_know_is_asked_about(make_client, si
     client.close()
     client = make_client()
     assert client.store.losses() is None
-    client.forget(client.get("x"))
+    client.forget(client.get("x"), confirm=True)
     client.close()
     assert make_client().store.losses() is None
     assert len(sim.ledger()) == 2

@@ -45,7 +45,7 @@ def test_awaiting_agrees_with_waiting(client, forgotten):
     handle = looked_at(start(client, 30, sample=5))
     if forgotten:
         handle.cancel().wait(60)
-        client.forget(handle)
+        client.forget(handle, confirm=True)
 
     async def awaited():
         return await handle
@@ -105,7 +105,7 @@ def test_stopping_sends_nothing_more(client, sim):
     assert "5 of 30 answered, 25 not sent" in shot.line
     assert shot.errors == []
     assert shot.outcomes == {"ok": 5}
-    assert handle.retry() == 25
+    assert handle.retry(confirm=True) == 25
     handle.wait(60)
     assert Counter(entry["mode"] for entry in sim.ledger()) == {"realtime": 5, "batch": 25}
     assert handle.snapshot().unsent == 0
@@ -114,7 +114,7 @@ def test_stopping_sends_nothing_more(client, sim):
 def test_what_was_stopped_is_sent_for_the_first_time(client, capsys):
     """`retry` of rows that were never sent does not speak of sending them again."""
     handle = looked_at(start(client, 30, sample=5)).cancel().wait(60)
-    show.before_retry(client, handle)
+    show.before_retry(client, handle, unbilled=True)
     assert "x: 25 rows to be sent for the first time" in capsys.readouterr().out
 
 

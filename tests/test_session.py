@@ -6,7 +6,7 @@ from support import mark, until
 import jupyter_llm_batch as llm_batch
 from jupyter_llm_batch import asking, session
 from jupyter_llm_batch.cell_options import cell_parser
-from jupyter_llm_batch.errors import NotFound, UsageProblem
+from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
 
 MODEL = "openai:gpt-5-mini"
 
@@ -81,7 +81,11 @@ def test_retry_and_forget(client):
     until(lambda: handle.done)
     assert handle.record.round == 1
     folder = client.store.folder_of(handle.id)
-    llm_batch.forget("x")
+    with pytest.raises(
+        NotConfirmed, match=r"x holds 1 answer that cost .* add confirm=True to delete"
+    ):
+        llm_batch.forget("x")
+    llm_batch.forget("x", confirm=True)
     assert not folder.exists()
     llm_batch.add("a", name="x", model=MODEL)
     llm_batch.forget("x")

@@ -134,7 +134,7 @@ def test_a_forgotten_batch_keeps_its_money(client):
     batch = client.submit("{{ item }}", name="a", over=["a"], model=MODEL).wait()
     paid = client.cost().total.paid
     assert paid > 0
-    client.forget(batch)
+    client.forget(batch, confirm=True)
     assert client.cost().total.paid == paid
     assert client.cost("a").total.paid == paid
 
@@ -318,7 +318,7 @@ def test_the_figure_follows_the_answers(client, sim):
     done = batch.snapshot()
     assert done.expected is None
     sim.behave(seconds=3600)
-    batch.retry()
+    batch.retry(confirm=True)
     shot = batch.refresh().snapshot()
     assert shot.cost == done.cost
     assert shot.expected == pytest.approx(done.cost * 100 / 98)
@@ -357,7 +357,7 @@ def test_a_retry_by_the_user_is_held_to_the_cap(client, sim):
     spent = client.cost().total
     assert spent.doubtful == 99
     with pytest.raises(UsageProblem, match="over --max-cost"):
-        batch.retry()
+        batch.retry(confirm=True)
     assert client.store.committed(0.0)[1] == 0
 
 

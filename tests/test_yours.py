@@ -77,7 +77,7 @@ def test_more_answers_are_bound(shell):
     """After a retry the answers are newer than those that are bound."""
     ok(shell, "%%llm_batch x --over ['a', 'b [[sim:expire x1]]'] --retry 0 --wait\n{{ item }}")
     assert shell.user_ns["x"][1] is None
-    ok(shell, "%llm_batch retry x")
+    ok(shell, "%llm_batch retry x --yes")
     ok(shell, "%llm_batch wait x")
     assert mark("b [[sim:expire x1]]") in shell.user_ns["x"][1]
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import lookup, session
+from .. import lookup, repaying, session
 from ..client import Client
-from ..errors import LLMBatchError, NotFound
+from ..errors import LLMBatchError, NotConfirmed, NotFound
 from ..finding import is_of
 from ..models import Batch
 from ..progress import WAITS_FOR_YOU, count
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     choice = deciding.add_mutually_exclusive_group()
     choice.add_argument("--as-created", metavar="ID", help="the provider's id of the job")
     choice.add_argument("--as-absent", action="store_true", help="nothing was created: send again")
+    deciding.add_argument("--yes", action="store_true", help="with --as-absent: send it again")
     return whole
 
 
@@ -122,6 +123,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             "stopped; the batches go on at their providers, and any kernel or watch takes over"
         )
         return 128 + signals.number
+    except NotConfirmed as question:
+        _complain(question.words("--yes", "--unbilled"))
+        return USAGE
     except LLMBatchError as error:
         _complain(" ".join(str(error).split()))
         return USAGE
@@ -321,6 +325,8 @@ class Terminal:
         handle = handle_of(self.client, batch)
         if not (self.args.as_created or self.args.as_absent):
             return self._candidates(batch)
+        if not (self.args.as_created or self.args.yes):
+            repaying.check_absent(self.client.store, batch, self.client.accounts.rules())
         self.signals.result(
             self.client, self.client.poller().resolve(handle.id, self.args.as_created or "")
         )

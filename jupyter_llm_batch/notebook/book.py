@@ -151,12 +151,16 @@ class Book:
             self.client.store.decide(handle.id, line=line)
         return self.started(handle)
 
-    def submit_draft(self, name: str, *, resubmit: bool, max_cost: float | None) -> BatchHandle:
+    def submit_draft(
+        self, name: str, *, resubmit: bool, confirm: bool, max_cost: float | None
+    ) -> BatchHandle:
         """Submit what cells have collected, as `submit` does."""
         self.check_name(name)
         free = functools.partial(self.binder.check_free, name)
         return self.started(
-            self.client.submit_draft(name, resubmit=resubmit, max_cost=max_cost, new=free)
+            self.client.submit_draft(
+                name, resubmit=resubmit, confirm=confirm, max_cost=max_cost, new=free
+            )
         )
 
     def started(self, handle: BatchHandle) -> BatchHandle:
@@ -376,9 +380,9 @@ class Book:
         self.binder.cell_ended()
         self.panels.speak()
 
-    def retry(self, handle: BatchHandle) -> int:
-        """Send rows without an answer again, and expect new answers."""
-        count = handle.retry()
+    def retry(self, handle: BatchHandle, *, unbilled: bool) -> int:
+        """Send rows without an answer again, and expect new answers; see `BatchHandle.retry`."""
+        count = handle.retry(confirm=not unbilled, unbilled=unbilled)
         if count or not handle.done:  # it may also wait for what an earlier batch asks again
             self._awaited.add(handle.id)
         return count
@@ -392,9 +396,10 @@ class Book:
             handle = BatchHandle(client, batch_id)
             if action == "cancel":
                 handle.cancel()
-            elif action == "retry":
+            elif action in {"retry", "unbilled"}:  # the panel has asked
                 self._awaited.add(batch_id)
-                asked = client.background.call(client.poller().retry(batch_id))
+                only = action == "unbilled"
+                asked = client.background.call(client.poller().retry(batch_id, unbilled=only))
                 asked.add_done_callback(lambda done: self._retried(handle, done))
             elif action == "send":
                 handle.send_rest()

@@ -12,11 +12,11 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from .. import keys, previewing, providers, session
+from .. import keys, previewing, providers, repaying, session
 from ..asking import Options, span
 from ..cell_options import HelpShown, cell_parser
 from ..client import cell_key, check_name
-from ..errors import LLMBatchError, NotReady, UsageProblem
+from ..errors import LLMBatchError, NotConfirmed, NotReady, UsageProblem
 from ..handle import BatchHandle
 from ..models import Batch, Snapshot
 from ..progress import count, money
@@ -35,6 +35,8 @@ def one_line() -> Iterator[None]:
         yield
     except HelpShown as shown:
         print(shown)
+    except NotConfirmed as question:
+        raise UsageError(" ".join(question.words("--yes", "--unbilled").split())) from None
     except LLMBatchError as error:
         raise UsageError(" ".join(str(error).split())) from None
     except OSError as error:
@@ -141,7 +143,9 @@ class Commands:
 
     def _submit(self, found: list[str]) -> None:
         args = parsers.of("submit").parse(found)
-        handle = self.book.submit_draft(args.name, resubmit=args.resubmit, max_cost=args.max_cost)
+        handle = self.book.submit_draft(
+            args.name, resubmit=args.resubmit, confirm=args.yes, max_cost=args.max_cost
+        )
         if args.wait:
             self._waiting(handle)
 
@@ -334,9 +338,14 @@ class Commands:
     # -- acting ------------------------------------------------------------------------------------
 
     def _retry(self, found: list[str]) -> None:
-        handle = self._get("retry", found)
-        show.before_retry(self.book.client, handle)
-        if self.book.retry(handle) or not handle.done:
+        args = parsers.of("retry").parse(found)
+        handle = self.book.client.get(args.name)
+        handle.check_ended()
+        if not (args.yes or args.unbilled):
+            client = self.book.client
+            repaying.check_retry(client.store, handle.record, client.accounts.rules())
+        show.before_retry(self.book.client, handle, unbilled=not args.yes)
+        if self.book.retry(handle, unbilled=not args.yes) or not handle.done:
             self.book.panels.show(handle.snapshot())
 
     def _cancel(self, found: list[str]) -> None:
@@ -354,7 +363,7 @@ class Commands:
         args = parsers.of("resolve").parse(found)
         handle = self.book.client.get(args.name)
         if args.as_created or args.as_absent:
-            job = handle.resolve(args.as_created or "")
+            job = handle.resolve(args.as_created or "", confirm=args.yes)
             goes = f"goes on as {args.as_created}" if args.as_created else "is sent again"
             print(f"{handle.name}: the job of {many(job.rows, 'row')} {goes}")
         else:
@@ -398,10 +407,12 @@ class Commands:
             handles = [client.get(args.name)]
         else:
             handles = client.older_than(args.older_than, everywhere=args.all)
+        if not args.yes:
+            repaying.check_forget(client.store, [handle.record for handle in handles])
         for handle in handles:
             name = handle.name
             try:
-                client.forget(handle)
+                client.forget(handle, confirm=True)
             except UsageProblem as problem:
                 if args.name is not None:
                     raise

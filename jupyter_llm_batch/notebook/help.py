@@ -126,15 +126,16 @@ Look after batches.
                                       the model thought, the tokens, the raw line; ROW is its
                                       position (or index label; of an adopted batch: custom_id)
     %llm_batch errors NAME            rows without an answer: which, why, and what to do
-    %llm_batch retry NAME             send rows without an answer again, after saying which of them
-                                      may have been billed
+    %llm_batch retry NAME             send rows without an answer again; asks first where some of
+                                      them may have been billed: --yes sends all, --unbilled only
+                                      those that were not
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
     %llm_batch deadline NAME          --in 6h: what is not back by then is finished in real time
                                       (--max-cost USD: if it costs no more, else it asks);
                                       --finish: do so at once; --off: no deadline, it runs as a
                                       batch
     %llm_batch resolve NAME           a submission whose outcome is unknown: shows what it may
-                                      have become; --as-created ID or --as-absent decides
+                                      have become; --as-created ID or --as-absent --yes decides
     %llm_batch adopt PROVIDER:ID NAME  take over a batch that was created elsewhere; its answers
                                       come as a dict by custom_id; PROVIDER:{id} takes the ID
                                       from a variable; --wait blocks until they are there
@@ -147,7 +148,8 @@ Look after batches.
     %llm_batch history                past and present batches, and what --add collected (--all: of
                                       this user)
     %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
-                                      notebook); the same cell then pays again
+                                      notebook); the same cell then pays again, so that answers
+                                      that were paid for are deleted with --yes only
     %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
                                       input's columns
     %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
@@ -170,16 +172,16 @@ Examples
     %llm_batch status capitals
     %llm_batch show capitals 1
     %llm_batch errors capitals
-    %llm_batch retry capitals
+    %llm_batch retry capitals --unbilled
     %llm_batch results capitals --partial
     %llm_batch submit report --wait --max-cost 2.50
     %llm_batch deadline capitals --in 6h --max-cost 1
     %llm_batch compare capitals capitals#2 --rows 20
     %llm_batch cost --by model --csv spent.csv
     %llm_batch adopt openai:batch_abc123 nightly --wait
-    %llm_batch resolve capitals --as-absent
+    %llm_batch resolve capitals --as-absent --yes
     %llm_batch export capitals answers.parquet
-    %llm_batch forget --older-than 90d --all
+    %llm_batch forget --older-than 90d --all --yes
     %llm_batch simulator --off
 
 Money: %config LLMBatch.monthly_budget = 50 refuses what may exceed it, in all kernels together;

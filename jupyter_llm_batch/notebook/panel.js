@@ -24,11 +24,18 @@ const QUESTIONS = {
     no: "Keep waiting",
   },
   retry: {
-    text: (s) =>
-      isAgain(s)
-        ? `Send ${rows(s.retryable)} again? What the provider bills for them is paid again.`
-        : `Send ${rows(s.retryable)} that were never sent?`,
-    yes: (s) => (isAgain(s) ? "Send again" : "Send"),
+    text: (s) => {
+      if (!isAgain(s)) return `Send ${rows(s.retryable)} that were never sent?`;
+      const again = `Send ${rows(s.retryable)} again?`;
+      if (!s.doubtful) return `${again} They were not billed.`;
+      return `${again} ${number.format(s.doubtful)} may have been billed and would be paid again.`;
+    },
+    yes: (s) => (isAgain(s) ? (s.doubtful ? "Send all again" : "Send again") : "Send"),
+    // The cheaper choice, where there is one.
+    less: (s) =>
+      s.doubtful && s.doubtful < s.retryable
+        ? `Only the ${number.format(s.retryable - s.doubtful)} not billed`
+        : "",
     no: "Not now",
   },
 };
@@ -174,8 +181,9 @@ function render({ model, el }) {
 
   const question = h("span", "llmb-question-text");
   const yes = button("", "llmb-button llmb-danger", () => answer(true));
+  const less = button("", "llmb-button", () => answer(true, "unbilled"));
   const no = button("", "llmb-button", () => answer(false));
-  const confirm = h("div", "llmb-confirm", question, yes, no);
+  const confirm = h("div", "llmb-confirm", question, yes, less, no);
   confirm.setAttribute("role", "group");
   confirm.hidden = true;
   confirm.addEventListener("keydown", (event) => {
@@ -223,10 +231,10 @@ function render({ model, el }) {
     no.focus();
   }
 
-  function answer(confirmed) {
+  function answer(confirmed, instead = null) {
     const action = asked;
     asked = null;
-    if (confirmed) send(action === "stop" ? "cancel" : action);
+    if (confirmed) send(instead ?? (action === "stop" ? "cancel" : action));
     else draw();
     const origin = { cancel, retry, finish: choices.finish, stop: choices.stop }[action];
     (origin.hidden || origin.disabled ? more : origin).focus();
@@ -306,7 +314,7 @@ function render({ model, el }) {
     }
     setText(retry, isAgain(s) ? "Retry failed" : "Send the rest");
     retry.hidden = !(mine && s.finished && s.retryable);
-    retry.disabled = pressed === "retry";
+    retry.disabled = pressed === "retry" || pressed === "unbilled";
     refresh.hidden = !active || s.state === "preparing";
     refresh.disabled = pressed === "refresh";
     if (["cancel", "stop"].includes(asked) && (!active || s.cancelling)) asked = null;
@@ -317,6 +325,9 @@ function render({ model, el }) {
       setText(question, QUESTIONS[asked].text(s));
       const label = QUESTIONS[asked].yes;
       setText(yes, typeof label === "function" ? label(s) : label);
+      const cheaper = QUESTIONS[asked].less?.(s) ?? "";
+      setText(less, cheaper);
+      less.hidden = !cheaper;
       setText(no, QUESTIONS[asked].no);
       confirm.setAttribute("aria-label", question.textContent);
     }

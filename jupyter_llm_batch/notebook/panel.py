@@ -13,7 +13,7 @@ import traitlets
 from ..models import Snapshot
 
 #: What a button may ask for; anything else that a page sends is ignored.
-ACTIONS = frozenset({"cancel", "retry", "refresh", "details", "send", "finish", "keep"})
+ACTIONS = frozenset({"cancel", "retry", "unbilled", "refresh", "details", "send", "finish", "keep"})
 
 _HERE = Path(__file__).parent
 

@@ -33,8 +33,15 @@ def _nothing(_parser: Parser) -> None:
 def _submit(parser: Parser) -> None:
     add = parser.add_argument
     add("--resubmit", action="store_true", help="pay again although this was submitted before")
+    add("--yes", action="store_true", help="go ahead with what was asked about before sending")
     add("--wait", action="store_true", help="block until the answers are there")
     add("--max-cost", type=usd, metavar="USD", help="send nothing that may cost more")
+
+
+def _retry(parser: Parser) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--yes", action="store_true", help="also rows that may have been billed")
+    choice.add_argument("--unbilled", action="store_true", help="only rows that were not billed")
 
 
 def _results(parser: Parser) -> None:
@@ -59,6 +66,7 @@ def _resolve(parser: Parser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--as-created", metavar="ID", help="the provider's id of the job")
     choice.add_argument("--as-absent", action="store_true", help="nothing was created")
+    parser.add_argument("--yes", action="store_true", help="with --as-absent: send it again")
 
 
 def _adopt(parser: Parser) -> None:
@@ -87,6 +95,7 @@ def _forget(parser: Parser) -> None:
     parser.add_argument("name", nargs="?", help="name of the batch")
     parser.add_argument("--older-than", type=days, metavar="30d", help="all that are so old")
     parser.add_argument("--all", action="store_true", help="with --older-than: of every notebook")
+    parser.add_argument("--yes", action="store_true", help="delete answers that were paid for")
 
 
 def _export(parser: Parser) -> None:
@@ -110,6 +119,7 @@ _FURTHER: dict[str, Callable[[Parser], None]] = {
     "run": add_run_options,
     "submit": _submit,
     "results": _results,
+    "retry": _retry,
     "show": _show,
     "deadline": _deadline,
     "resolve": _resolve,

@@ -194,8 +194,8 @@ def lost(handle: BatchHandle) -> None:
     )
 
 
-def before_retry(client: Client, handle: BatchHandle) -> None:
-    """Say what a retry sends, and which of it may have been billed."""
+def before_retry(client: Client, handle: BatchHandle, *, unbilled: bool) -> None:
+    """Say what a retry is about to send; `unbilled` leaves out what may have been billed."""
     handle.check_ended()
     store = client.store
     before = store.pack(handle.id, "outcomes")
@@ -215,24 +215,21 @@ def before_retry(client: Client, handle: BatchHandle) -> None:
         )
     if not rows:
         if not missed:
-            print(f"nothing to retry: every row of {handle.name} has its answer")
+            print(f"Nothing to retry: every row of {handle.name} has its answer")
         return
     billed = [row for row in rows if may_be_billed(outcomes[row])]
+    left = len(billed) if unbilled else 0
     unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
     parts = []
-    if again := len(rows) - unsent:
+    if again := len(rows) - unsent - left:
         parts.append(f"{many(again, 'row')} without an answer to be sent again")
     if unsent:
         parts.append(f"{many(unsent, 'row')} to be sent for the first time")
-    words = f"{handle.name}: {' and '.join(parts)}"
-    if billed:
-        which = spans(billed)
-        words += f"; {count(len(billed))} of them may have been billed and are paid again: {which}"
-        if _is_cut(which):
-            words += (
-                f" (all of them: [row for kind in jupyter_llm_batch.get({handle.name!r}).failures()"
-                " if kind.billed for row in kind.rows])"
-            )
+    words = f"{handle.name}: {' and '.join(parts) or 'nothing to be sent'}"
+    if left:
+        words += f"; {many(left, 'row')} that may have been billed left as they are"
+    elif billed:
+        words += f"; {count(len(billed))} of them may have been billed: {spans(billed)}"
     print(words)
 
 

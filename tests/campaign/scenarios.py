@@ -236,7 +236,7 @@ def retried_by_hand(user: User) -> None:
     handle.wait(PATIENCE)
     if handle.snapshot().retryable:
         with contextlib.suppress(UsageProblem):  # another kernel does it
-            handle.retry()
+            handle.retry(confirm=True)
     user.answers(handle, prompts)
 
 
