@@ -99,7 +99,7 @@ def test_the_user_may_say_that_nothing_was_made(undocumented, sim):
     sim.fault(action="drop", method="POST", path="*/batches")
     handle = undocumented.submit(name="x", over=["a"], model="openai:gpt-5-mini")
     until(lambda: is_asked(undocumented, handle))
-    handle.resolve()
+    handle.resolve(confirm=True)
     assert mark("a") in handle.wait(60).answers()[0]
 
 

@@ -82,7 +82,7 @@ def test_retry_and_forget(client):
     assert handle.record.round == 1
     folder = client.store.folder_of(handle.id)
     with pytest.raises(
-        NotConfirmed, match=r"x holds 1 answer that cost .* add confirm=True to delete"
+        NotConfirmed, match=r"x holds 1 answer that cost .* confirm=True"
     ):
         llm_batch.forget("x")
     llm_batch.forget("x", confirm=True)
