@@ -19,6 +19,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from . import identity as _identity  # noqa: F401 - the working folder is taken now
+
 if TYPE_CHECKING:
     from .client import Client as Client
     from .errors import LLMBatchError as LLMBatchError

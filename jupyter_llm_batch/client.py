@@ -23,6 +23,8 @@ from . import (
     consent,
     drafts,
     finding,
+    identity,
+    lease,
     leaving,
     lookup,
     notify,
@@ -40,8 +42,9 @@ from .asking import Options
 from .background import Background
 from .comparing import Comparison
 from .earlier import Earlier
-from .errors import LLMBatchError, NotFound, ProviderError, UsageProblem
+from .errors import LLMBatchError, NotConfirmed, NotFound, ProviderError, UsageProblem
 from .handle import BatchHandle
+from .identity import Identity
 from .keys import Chain
 from .ledger import Ledger
 from .models import Batch, Snapshot
@@ -49,9 +52,10 @@ from .policy import Policy
 from .poller import Poller
 from .previewing import Preview
 from .providers.base import Adapter
-from .settings import Settings, this_notebook
+from .settings import Settings
 from .spool import Lanes
 from .store import Store
+from .wording import many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -79,7 +83,7 @@ class Client:
     folder
         The journal's folder; by default `Settings.folder`.
     notebook
-        Whose batches these are; see `this_notebook`.
+        Whose batches these are; see `identity`.
     simulated
         The server is a simulator; kept apart in a journal of its own and marked everywhere.
     policy
@@ -91,7 +95,7 @@ class Client:
         *,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
-        notebook: str | None = None,
+        notebook: str | Identity | None = None,
         settings: Settings | None = None,
         simulated: bool = False,
         policy: Policy | None = None,
@@ -100,7 +104,11 @@ class Client:
         self.keys = Chain(environ)
         self.environ = self.keys.environ
         self.settings = settings or Settings()
-        self.notebook = notebook or this_notebook()
+        whose = Identity(notebook) if isinstance(notebook, str) and notebook else notebook
+        self.identity = whose if isinstance(whose, Identity) else identity.current()
+        self.notebook = self.identity.name
+        #: Batches that this kernel has asked for, by id, the latest last.
+        self.asked: dict[str, None] = {}
         self.simulated = simulated
         self.background = BACKGROUND
         self.closed = False
@@ -276,14 +284,14 @@ class Client:
         """
         held = [each for each in self._versions(name) if each.held and each.finished_at is None]
         if held:
-            return BatchHandle(self, held[-1].id).send_rest()
+            return self._asked(BatchHandle(self, held[-1].id)).send_rest()
         try:
             collected = drafts.collected(self.store, notebook=self.notebook, name=name)
         except NotFound:
             sent = [each for each in self._versions(name) if each.finished_at is None]
             if not sent:
                 raise
-            handle = BatchHandle(self, sent[-1].id, attached=True)
+            handle = self._asked(BatchHandle(self, sent[-1].id, attached=True))
             handle.lasting = "nothing is left to send: all of it was sent already"
             return handle
         ask = collected.ask
@@ -309,7 +317,7 @@ class Client:
 
     def _plan(self, ask: submission.Ask, options: Options, *, dry: bool = False) -> submission.Plan:
         versions = self._versions(ask.name)
-        same_name = [] if options.get("resubmit") else versions
+        same_name = [] if options.get("resubmit") else self._versions(ask.name, former=True)
         others = [
             batch
             for name in ask.reuse
@@ -333,7 +341,7 @@ class Client:
     ) -> BatchHandle:
         if ask.kind is not None:
             self._kinds[ask.name, ask.recipe.schema_name] = ask.kind
-        versions = self._versions(ask.name)
+        versions = self._versions(ask.name, former=True)
         confirmed = options.get("resubmit", False) or options.get("confirm", False)
         if not versions and not confirmed:
             consent.check_name(self.store, ask.name)
@@ -354,10 +362,12 @@ class Client:
             raise
         self.accounts.keep_prices()
         self.background.soon(self.poller().follow, batch.id)
-        handle = BatchHandle(self, batch.id)
+        handle = self._asked(BatchHandle(self, batch.id))
         handle.lasting = "; ".join(consent.notices(self.store, plan, ask))
-        older = [] if options.get("resubmit") else versions
-        handle.passing = "; ".join(consent.passing(self.store, plan, older))
+        older = [] if options.get("resubmit") else self._versions(ask.name)[:-1]
+        handle.passing = "; ".join(
+            consent.passing(self.store, plan, older, self.is_driven_elsewhere)
+        )
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -375,7 +385,7 @@ class Client:
             # The same requests, but perhaps other columns, another index or another --as.
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
         self.store.use_again(batch.id, shape=ask.shape, notify=ask.notify)
-        handle = BatchHandle(self, batch.id, attached=True)
+        handle = self._asked(BatchHandle(self, batch.id, attached=True))
         at = time.strftime("%H:%M", time.localtime(batch.created_at))
         day = time.strftime("%d %b ", time.localtime(batch.created_at))
         today = time.strftime("%d %b ", time.localtime(self._clock()))
@@ -389,9 +399,21 @@ class Client:
             handle.lasting += f"; `%llm_batch retry {batch.title}` sends rows without an answer"
         return handle
 
-    def _versions(self, name: str) -> list[Batch]:
-        found = self.store.batches(notebook=self.notebook, name=name)
+    def _versions(self, name: str, *, former: bool = False) -> list[Batch]:
+        """Return the batches of a name, oldest first.
+
+        With `former` those come first that were journaled under a former name of the notebook.
+        """
+        found: list[Batch] = []
+        for notebook in (*(self.identity.former if former else ()), self.notebook):
+            found += self.store.batches(notebook=notebook, name=name)
         return [batch for batch in found if not batch.draft]
+
+    def _asked(self, handle: BatchHandle) -> BatchHandle:
+        """Remember that this kernel asked for a batch: the name means this one from now on."""
+        self.asked.pop(handle.id, None)
+        self.asked[handle.id] = None
+        return handle
 
     def adopt(self, remote: str, name: str) -> BatchHandle:
         """Take over a batch that a script or another machine created.
@@ -438,31 +460,28 @@ class Client:
             batch, [(job, planning.Ranges([(0, batch.rows)]))], adopting.packs(batch.rows)
         )
         self.background.soon(self.poller().follow, batch.id)
-        return BatchHandle(self, batch.id)
+        return self._asked(BatchHandle(self, batch.id))
 
     # -- finding -----------------------------------------------------------------------------------
 
     def get(self, name: str) -> BatchHandle:
-        """Return the batch called `name` that was run last, or ``name#2`` for its version 2.
+        """Return the batch that a name means: this kernel's latest, else this notebook's.
+
+        Parameters
+        ----------
+        name
+            ``name``, ``name#2`` for version 2, or ``NOTEBOOK::name`` for another notebook's.
 
         Raises
         ------
         NotFound
             There is none in this notebook.
         """
-        base, _, version = name.partition("#")
-        found = self._versions(base)
-        if version:
-            found = [batch for batch in found if str(batch.version) == version]
-        if not found:
-            known = sorted({batch.name for batch in self.store.batches(notebook=self.notebook)})
-            hint = f"; there are {', '.join(known)}" if known else "; there is none yet"
-            if any(batch.draft for batch in self.store.batches(notebook=self.notebook, name=base)):
-                hint = f"; it is only collected: `%llm_batch submit {base}` sends it"
-            if simulated := self.simulated_batches():
-                hint += f"; {simulated}"
-            raise NotFound(f"no batch {name!r} in this notebook{hint}")
-        batch = max(found, key=lambda batch: batch.used_at)
+        try:
+            batch = finding.resolve(self.store, name, self.identity, self.asked)
+        except NotFound as problem:
+            simulated = self.simulated_batches()
+            raise NotFound("; ".join(filter(None, (str(problem), simulated)))) from None
         if batch.finished_at is None:
             # Whoever asks for a batch may be asked for its key, unlike the background.
             for provider in {job.provider for job in self.store.jobs(batch.id)}:
@@ -493,7 +512,34 @@ class Client:
         unfinished = self.store.batches(notebook=self.notebook, unfinished=True)
         if unfinished:
             self.poller()
+        if self.identity.is_folder:
+            # What another kernel of the folder drives is that kernel's.
+            unfinished = [batch for batch in unfinished if not self.is_driven_elsewhere(batch)]
         return [BatchHandle(self, batch.id) for batch in unfinished]
+
+    def is_driven_elsewhere(self, batch: Batch) -> bool:
+        """Whether another living process drives a batch."""
+        driver, here = self.store.driver(batch.id), lease.me()
+        return driver is not None and (driver.host, driver.pid) != (here.host, here.pid)
+
+    def check_own(self, batch: Batch, deed: str) -> None:
+        """Ask before something is done to a batch that only its folder ties to this kernel.
+
+        Raises
+        ------
+        NotConfirmed
+            This kernel did not ask for it, and nothing says that its notebook is this one.
+        """
+        if not self.identity.is_folder or batch.id in self.asked:
+            return
+        at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
+        elsewhere = ", and another kernel drives it" if self.is_driven_elsewhere(batch) else ""
+        raise NotConfirmed(
+            f"{batch.exact} was not sent by this kernel: it is the batch of {at} in "
+            f"{batch.notebook}, {many(batch.rows, 'row')} to {', '.join(batch.models)}{elsewhere}",
+            yes=f"{deed} it",
+            done="done",
+        )
 
     def older_than(
         self, seconds: float, *, everywhere: bool = False, only_read: bool = False
@@ -532,6 +578,7 @@ class Client:
         """
         batch = handle.record
         if not confirm:
+            self.check_own(batch, "forget")
             repaying.check_forget(self.store, [batch])
         self.store.book(self.accounts.unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
@@ -577,13 +624,7 @@ class Client:
         UsageProblem
             They hold vectors of different models.
         """
-        return self.accounts.compare(self._of_any_notebook(left), self._of_any_notebook(right))
-
-    def _of_any_notebook(self, name: str) -> BatchHandle:
-        if "::" not in name:
-            return self.get(name)
-        found = finding.by_name(self.store, name, self.notebook)
-        return BatchHandle(self, max(found, key=lambda batch: batch.used_at).id)
+        return self.accounts.compare(self.get(left), self.get(right))
 
     def advise(self, calls: Iterable[Call] | None = None) -> list[Advice]:
         """Return what would have been cheaper, from this user's own figures.
@@ -659,15 +700,17 @@ class Client:
 
     def again(self) -> Client:
         """Return a client like this one, which was closed."""
-        return Client(
+        client = Client(
             environ=self.environ if self.keys.closed else None,
             folder=self.store.folder.parent if self.simulated else self.store.folder,
-            notebook=self.notebook,
+            notebook=self.identity,
             settings=self.settings,
             simulated=self.simulated,
             policy=self._policy,
             clock=self._clock,
         )
+        client.asked = self.asked
+        return client
 
     def close(self) -> None:
         """Stop driving; batches go on at the provider and are taken up again later."""

@@ -6,7 +6,7 @@ The checks raise before anything is journaled or sent. The user's answer is `--y
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from . import finding, repaying, spending
 from .errors import NotConfirmed, UsageProblem
@@ -109,15 +109,30 @@ def notices(store: Store, plan: Plan, ask: Ask) -> Iterator[str]:
             yield f"{name} has no row like these: nothing of it is used"
 
 
-def passing(store: Store, plan: Plan, older: Sequence[Batch]) -> Iterator[str]:
+def passing(
+    store: Store,
+    plan: Plan,
+    older: Sequence[Batch],
+    is_driven_elsewhere: Callable[[Batch], bool],
+) -> Iterator[str]:
     """Yield what is worth saying while a new batch is under way.
 
     Parameters
     ----------
     older
         Earlier versions that it takes the place of.
+    is_driven_elsewhere
+        Whether another kernel drives a batch.
     """
     under_way = [each for each in older if each.finished_at is None]
+    theirs = [each for each in under_way if is_driven_elsewhere(each)]
+    under_way = [each for each in under_way if each not in theirs]
+    if theirs:
+        name = plan.batch.name
+        yield (
+            f"another running kernel of this notebook uses the name {name}, too: there it means "
+            f"{theirs[-1].exact}, here {name}#{plan.batch.version}"
+        )
     if under_way and not plan.batch.reused:
         yield (
             f"a new version; {under_way[-1].exact} is still under way and goes on: "

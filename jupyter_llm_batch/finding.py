@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
@@ -9,12 +10,17 @@ from typing import NamedTuple
 from . import earlier, fingerprint
 from .celllines import word
 from .earlier import HASH
-from .errors import NotFound
+from .errors import NotFound, UsageProblem
+from .identity import Identity
 from .models import Batch
 from .store import Store
+from .wording import many
 
 #: How many batches of other names are searched for answers to a new batch's prompts.
 _SEARCHED = 200
+
+#: How many names a message lists.
+_LISTED = 5
 
 
 def is_of(notebook: str, wanted: str) -> bool:
@@ -52,6 +58,78 @@ def by_name(store: Store, name: str, notebook: str) -> list[Batch]:
     if not found:
         raise NotFound(f"no batch {name!r} in any notebook: `%llm_batch history --all` lists them")
     return here if here and not divided else found
+
+
+def resolve(store: Store, name: str, identity: Identity, asked: Iterable[str]) -> Batch:
+    """Return the batch that a name means: this kernel's, else this notebook's.
+
+    Parameters
+    ----------
+    name
+        ``name``, ``name#2`` for one version, or ``NOTEBOOK::name``.
+    asked
+        The ids of batches that this kernel has asked for, the latest last.
+
+    Raises
+    ------
+    NotFound
+        There is none here; the message names those of other notebooks.
+    UsageProblem
+        Several notebooks are meant by ``NOTEBOOK``.
+    """
+    book, divided, rest = name.rpartition("::")
+    base, _, version = rest.partition("#")
+    called = [
+        batch
+        for batch in store.batches(name=base)
+        if not batch.draft and version in {"", str(batch.version)}
+    ]
+    if divided:
+        there = [batch for batch in called if is_of(batch.notebook, book)]
+        if len({batch.notebook for batch in there}) > 1:
+            raise UsageProblem(
+                f"{name!r} may be a batch of several notebooks: {_choices(there, identity)}"
+            )
+        if there:
+            return max(there, key=lambda batch: batch.used_at)
+    else:
+        known = {batch.id: batch for batch in called}
+        own = [known[each] for each in asked if each in known]
+        if own:
+            return own[-1]
+        for notebook in (identity.name, *identity.former):
+            here = [batch for batch in called if batch.notebook == notebook]
+            if here:
+                return max(here, key=lambda batch: batch.used_at)
+    raise NotFound(f"no batch {name!r} in this notebook{_instead(store, base, called, identity)}")
+
+
+def _instead(store: Store, name: str, called: Sequence[Batch], identity: Identity) -> str:
+    """Return what may have been meant by a name that means nothing here."""
+    if called:
+        return f"; another notebook has one: {_choices(called, identity)}"
+    batches = store.batches(notebook=identity.name)
+    if any(batch.draft and batch.name == name for batch in batches):
+        return f"; it is only collected: `%llm_batch submit {name}` sends it"
+    # The latest first.
+    names = [*dict.fromkeys(batch.name for batch in reversed(batches) if not batch.draft)]
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f": did you mean {near[0]!r}?"
+    if not names:
+        return "; there is none yet"
+    left = len(names) - _LISTED
+    more = f" and {many(left, 'other')}: `%llm_batch history` lists them" if left > 0 else ""
+    return (
+        f"; there are {', '.join(names[:_LISTED])}{more}" if names[1:] else f"; there is {names[0]}"
+    )
+
+
+def _choices(batches: Sequence[Batch], identity: Identity) -> str:
+    """Return names by which each of some batches is found."""
+    names = [*dict.fromkeys(word(name_of(each, identity.name)) for each in reversed(batches))]
+    left = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {many(left, 'other')}" if left > 0 else "")
 
 
 def name_of(batch: Batch, notebook: str) -> str:

@@ -237,10 +237,24 @@ class BatchHandle:
 
     # -- acting ------------------------------------------------------------------------------------
 
-    def cancel(self) -> BatchHandle:
-        """Ask the provider to cancel; rows that are done by then are still collected."""
+    def cancel(self, *, confirm: bool = False) -> BatchHandle:
+        """Ask the provider to cancel; rows that are done by then are still collected.
+
+        Parameters
+        ----------
+        confirm
+            Also a batch that this process did not ask for, where only the working folder says that
+            it is this notebook's.
+
+        Raises
+        ------
+        NotConfirmed
+            It is such a batch, and `confirm` was not given.
+        """
         batch = self.record
         if batch.finished_at is None:
+            if not confirm:
+                self._client.check_own(batch, "cancel")
             store = self._client.store
             earlier = [found for each in batch.sources if (found := store.batch(each))]
             # What earlier versions still work on is this batch's too; what --reuse takes is not.
@@ -272,6 +286,8 @@ class BatchHandle:
             The batch is still under way, or driven by another process.
         """
         self.check_ended()
+        if not confirm:
+            self._client.check_own(self.record, "retry")
         if not (confirm or unbilled):
             repaying.check_retry(self._client.store, self.record, self._client.accounts.rules())
         # What was not confirmed is left out, also if it became doubtful only now.
@@ -379,6 +395,8 @@ class BatchHandle:
             Nothing is undecided, or the id belongs to another job.
         """
         store = self._client.store
+        if not confirm:
+            self._client.check_own(self.record, "decide about")
         if not (remote_id or confirm):
             rules = self._client.accounts.rules()
             repaying.check_absent(store, self.record, rules)

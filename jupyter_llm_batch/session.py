@@ -13,6 +13,7 @@ from .client import Client
 from .comparing import Comparison
 from .errors import NotReady, UsageProblem
 from .handle import BatchHandle
+from .identity import Identity
 from .ledger import Ledger
 from .models import Batch
 from .policy import Policy
@@ -46,12 +47,17 @@ def simulation() -> Client | None:
 def use(client: Client) -> Client:
     """Make `client` the one in use; the one before goes on with its batches."""
     global _current  # noqa: PLW0603
+    if _current is not None and _current.store.folder == client.store.folder:
+        client.asked = _current.asked | client.asked  # the kernel is the same
     _current = client
     return client
 
 
 def simulate(
-    *, settings: Settings | None = None, notebook: str | None = None, seconds: float = 8.0
+    *,
+    settings: Settings | None = None,
+    notebook: str | Identity | None = None,
+    seconds: float = 8.0,
 ) -> Client:
     """Switch to the embedded simulator: no key, no cost, seconds instead of hours.
 

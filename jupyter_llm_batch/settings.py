@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +68,3 @@ class Settings:
         from jupyter_core.paths import jupyter_data_dir
 
         return Path(jupyter_data_dir()) / "llm_batch"
-
-
-def this_notebook() -> str:
-    """Return what tells one notebook from another: its session name, else the working folder."""
-    return os.environ.get("JPY_SESSION_NAME") or str(Path.cwd())

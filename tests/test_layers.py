@@ -16,7 +16,7 @@ LAYERS = [
     ["trouble"],
     ["models", "pictures", "wording", "subschemas"],
     ["validation"],
-    ["cell_options"],
+    ["cell_options", "identity"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["columns"],

@@ -81,9 +81,7 @@ def test_retry_and_forget(client):
     until(lambda: handle.done)
     assert handle.record.round == 1
     folder = client.store.folder_of(handle.id)
-    with pytest.raises(
-        NotConfirmed, match=r"x holds 1 answer that cost .* confirm=True"
-    ):
+    with pytest.raises(NotConfirmed, match=r"x holds 1 answer that cost .* confirm=True"):
         llm_batch.forget("x")
     llm_batch.forget("x", confirm=True)
     assert not folder.exists()

@@ -15,8 +15,8 @@ from ..asking import Options
 from ..client import Client
 from ..errors import Halted, LLMBatchError, NotReady, UsageProblem
 from ..handle import BatchHandle
+from ..identity import Identity, variable
 from ..models import Batch, Snapshot
-from ..settings import this_notebook
 from ..submission import ROWS_FILE
 from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
@@ -40,10 +40,13 @@ class Book:
         The running IPython.
     config
         The user's defaults.
+    identity
+        The notebook, as it was known on load.
     """
 
-    def __init__(self, shell: InteractiveShell, config: LLMBatch) -> None:
+    def __init__(self, shell: InteractiveShell, config: LLMBatch, identity: Identity) -> None:
         self.shell = shell
+        self.identity = identity
         self.config = config
         self.binder = Binder(shell.user_ns, kernel_scheduler())
         self.panels = Panels(shell, self._pressed)
@@ -64,6 +67,8 @@ class Book:
         elif self._client is None:
             self.use(self._real())
         assert self._client is not None
+        # A path that came after the batches had begun is another name of the same notebook.
+        self._client.identity = self._client.identity.also(variable(self.shell.user_ns))
         # %config takes effect with the next cell.
         self._client.settings = self.config.settings()
         return self._client
@@ -71,8 +76,7 @@ class Book:
     @property
     def notebook(self) -> str:
         """What tells this notebook from others."""
-        vscode = self.shell.user_ns.get("__vsc_ipynb_file__")
-        return str(vscode) if vscode else this_notebook()
+        return self.identity.name
 
     def use(self, client: Client) -> None:
         """Work with `client` from now on; go on with what it has unfinished."""
@@ -104,7 +108,7 @@ class Book:
         for client in reversed(self._opened):
             if not (client.simulated or client.closed) and client.store.folder == settings.folder():
                 return client
-        return Client(notebook=self.notebook, settings=settings)
+        return Client(notebook=self.identity, settings=settings)
 
     def _has(self, batch_id: str) -> Client | None:
         """Return the client that knows a batch: perhaps not the one in use."""
@@ -114,7 +118,7 @@ class Book:
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""
         client = session.simulate(
-            settings=self.config.settings(), notebook=self.notebook, seconds=seconds
+            settings=self.config.settings(), notebook=self.identity, seconds=seconds
         )
         self._simulated(client)
         return client
@@ -344,10 +348,9 @@ class Book:
         """Whether answers that were read a while ago are not bound yet, and no cell has newer."""
         with contextlib.suppress(LLMBatchError):  # it was forgotten meanwhile
             batch, client = handle.record, self._has(handle.id) or self.client
-            named = client.store.batches(notebook=batch.notebook, name=batch.name)
-            last = max((each for each in named if not each.draft), key=lambda each: each.used_at)
+            last = client.get(batch.name).id
             held = self.binder.holds(batch.name, edition)
-            return not held and last.id == batch.id and edition == self._edition(handle)
+            return not held and last == batch.id and edition == self._edition(handle)
         return False
 
     def _told(self, handle: BatchHandle, bound: bool) -> None:
@@ -382,7 +385,7 @@ class Book:
 
     def retry(self, handle: BatchHandle, *, unbilled: bool) -> int:
         """Send rows without an answer again, and expect new answers; see `BatchHandle.retry`."""
-        count = handle.retry(confirm=not unbilled, unbilled=unbilled)
+        count = handle.retry(confirm=True, unbilled=unbilled)
         if count or not handle.done:  # it may also wait for what an earlier batch asks again
             self._awaited.add(handle.id)
         return count
@@ -395,7 +398,7 @@ class Book:
                 return
             handle = BatchHandle(client, batch_id)
             if action == "cancel":
-                handle.cancel()
+                handle.cancel(confirm=True)  # the panel has asked
             elif action in {"retry", "unbilled"}:  # the panel has asked
                 self._awaited.add(batch_id)
                 only = action == "unbilled"

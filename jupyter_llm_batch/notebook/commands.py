@@ -341,19 +341,22 @@ class Commands:
         args = parsers.of("retry").parse(found)
         handle = self.book.client.get(args.name)
         handle.check_ended()
-        if not (args.yes or args.unbilled):
-            client = self.book.client
+        client, only = self.book.client, args.unbilled or not args.yes
+        if not args.yes:
+            client.check_own(handle.record, "retry")
+        if only and not args.unbilled:
             repaying.check_retry(client.store, handle.record, client.accounts.rules())
-        show.before_retry(self.book.client, handle, unbilled=not args.yes)
-        if self.book.retry(handle, unbilled=not args.yes) or not handle.done:
+        show.before_retry(client, handle, unbilled=only)
+        if self.book.retry(handle, unbilled=only) or not handle.done:
             self.book.panels.show(handle.snapshot())
 
     def _cancel(self, found: list[str]) -> None:
-        handle = self._get("cancel", found)
+        args = parsers.of("cancel").parse(found)
+        handle = self.book.client.get(args.name)
         if handle.done:
             print(f"nothing to cancel: {handle!r}")
             return
-        handle.cancel()
+        handle.cancel(confirm=args.yes)
         print(
             f"{handle.name}: cancelling; rows already done are collected and "
             "paid for, the others are not billed"
@@ -407,6 +410,8 @@ class Commands:
             handles = [client.get(args.name)]
         else:
             handles = client.older_than(args.older_than, everywhere=args.all)
+        if args.name is not None and not args.yes:
+            client.check_own(handles[0].record, "forget")
         if not args.yes:
             repaying.check_forget(client.store, [handle.record for handle in handles])
         for handle in handles:

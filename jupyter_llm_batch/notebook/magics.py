@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
+from ..identity import of_shell
 from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
 
@@ -22,6 +23,7 @@ class LLMBatchMagics(Magics):
         super().__init__(shell)
         self.namespace = shell.user_ns
         self._config = config
+        self._identity = of_shell(shell.user_ns)
         self._commands: Commands | None = None
 
     @no_var_expand
@@ -44,7 +46,7 @@ class LLMBatchMagics(Magics):
             from .book import Book
             from .commands import Commands
 
-            self._commands = Commands(Book(self.shell, self._config))
+            self._commands = Commands(Book(self.shell, self._config, self._identity))
         return self._commands
 
     # -- cell boundaries ---------------------------------------------------------------------------

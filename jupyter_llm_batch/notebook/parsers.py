@@ -39,9 +39,13 @@ def _submit(parser: Parser) -> None:
 
 
 def _retry(parser: Parser) -> None:
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--yes", action="store_true", help="also rows that may have been billed")
-    choice.add_argument("--unbilled", action="store_true", help="only rows that were not billed")
+    add = parser.add_argument
+    add("--yes", action="store_true", help="also rows that may have been billed")
+    add("--unbilled", action="store_true", help="only rows that were not billed")
+
+
+def _cancel(parser: Parser) -> None:
+    parser.add_argument("--yes", action="store_true", help="also if this kernel did not send it")
 
 
 def _results(parser: Parser) -> None:
@@ -120,6 +124,7 @@ _FURTHER: dict[str, Callable[[Parser], None]] = {
     "submit": _submit,
     "results": _results,
     "retry": _retry,
+    "cancel": _cancel,
     "show": _show,
     "deadline": _deadline,
     "resolve": _resolve,
