@@ -11,6 +11,7 @@ import pytest
 from jupyter_llm_batch import providers
 from jupyter_llm_batch.cell_options import cell_parser
 from jupyter_llm_batch.cli.commands import parser as cli_parser
+from jupyter_llm_batch.notebook import parsers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,7 +48,14 @@ def test_pictures_exist():
 
 def test_options_exist():
     """No option is praised that the magic, the command or the campaign does not know."""
-    known = {*cell_parser().options(), "--raw", "--help", "--no-browser", "--port"}
+    known = {
+        *cell_parser().options(),
+        *parsers.of("retry").options(),
+        "--raw",
+        "--help",
+        "--no-browser",
+        "--port",
+    }
     known |= {"--every", "--freezes", "--kills", "--crowds", "--seed"}
     terminal = cli_parser()._subparsers._group_actions[0].choices["watch"]
     known |= {option for action in terminal._actions for option in action.option_strings}
