@@ -373,7 +373,7 @@ def _contents(
         return prompts.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape, "", ""
     if raw:
         raise UsageProblem("--raw takes finished request bodies: use `%llm_batch run NAME --over`")
-    template = prompts.compile(text)
+    template = prompts.compile(text).over(rows)
     if wanted:
         # What all texts begin with stands behind the media, where no provider caches it.
         attached = media.attach(template, rows, wanted, namespace=namespace, skip_null=skip_null)

@@ -73,6 +73,10 @@ class _Saved:
         """Refuse: the cells' texts are rendered already."""
         raise NotImplementedError(number)
 
+    def first(self) -> Any:
+        """Refuse, as `key` does."""
+        raise NotImplementedError
+
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Refuse, as `columns` does."""
         raise NotImplementedError

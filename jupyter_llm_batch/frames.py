@@ -20,7 +20,7 @@ from .answers import FIXED, restore
 from .cells import pack, unpack
 from .errors import UsageProblem
 from .models import Shape
-from .values import fields_of, is_of_data, one_line
+from .values import Row, fields_of, is_of_data, one_line
 from .wording import a_type
 
 __all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
@@ -60,9 +60,13 @@ class Items:
         """Return the key of row `number`."""
         return next(islice(self._pairs(), number, None))[0]
 
+    def first(self) -> Any:
+        """Return the first item."""
+        return next(self._pairs())[1]
+
     def names(self) -> list[str]:
         """Return the field names of the first item, as a template sees them."""
-        return _names_of(next(self._pairs())[1])
+        return _names_of(self.first())
 
     def snapshot(self, path: Path) -> None:
         """Write to `path` what `restore` needs."""
@@ -85,9 +89,9 @@ class Stream(Items):
                 "the rows are an iterator with nothing left in it: make it anew, or use a list"
             ) from None
 
-    def names(self) -> list[str]:
-        """Return the field names of the first item, as a template sees them."""
-        return _names_of(self._first)
+    def first(self) -> Any:
+        """Return the first item, which stays to be read."""
+        return self._first
 
     def _once(self) -> Iterator[tuple[int, Any]]:
         if self._started:
@@ -126,7 +130,11 @@ class Frame:
         pandas = self.shape.library == "pandas"
         keys = _values(self._native.index) if pandas else count()
         for key, values in zip(keys, self.columns(names), strict=False):
-            yield key, dict(zip(names, values, strict=True))
+            yield key, Row(zip(names, values, strict=True))
+
+    def first(self) -> Any:
+        """Return the first row."""
+        return next(self.items())[1]
 
     def key(self, number: int) -> Any:
         """Return the index label of row `number`, its position where there is no index."""

@@ -185,6 +185,10 @@ class _Watched:
             self._row = {"item": item, "key": key, **fields_of(item)}
             yield key, item
 
+    def first(self) -> Any:
+        """Return the first item."""
+        return self._rows.first()
+
     def key(self, number: int) -> Any:
         """Return the key of row `number`."""
         return self._rows.key(number)

@@ -818,6 +818,10 @@ class Rows(Protocol):
         """Return the key of row `number` alone."""
         ...
 
+    def first(self) -> Any:
+        """Return the first item, which stays to be read (where `fields` is None)."""
+        ...
+
 
 class Sink(Protocol):
     """Anything bytes can be written to."""

@@ -19,7 +19,8 @@ import msgspec
 
 from .errors import UsageProblem
 from .models import Content, Rows
-from .values import SIMPLE, NoText, NullFound, Unknown, fields_of, plain, to_text
+from .plaintext import settled, to_text
+from .values import SIMPLE, NoText, NullFound, Row, Unknown, fields_of, plain
 from .wording import a_type
 
 #: Names that a row has beside its fields; a field of that name wins.
@@ -76,12 +77,39 @@ class Template:
         Names that must come from a row or a variable.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, columns: Collection[str] = ()) -> None:
         from .templating import Parsed
 
         self.text = _trimmed(text.split("\n"), "the prompt")
-        self._parsed = Parsed(self.text)
+        self._parsed = Parsed(self.text, columns)
         self.names: frozenset[str] = self._parsed.names
+
+    def over(self, rows: Rows) -> Template:
+        """Return the template for `rows`: where they have a column 2023, ``{{ 2023 }}`` is it.
+
+        Raises
+        ------
+        UsageProblem
+            A literal reads like a column, but is the same in every prompt.
+        """
+        if not self._parsed.literals:
+            return self
+        if rows.fields is not None:
+            known, spelled = {*rows.fields}, "row"
+        else:
+            first = rows.first()
+            spelled = "item" if isinstance(first, list | tuple) and not fields_of(first) else "row"
+            labels = range(len(first)) if spelled == "item" else fields_of(first)
+            known = {*map(str, labels)}
+        hits = sorted(self._parsed.literals & known)
+        if rows.fields is not None and all(name.isdecimal() for name in hits):
+            return Template(self.text, hits) if hits else self
+        for name in hits:
+            raise UsageProblem(
+                f"{{{{ {name} }}}} would be sent as {name}, the same with every row: "
+                f"write {{{{ {spelled}[{name}] }}}}"
+            )
+        return self
 
     def render(
         self, rows: Rows, *, namespace: Mapping[str, Any] | None = None, skip_null: bool = False
@@ -102,6 +130,8 @@ class Template:
         UsageProblem
             A name is not there, a value is null or bytes, or the template failed; with the row.
         """
+        if (own := self.over(rows)) is not self:
+            return own.render(rows, namespace=namespace, skip_null=skip_null)
         fields = rows.fields
         names = self._wanted()
         if fields is not None and all(n in fields or n not in RESERVED for n in names):
@@ -203,16 +233,16 @@ class Template:
         """Return how Jinja renders the template, one context serving all rows."""
         names = source.names
         context, render = self._parsed.renderer()
-        context.update(shared)
+        context.update({name: settled(value) for name, value in shared.items()})
 
         def put(values: tuple[Any, ...]) -> str:
             for name, value in zip(names, values, strict=True):
                 if value.__class__ in SIMPLE:
                     context[name] = value
                 elif value is not _MISSING:
-                    context[name] = plain(value)
+                    context[name] = settled(plain(value))
                 elif name in shared:
-                    context[name] = shared[name]
+                    context[name] = settled(shared[name])
                 else:
                     context.pop(name, None)
             return render()
@@ -285,7 +315,7 @@ class _Items(_Source):
             self.fields = fields = fields_of(item)
             extra = {"item": item, "key": key}
             if whole:
-                extra["row"] = {name: plain(value) for name, value in fields.items()}
+                extra["row"] = Row({name: plain(value) for name, value in fields.items()})
             yield tuple([fields[n] if n in fields else extra.get(n, _MISSING) for n in names])
 
 

@@ -6,17 +6,29 @@ Imported when the first template is compiled; loading the extension does not nee
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Collection
+from functools import cache, wraps
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, Undefined, meta, nodes
-from jinja2.utils import missing
+from jinja2 import filters as jinja_filters
+from jinja2.runtime import Context
+from jinja2.utils import missing, pass_environment
 
+from . import plaintext
 from .errors import UsageProblem
-from .values import SIMPLE, NullFound, Unknown, is_null, to_text
+from .values import SIMPLE, NoText, NullFound, Unknown, is_null
 
-_PRESENT = "(present)"  # a filter of ours; no template can spell it
+# Filters of ours; no template can spell them.
+_PRESENT = "(present)"
+_WRITTEN = "(written)"
+_TEXT = "(text)"
+
+#: Jinja's filters that work on the text of whatever they are given.
+_ON_TEXT = (
+    "string", "upper", "lower", "capitalize", "title", "trim", "center", "indent", "wordwrap",
+    "wordcount", "truncate", "striptags", "replace", "escape", "e", "forceescape", "urlize",
+)  # fmt: skip
 
 _KEYWORDS = {"if", "else", "and", "or", "not", "in", "is"}
 
@@ -54,14 +66,28 @@ class _Undefined(StrictUndefined):
         raise Unknown(str(self._undefined_name), owner, self._undefined_hint)
 
 
+class _Context(Context):
+    """Jinja's context, where what a call gives has its sets in a fixed order."""
+
+    def call(self, obj: Any, /, *args: Any, **named: Any) -> Any:
+        """Return what a template calls."""
+        return plaintext.settled(super().call(obj, *args, **named))
+
+
 class _Environment(Environment):
     """Jinja's environment, where a field wins over a dict's method of the same name."""
+
+    context_class = _Context
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return ``obj.attribute`` of a template."""
         if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
+            return plaintext.settled(obj[attribute])
+        return plaintext.settled(super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return ``obj[argument]`` of a template."""
+        return plaintext.settled(super().getitem(obj, argument))
 
 
 class Parsed:
@@ -76,12 +102,20 @@ class Parsed:
         empty.
     lead
         The text before anything else in it.
+    literals
+        What stands in it as a bare number, ``{{ 2023 }}``, or as True, False or None.
+
+    Parameters
+    ----------
+    columns
+        Those of the literals that stand for columns; whole numbers only.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, columns: Collection[str] = ()) -> None:
         env = _environment()
         try:
             tree = env.parse(text)
+            self.literals = _literals(tree, columns)
             self.names = frozenset(meta.find_undeclared_variables(tree))
             self.parts = _parts(tree)
             self.lead = _lead(tree)
@@ -123,14 +157,51 @@ def _with_blanks(text: str, number: int) -> str:
 def _environment() -> Environment:
     env = _Environment(undefined=_Undefined, finalize=_finalize, keep_trailing_newline=True)
     env.filters["default"] = env.filters["d"] = _default
-    env.filters[_PRESENT] = _present
+    env.filters |= {_PRESENT: _present, _WRITTEN: _written, _TEXT: _text, "join": _join}
+    env.filters |= {name: _on_text(env.filters[name]) for name in _ON_TEXT}
     return env
 
 
 def _finalize(value: Any) -> str:
     if value.__class__ in SIMPLE or isinstance(value, Undefined):
         return str(value)
-    return to_text(value)
+    return plaintext.to_text(value)
+
+
+def _written(value: Any, name: str) -> Any:
+    """Return the text of what is written into the prompt, by the name that a refusal tells."""
+    if value.__class__ in SIMPLE or isinstance(value, Undefined):
+        return value
+    return plaintext.to_text(value, name)
+
+
+def _text(value: Any) -> Any:
+    """Return a value as it can be joined to text: in full and in a fixed order."""
+    if value.__class__ in SIMPLE or value is None or isinstance(value, Undefined | str | float):
+        return value
+    try:
+        return plaintext.of(value)
+    except NoText as problem:
+        raise NoText(f"a value {problem}") from None
+
+
+def _on_text(filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter of Jinja's that gets the text of its value."""
+    at = 1 if hasattr(filter_, "jinja_pass_arg") else 0  # environment or context come first
+
+    @wraps(filter_)
+    def with_text(*args: Any, **named: Any) -> Any:
+        return filter_(*args[:at], _text(args[at]), *args[at + 1 :], **named)
+
+    return with_text
+
+
+@pass_environment
+def _join(env: Environment, value: Any, d: str = "", attribute: Any = None) -> str:
+    """Jinja's ``join``, over the texts of the elements."""
+    if attribute is not None:
+        value = map(jinja_filters.make_attrgetter(env, attribute), value)
+    return str(d).join(str(_text(plaintext.settled(each))) for each in value)
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
@@ -164,6 +235,38 @@ def _parts(tree: nodes.Template) -> list[tuple[str, str]] | None:
     return [*parts, (text, "")]
 
 
+def _literals(tree: nodes.Template, columns: Collection[str]) -> frozenset[str]:
+    """Return the bare literals of `tree`; those in `columns` become names."""
+    found = set()
+    for output in tree.find_all(nodes.Output):
+        for i, node in enumerate(output.nodes):
+            label = _literal(node)
+            if label in columns:
+                output.nodes[i] = _named(node, label)
+            elif label:
+                found.add(label)
+    return frozenset(found)
+
+
+def _literal(node: nodes.Node) -> str:
+    """Return how a column is called whose name somebody wrote as a number, else nothing."""
+    while isinstance(node, nodes.Filter) and node.node is not None:
+        node = node.node
+    if isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const):
+        return f"-{node.node.value}"
+    if isinstance(node, nodes.Const) and not isinstance(node.value, str):
+        return str(node.value)
+    return ""
+
+
+def _named(node: Any, label: str) -> nodes.Expr:
+    """Return an expression with its literal as the name of a column."""
+    if isinstance(node, nodes.Filter):
+        node.node = _named(node.node, label)
+        return node
+    return nodes.Name(label, "load", lineno=node.lineno)
+
+
 def _lead(tree: nodes.Template) -> str:
     first = tree.body[0] if tree.body else None
     data = first.nodes[0] if isinstance(first, nodes.Output) and first.nodes else None
@@ -179,6 +282,7 @@ def _guarded(tree: nodes.Template) -> nodes.Template:
 
 def _visit(node: nodes.Node, *, lenient: bool) -> nodes.Node:
     label = _label(node)
+    written = [_label(each) for each in node.nodes] if isinstance(node, nodes.Output) else []
     for field, child in node.iter_fields():
         # In x.y the x must be there even where x.y may be null.
         allowed = _is_lenient(node, field, lenient)
@@ -189,10 +293,21 @@ def _visit(node: nodes.Node, *, lenient: bool) -> nodes.Node:
                 _visit(each, lenient=allowed) if isinstance(each, nodes.Node) else each
                 for each in child
             ]
+    if isinstance(node, nodes.Concat):
+        node.nodes = [_filtered(each, _TEXT) for each in node.nodes]
+    if isinstance(node, nodes.Output):
+        node.nodes = [
+            each if isinstance(each, nodes.TemplateData) else _filtered(each, _WRITTEN, name)
+            for each, name in zip(node.nodes, written, strict=True)
+        ]
     if lenient or not label or getattr(node, "ctx", "load") != "load":
         return node
-    name = nodes.Const(label, lineno=node.lineno)
-    return nodes.Filter(node, _PRESENT, [name], [], None, None, lineno=node.lineno)
+    return _filtered(node, _PRESENT, label)
+
+
+def _filtered(node: Any, name: str, *texts: str) -> nodes.Filter:
+    args: list[nodes.Expr] = [nodes.Const(text, lineno=node.lineno) for text in texts]
+    return nodes.Filter(node, name, args, [], None, None, lineno=node.lineno)
 
 
 def _is_lenient(parent: nodes.Node, field: str, inherited: bool) -> bool:

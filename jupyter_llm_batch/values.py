@@ -1,13 +1,10 @@
-"""The user's values: which fields they have, which of them are null, how they become text."""
+"""The user's values: which fields they have, and which of them are null."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from types import ModuleType
 from typing import Any
-
-from .wording import a_type
 
 #: Types whose values are never null, and whose text is what ``str`` says.
 SIMPLE = frozenset((str, int, bool))
@@ -19,6 +16,15 @@ class NullFound(Exception):
 
 class NoText(Exception):
     """Something that is no text was about to be written into a prompt; the argument says what."""
+
+
+class Row(dict[str, Any]):
+    """The fields of a frame's row, where ``row[2023]`` is the column 2023, too."""
+
+    def __missing__(self, key: Any) -> Any:
+        if not isinstance(key, str) and str(key) in self:
+            return self[str(key)]
+        raise KeyError(key)
 
 
 class Unknown(Exception):
@@ -75,34 +81,16 @@ def is_null(value: Any) -> bool:
     return plain(value) is None
 
 
-def to_text(value: Any, name: str = "") -> str:
-    """Return `value` as it stands in a prompt.
-
-    Raises
-    ------
-    NullFound, NoText
-        It has no text of its own.
-    """
-    value = plain(value)
-    if value is None:
-        raise NullFound(name)
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise NoText("a value is bytes, not text: decode it, {{ name.decode() }}")
-    if callable(value) or isinstance(value, ModuleType):
-        raise NoText(f"a value is {a_type(value)}, not text: call it, or name a field")
-    if hasattr(value, "columns") and hasattr(value, "shape"):
-        raise NoText("a value is a whole frame, not text: name one of the row's fields instead")
-    return str(value)
-
-
 def fields_of(item: Any) -> Mapping[Any, Any]:
-    """Return the fields of a mapping, a dataclass, a pydantic model or a named tuple."""
+    """Return the fields of a mapping, a record or a row of SQLite."""
     kind = type(item)
     if kind is str:
         return {}
     if kind is dict or isinstance(item, Mapping):
         mapping: Mapping[Any, Any] = item
         return mapping
+    if kind.__module__ == "sqlite3" and hasattr(item, "keys"):
+        return dict(zip(item.keys(), item, strict=True))
     names: Iterable[str]
     if isinstance(item, tuple):
         names = getattr(kind, "_fields", ())

@@ -21,7 +21,7 @@ LAYERS = [
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["columns"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
-    ["sameness"],
+    ["sameness", "plaintext"],
     ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
     ["progress", "journal", "trust"],
     ["connection"],

@@ -265,7 +265,7 @@ def test_numpy_numbers_are_pythons_in_expressions():
 @pytest.mark.parametrize("text", ["{{ item }}", "{{ item }}{{ '' }}"])
 def test_bytes_are_refused(text):
     """Bytes are no text until somebody says how to read them."""
-    assert "row 1: a value is bytes" in problem(text, ["a", b"b"])
+    assert "row 1: item is bytes" in problem(text, ["a", b"b"])
     assert render("{{ item.decode() }}", [b"b"]) == ["b"]
 
 
