@@ -27,11 +27,15 @@ from enum import Enum
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from .values import SIMPLE, NoText, NullFound, fields_of, plain
 from .wording import a_type
 
 #: What ``object.__repr__`` writes, and what many follow: ``<Future at 0x7f… state=pending>``.
 _ADDRESS = re.compile(r"<[^<>]{1,200} at 0x[0-9a-fA-F]{5,16}\b")
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 _PLAIN = frozenset((str, int, bool, float, bytes, type(None)))
 
@@ -259,6 +263,46 @@ def _checked(value: Any, text: str) -> str:
     if hasattr(value, "__array__") and "..." in text:
         raise NoText(f"is {a_type(value)}, whose text is shortened: make it a list")
     return text
+
+
+# -- finished prompts ------------------------------------------------------------------------------
+
+
+def sendable(content: Any) -> Any:
+    """Return messages or a request body with NumPy's values as Python's.
+
+    Raises
+    ------
+    NoText
+        It holds what JSON has no form for.
+    """
+    try:
+        _encode(content)
+    except UnicodeEncodeError:
+        raise NoText(
+            "holds a lone surrogate, which is not valid Unicode: clean it with "
+            "text.encode('utf-8', 'replace').decode()"
+        ) from None
+    except (TypeError, ValueError, RecursionError):
+        try:
+            content = _jsonable(content)
+            _encode(content)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NoText(f"is not JSON ({' '.join(str(error).split())[:200]})") from None
+    return content
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key if isinstance(key, str) else str(key): _jsonable(each)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
+        return value.tolist() if value.dtype.kind not in "mM" else str(value)
+    return value
 
 
 # -- inside templates ------------------------------------------------------------------------------

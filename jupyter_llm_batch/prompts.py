@@ -19,7 +19,7 @@ import msgspec
 
 from .errors import UsageProblem
 from .models import Content, Rows
-from .plaintext import settled, to_text
+from .plaintext import sendable, settled, to_text
 from .values import SIMPLE, NoText, NullFound, Row, Unknown, fields_of, plain
 from .wording import a_type
 
@@ -389,8 +389,8 @@ def _checked(
         try:
             if value is None:
                 raise UsageProblem("is empty (None, NaN or NA): --skip-null leaves such rows out")
-            content = check(value)
-        except UsageProblem as problem:
+            content = sendable(check(value))
+        except (UsageProblem, NoText) as problem:
             raise UsageProblem(f"{place(rows, number)} {problem}") from None
         yield content
 

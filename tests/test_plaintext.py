@@ -261,6 +261,29 @@ def test_a_set_stays_a_set_for_a_template():
     assert rendered(text, {"a", "b"}, same={"a", "b"}) == "True 2 True 0"
 
 
+def ready(value, *, raw):
+    """Return the one finished prompt or request body."""
+    return list(prompts.ready(frames.read([value]), raw=raw))[0]  # noqa: RUF015
+
+
+def test_finished_prompts_hold_plain_data():
+    """NumPy's values in messages and request bodies are Python's."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": np.str_("x")}]}]
+    assert ready(messages, raw=False) == [
+        {"role": "user", "content": [{"type": "text", "text": "x"}]}
+    ]
+    body = {"n": np.int64(1), "v": np.array([1.5]), 1: [np.float64(2)]}
+    assert ready(body, raw=True) == {"n": 1, "v": [1.5], "1": [2.0]}
+
+
+@pytest.mark.parametrize("value", [{"a": Bare()}, {"a": endless()}, {"a": "\ud800"}, {"a": 1 + 2j}])
+def test_what_json_does_not_have_is_one_line(value):
+    """A body with an object, without end or with broken text is refused with its row."""
+    with pytest.raises(UsageProblem, match=r"^row 0 (is not JSON|holds a lone)") as caught:
+        ready(value, raw=True)
+    assert "\n" not in str(caught.value)
+
+
 # -- columns without a name ------------------------------------------------------------------------
 
 FRAME = pd.DataFrame([["a", 1.5], ["b", 2.5]], columns=[2023, 0])
