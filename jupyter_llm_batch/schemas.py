@@ -109,49 +109,6 @@ def fields(schema: dict[str, Any]) -> list[str]:
     return [*named] if isinstance(named, dict) else []
 
 
-def strict(schema: Any) -> Any:
-    """Return `schema` as OpenAI's strict mode wants it.
-
-    Every object is closed and all its fields are required; a field that was optional may be null
-    instead, and keywords that strict mode refuses (``default``) are left out.
-    Source: OpenAI's structured-output guide, "All fields must be required".
-    """
-    if isinstance(schema, list):
-        return [strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: strict(value) for key, value in schema.items() if key != "default"}
-    if "properties" in schema and isinstance(schema["properties"], dict):
-        required = set(schema.get("required", ()))
-        properties = {}
-        for name, each in schema["properties"].items():
-            inner = strict(each)
-            properties[name] = inner if name in required else _nullable(inner)
-        made |= {
-            "properties": properties,
-            "required": [*properties],
-            "additionalProperties": False,
-        }
-    return made
-
-
-def is_open(schema: Any) -> bool:
-    """Whether some object may have fields that are not named, which strict mode cannot have."""
-    if isinstance(schema, list):
-        return any(map(is_open, schema))
-    if not isinstance(schema, dict):
-        return False
-    bare = schema.get("type") == "object" and "properties" not in schema
-    return bare or bool(schema.get("additionalProperties")) or any(map(is_open, schema.values()))
-
-
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
-    options = schema.get("anyOf", [schema])
-    if any(option.get("type") == "null" for option in options):
-        return schema
-    return {"anyOf": [*options, {"type": "null"}]}
-
-
 def legible(parse: Callable[[bytes, str], Result]) -> Callable[[bytes, str], Result]:
     """Return `parse` that never raises: a line that cannot be read is a row that failed.
 

@@ -90,6 +90,11 @@ def _prepared(schema: Any, patterns: list[str]) -> Any:
     if "patternProperties" in made:
         del made["patternProperties"]
         made.pop("additionalProperties", None)
+    if isinstance(places := made.pop("prefixItems", None), list):
+        # A kind for each place is called `items` in the draft that is compiled.
+        if "items" in made:
+            made["additionalItems"] = made.pop("items")
+        made["items"] = places
     if isinstance(pattern := made.pop("pattern", None), str):
         made["allOf"] = [*made.get("allOf", []), {"format": _PATTERN % len(patterns)}]
         patterns.append(pattern)

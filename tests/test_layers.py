@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "policy", "secret"],
     ["trouble"],
     ["models", "pictures", "wording", "subschemas"],
-    ["validation"],
+    ["validation", "schema_forms"],
     ["cell_options", "identity"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],

@@ -63,21 +63,6 @@ def test_what_is_no_schema_is_refused(wrong, words):
         schemas.read(wrong)
 
 
-def test_strict_form_closes_objects_and_requires_all():
-    """Optional fields become nullable and required, objects are closed, defaults go."""
-    strict = schemas.strict(schemas.read(Review)[0])
-    assert strict["additionalProperties"] is False
-    assert strict["required"] == ["mood", "stars", "why"]
-    assert "default" not in json.dumps(strict)
-    assert {"type": "null"} in strict["properties"]["why"]["anyOf"]
-
-
-def test_open_objects_are_not_strict():
-    """A map of unnamed fields is sent as it is, without strict mode."""
-    assert schemas.is_open({"type": "object", "properties": {"m": {"type": "object"}}})
-    assert not schemas.is_open(schemas.read(Review)[0])
-
-
 def answered(text, **more):
     return lambda line, endpoint: Result(custom_id="b-0", outcome=Outcome.OK, text=text, **more)
 

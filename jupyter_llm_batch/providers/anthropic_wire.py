@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .. import schemas
+from .. import schema_forms
 from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
@@ -73,11 +73,6 @@ def validate(recipe: Recipe, *, sampling: bool = False) -> None:
         raise UsageProblem("the parameter 'output_config' must be an object")
     if recipe.schema is not None and "format" in config:
         raise UsageProblem("the schema is given twice: remove 'format' from 'output_config'")
-    if recipe.schema is not None and schemas.is_open(closed(recipe.schema)):
-        raise UsageProblem(
-            "Anthropic takes no schema whose objects may have any fields: name the fields, or use "
-            "a list of keys and values"
-        )
     encoding.checked(_shared(recipe, ""), "the parameters")
 
 
@@ -158,7 +153,7 @@ def _shared(recipe: Recipe, model: str) -> dict[str, Any]:
     shared: dict[str, Any] = {"model": model, "max_tokens": recipe.max_tokens or MAX_TOKENS}
     shared.update(recipe.params)
     if recipe.schema is not None:
-        form = {"type": "json_schema", "schema": closed(recipe.schema)}
+        form = {"type": "json_schema", "schema": schema_forms.for_anthropic(recipe.schema)}
         shared["output_config"] = {**recipe.params.get("output_config", {}), "format": form}
     return shared
 
@@ -214,37 +209,6 @@ def _raw_params(content: Content, shared: dict[str, Any], *, sampling: bool) -> 
         raise UsageProblem("with --raw every row must be a request body, a non-empty dict")
     _check_params(content, sampling=sampling)
     return {**shared, **content}
-
-
-# -- schemas -----------------------------------------------------------------------------------
-
-#: Keywords whose value is a schema or a list of schemas, and those that name schemas.
-_NESTED = frozenset({"items", "prefixItems", "anyOf", "allOf", "oneOf", "not", "contains"})
-_NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties"})
-
-
-def closed(schema: Any) -> Any:
-    """Return a schema whose objects say that they have no further properties, as the API demands.
-
-    A schema for further properties is left as it is: closing it would change what is asked.
-    """
-    if isinstance(schema, list):
-        return [closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {
-        key: closed(value)
-        if key in _NESTED
-        else {name: closed(part) for name, part in value.items()}
-        if key in _NAMED and isinstance(value, dict)
-        else value
-        for key, value in schema.items()
-    }
-    kinds = schema.get("type")
-    is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
-    if (is_object or "properties" in schema) and schema.get("additionalProperties", True) is True:
-        result["additionalProperties"] = False
-    return result
 
 
 # -- for hashes and for people -----------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from .. import schema_forms
 from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
@@ -198,7 +199,7 @@ def _shared(recipe: Recipe) -> dict[str, Any]:
         settings["maxOutputTokens"] = recipe.max_tokens
     if recipe.schema is not None:
         settings["responseMimeType"] = "application/json"
-        settings["responseJsonSchema"] = recipe.schema
+        settings["responseJsonSchema"] = schema_forms.for_google(recipe.schema)
     for name, value in recipe.params.items():
         spelled = _spelled(name)
         if spelled == "generationConfig":

@@ -132,7 +132,8 @@ class OpenAI:
 
     def encoder(self, recipe: Recipe, model: str) -> Encoder:
         """Return the function that makes one request line."""
-        return wire.encoder(recipe, model)
+        bounds = self.name != "azure" and not model.startswith("ft:")
+        return wire.encoder(recipe, model, bounds=bounds)
 
     def meaning(self, recipe: Recipe, model: str) -> bytes:
         """Return the versioned record of what is meant."""

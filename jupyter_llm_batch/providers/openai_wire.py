@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .. import schemas
+from .. import schema_forms
 from ..errors import UsageProblem
 from ..models import Content, Recipe
 from . import encoding
@@ -96,11 +96,17 @@ def validate(recipe: Recipe) -> None:
     encoding.checked(recipe.params, "the parameters")
 
 
-def encoder(recipe: Recipe, model: str) -> Encoder:
-    """Return the function that makes one request line; `recipe` has been validated."""
+def encoder(recipe: Recipe, model: str, *, bounds: bool = True) -> Encoder:
+    """Return the function that makes one request line; `recipe` has been validated.
+
+    Parameters
+    ----------
+    bounds
+        See `schema_forms.for_openai`.
+    """
     url = path(recipe.endpoint)
     name = kind(recipe.endpoint)
-    shared = _shared(recipe, model, name)
+    shared = _shared(recipe, model, name, bounds=bounds)
     encode = encoding.fast
     head = b'{"custom_id":"'
     middle = b'","method":"POST","url":' + encode(url) + b',"body":{'
@@ -130,14 +136,14 @@ def encoder(recipe: Recipe, model: str) -> Encoder:
     return encoding.guarded(encode_line)
 
 
-def _shared(recipe: Recipe, model: str, name: str) -> dict[str, Any]:
+def _shared(recipe: Recipe, model: str, name: str, *, bounds: bool) -> dict[str, Any]:
     shared: dict[str, Any] = {"model": model}
     if recipe.system is not None and name == "responses":
         shared["instructions"] = recipe.system
     if recipe.max_tokens is not None and not _TOKEN_BOUNDS & recipe.params.keys():
         shared[_MAX_TOKENS[name]] = recipe.max_tokens
     if recipe.schema is not None:
-        shared.update(_structured(recipe, name))
+        shared.update(_structured(recipe, name, bounds=bounds))
     if recipe.cache is not None and name in _SYSTEM:
         shared["prompt_cache_key"] = _cache_key(recipe, model)
     shared.update(recipe.params)
@@ -150,14 +156,10 @@ def _cache_key(recipe: Recipe, model: str) -> str:
     return f"llm-batch-{hashlib.blake2b(beginning, digest_size=8).hexdigest()}"
 
 
-def _structured(recipe: Recipe, name: str) -> dict[str, Any]:
+def _structured(recipe: Recipe, name: str, *, bounds: bool) -> dict[str, Any]:
     assert recipe.schema is not None
-    strict = not schemas.is_open(recipe.schema)
-    form = {
-        "name": recipe.schema_name or "answer",
-        "schema": schemas.strict(recipe.schema) if strict else recipe.schema,
-        "strict": strict,
-    }
+    schema, strict = schema_forms.for_openai(recipe.schema, bounds=bounds)
+    form = {"name": recipe.schema_name or "answer", "schema": schema, "strict": strict}
     if name == "chat":
         return {"response_format": {"type": "json_schema", "json_schema": form}}
     return {"text": {"format": {"type": "json_schema", **form}}}
