@@ -1,28 +1,34 @@
 """Batches that were created elsewhere: rows are known by the custom_ids of their answers.
 
 Whoever created them has the input. Only where the provider hands it out again (OpenAI's uploaded
-file) are the prompts known here too, and rows that got no answer.
+file) are the prompts known here too, and rows that got no answer. Nobody needs it to read answers:
+whatever is wrong with it keeps nothing back.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from . import payloads, planning
-from .errors import Incomplete
+from . import foreign, payloads, planning
 from .lifecycle import WAITING
-from .models import Batch, Job, JobState, Recipe, Remote, Result, Shape
+from .models import Batch, Job, JobState, Outcome, Phase, Recipe, Remote, Result, Shape
 from .planning import Ranges
 from .submission import ROWS_FILE
 
 #: Name of the pack that holds the custom_ids of an adopted batch, in the order of its rows.
 KEYS = "keys"
 
-_custom_id = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+#: Why requests are not here, of a provider that keeps them to itself.
+NOT_HANDED_OUT = "the provider does not hand out the requests of a batch"
+
+#: The model of a job whose provider names none, until its answers do.
+UNKNOWN = "unknown"
 
 
 def records(
@@ -30,8 +36,10 @@ def records(
 ) -> tuple[Batch, Job]:
     """Return batch and job for what a provider says about one of its jobs."""
     batch_id = planning.new_batch_id()
-    model = remote.model or "unknown"
-    rows = remote.counts.total if remote.counts else 0
+    remote = as_read(remote)
+    model = remote.model or UNKNOWN
+    rows = remote.size
+    ended = remote.phase is Phase.ENDED
     batch = Batch(
         id=batch_id,
         notebook=notebook,
@@ -58,13 +66,17 @@ def records(
         rows=rows,
         bytes=0,
         payload="r0-j1.jsonl",
-        state=JobState.RUNNING,
+        state=JobState.COLLECTING if ended else JobState.RUNNING,
         upload_id=remote.input,
         remote_id=remote.remote_id,
         remote_state=remote.state,
         counts=remote.counts,
         created_at=now,
-        submitted_at=remote.created_at or now,
+        submitted_at=remote.created_at,
+        ended_at=remote.ended_at if ended else None,
+        parts=remote.parts if ended else {},
+        rest=remote.rest if ended else None,
+        error=remote.error,
         expires_at=remote.expires_at,
         keep_until=remote.keep_until,
     )
@@ -80,27 +92,46 @@ def packs(rows: int) -> dict[str, bytes]:
     }
 
 
-def check_requests(path: Path) -> None:
-    """Check request lines that a provider handed out; what is not whole is fetched again.
+def as_read(remote: Remote) -> Remote:
+    """Return a job that is only read: one that was refused as a whole has ended, with its reason.
 
-    Raises
-    ------
-    Incomplete
-        The file ended early.
+    Its requests may still be had, and with them its rows.
     """
-    try:
-        payloads.check_whole(path)
-        if not all(map(_id_of, payloads.lines(path))):
-            raise Incomplete(f"{path.name} holds lines without a custom_id")
-    except Incomplete:
-        path.unlink()
-        raise
+    if remote.phase not in {Phase.FAILED, Phase.LATER}:
+        return remote
+    return msgspec.structs.replace(
+        remote, phase=Phase.ENDED, rest=Outcome.FAILED, error=remote.error or remote.state
+    )
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the rows of an adopted batch.
+
+    Attributes
+    ----------
+    keys
+        Their names, in natural order: custom_ids, and stand-ins for those that nobody tells.
+    rows
+        The rows of the request lines in theirs, and then all others.
+    models
+        The models that answered.
+    endpoint
+        The endpoint that answered; empty where no line tells.
+    """
+
+    keys: list[str]
+    rows: Ranges
+    models: list[str]
+    endpoint: str = ""
 
 
 def find_rows(
-    requests: Path, answers: Iterable[Path], parse: Callable[[bytes], Result]
-) -> tuple[list[str], Ranges]:
-    """Return the custom_ids in natural order, and the rows of the request lines in theirs.
+    requests: Path,
+    answers: Iterable[Path],
+    job: Job,
+    parse: Callable[[bytes, str], Result] | None = None,
+) -> Rows:
+    """Return the rows of an adopted batch: each request, each answer, and what was only counted.
 
     Parameters
     ----------
@@ -111,16 +142,40 @@ def find_rows(
     parse
         Reads one result line.
     """
-    asked = [_id_of(line) for line in payloads.lines(requests)] if requests.exists() else []
+    asked = [*map(foreign.request_id, payloads.lines(requests))] if requests.exists() else []
     found = dict.fromkeys(asked)
-    for path in answers:
-        found.update(dict.fromkeys(parse(line).custom_id for line in payloads.lines(path)))
-    keys = sorted((key for key in found if key), key=_natural)
+    endpoint, models = "", {}
+    if parse is not None:
+        read = foreign.Lines(parse, job.provider)
+        for path in answers:
+            for line in payloads.lines(path):
+                endpoint = endpoint or foreign.endpoint_of(line)
+                result = read(line, endpoint or job.endpoint)
+                found[result.custom_id] = None
+                models.update(dict.fromkeys(filter(None, [result.model])))
+    keys = sorted(found, key=_natural)
+    total = job.counts.total if job.counts else 0
+    unknown = (f"(unknown {number})" for number in count(1))
+    keys += islice((name for name in unknown if name not in found), max(0, total - len(keys)))
     row_of = {key: row for row, key in enumerate(keys)}
-    rows = Ranges()
-    for key in asked or keys:
+    rows, sent = Ranges(), set(asked)
+    for key in [*asked, *(key for key in keys if key not in sent)]:
         rows.add(row_of[key])
-    return keys, rows
+    return Rows(keys=keys, rows=rows, models=[*models], endpoint=endpoint)
+
+
+def about(batch: Batch, job: Job, found: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the answers tell of a job and of its batch beside their rows, as changes."""
+    of_job: dict[str, Any] = {}
+    of_batch: dict[str, Any] = {}
+    if found.endpoint and found.endpoint != job.endpoint:
+        of_job["endpoint"] = found.endpoint
+        of_batch["recipe"] = msgspec.structs.replace(batch.recipe, endpoint=found.endpoint)
+    if found.models and job.model == UNKNOWN:
+        single = found.models[0] if len(found.models) == 1 else "mixed"
+        of_job |= {"model": single, "models": found.models}
+        of_batch["models"] = [f"{job.provider}:{model}" for model in found.models]
+    return of_job, of_batch
 
 
 def write_keys(keys: Sequence[str], folder: Path) -> None:
@@ -132,13 +187,6 @@ def write_keys(keys: Sequence[str], folder: Path) -> None:
 def read_keys(packed: bytes) -> list[str]:
     """Return the custom_ids of an adopted batch."""
     return msgspec.json.decode(packed, type=list[str]) if packed else []
-
-
-def _id_of(line: bytes) -> str:
-    try:
-        return str(msgspec.json.decode(_custom_id(line)["custom_id"]))
-    except (msgspec.DecodeError, KeyError):
-        return ""
 
 
 def _natural(key: str) -> list[tuple[int, int | str]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from . import lease, lookup, payloads, trouble
+from . import adopting, lease, lookup, payloads, trouble
 from .ending import Ends
 from .errors import (
     Busy,
@@ -419,6 +419,10 @@ class Driver:
     def saw(self, held: Lease, job: Job, remote: Remote) -> None:
         """Record what the provider says about a running job."""
         now = self._clock()
+        if self._ends.is_read_only(job):
+            # What was created elsewhere is read; only a retry sends it.
+            remote = adopting.as_read(remote)
+            job = self._ends.know_size(held, job, remote)
         moved = remote.counts is not None and remote.counts != job.counts
         seen: dict[str, Any] = {
             "progress_at": now if moved else job.progress_at,
@@ -445,9 +449,6 @@ class Driver:
                 )
             case Phase.FAILED:
                 self._ends.fail(held, job, Event.INVALID, remote.error or remote.state, **seen)
-            case Phase.LATER if job.round == 0 and self._is_adopted(job):
-                # What was created elsewhere is read; only a retry sends it.
-                self._ends.fail(held, job, Event.INVALID, remote.error or remote.state, **seen)
             case Phase.LATER:
                 self._store.apply(
                     held,
@@ -461,10 +462,6 @@ class Driver:
             case Phase.ACTIVE:
                 age = now - (job.submitted_at or now)
                 self._store.note(held, job, **self._next_look(age, remote), **seen)
-
-    def _is_adopted(self, job: Job) -> bool:
-        batch = self._store.batch(job.batch_id)
-        return batch is not None and batch.adopted
 
     def _next_look(self, age: float, remote: Remote) -> dict[str, Any]:
         """Return what a job's record says after a look: when the next one is due."""

@@ -11,21 +11,36 @@ import contextlib
 import struct
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import adopting, leftovers, payloads, rounds, rowlog, schemas, spending, trouble
+from . import (
+    adopting,
+    foreign,
+    leftovers,
+    payloads,
+    rounds,
+    rowlog,
+    schemas,
+    spending,
+    trouble,
+)
 from .collecting import Reconciler
 from .errors import Incomplete, ProviderError, Refused, Vanished
 from .lifecycle import Event
 from .models import Batch, Job, Mode, Outcome, Remote
+from .planning import Ranges
 from .policy import Policy
 from .providers.base import Adapter
 from .realtime import PART, without_line
 from .recent import Parsed
 from .store import Lease, Store
+
+#: How often the requests of what was created elsewhere are tried again before answers go ahead.
+REQUESTS = 2
 
 #: Lines decoded between two pauses that let a running cell go on.
 SLICE = 200
@@ -107,24 +122,34 @@ class Ends:
             job = await self._join(held, job, adapter)
         try:
             if batch.adopted:
+                job, hitch = await self._fetch_requests(held, job, adapter)
+                if hitch is not None:
+                    self.again(held, job, hitch)
+                    return
                 job = await self._find_rows(held, batch, job, adapter)
             reconciler, parsed = await self._reconcile(batch, job, adapter)
         except Incomplete as error:
             self._fetch_again(held, job, error)
             return
         counts = job.counts
-        short = counts is not None and reconciler.seen < counts.done + counts.failed
+        refused = job.rest is Outcome.FAILED  # as a whole: there will never be lines
+        short = counts is not None and not refused and reconciler.seen < counts.done + counts.failed
         if short and gone is None and job.fetches < self._policy.fetches:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
         reconciler.close(None if short else job.rest, str(gone or job.error or ""))
         event = Event.COLLECTED if gone is None else Event.VANISHED
-        sums = dict(job.sums)
-        for name in job.parts:
-            if self.part(job, name).exists():
-                sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
+        sums = await self._sums(job)
         job = self._record(held, job, event, reconciler, adapter, sums=sums)
         self._store.recent.keep(job, parsed)
+
+    async def _sums(self, job: Job) -> dict[str, str]:
+        """Return by what the files of a job are known from now on."""
+        there = (name for name in job.parts if self.part(job, name).exists())
+        known = {
+            name: await asyncio.to_thread(payloads.checksum, self.part(job, name)) for name in there
+        }
+        return job.sums | known
 
     async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         """Collect what was asked in real time: everything there is lies here already."""
@@ -139,9 +164,7 @@ class Ends:
             if rowlog.Past(folder, job).answered.keys() <= past.answered.keys():
                 break
         reconciler.close(job.rest, job.error or "")
-        sums = dict(job.sums)
-        for name in job.parts:
-            sums[name] = await asyncio.to_thread(payloads.checksum, self.part(job, name))
+        sums = await self._sums(job)
         job = self._record(held, job, Event.COLLECTED, reconciler, adapter, sums=sums)
         self._store.recent.keep(job, parsed)
         rowlog.tidy(folder, job, past.answered)
@@ -158,7 +181,10 @@ class Ends:
 
     async def _join(self, held: Lease, job: Job, adapter: Adapter) -> Job:
         """Make the best of all downloads, since no more is to be had."""
-        parse = schemas.legible(adapter.parse)
+        batch = self._store.batch(job.batch_id)
+        elsewhere = batch is not None and batch.adopted
+        legible = schemas.legible(adapter.parse)
+        parse = partial(foreign.leniently, legible) if elsewhere else legible
         kept = leftovers.names(self.payload(job))
         for name in kept:
             await asyncio.to_thread(
@@ -173,6 +199,8 @@ class Ends:
 
     def _refreshed(self, held: Lease, job: Job, remote: Remote) -> Job:
         """Take up what the provider says now about a job that is being collected."""
+        if self.is_read_only(job):
+            remote = adopting.as_read(remote)
         return self._store.note(
             held,
             job,
@@ -196,6 +224,8 @@ class Ends:
             billed=self._billed(job),
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
+        if batch.adopted:
+            parse = foreign.Lines(parse, job.provider)
         parsed = Parsed()
         broken = 0
         for name in job.parts:
@@ -215,29 +245,55 @@ class Ends:
             raise Incomplete(f"{broken} lines arrived garbled")
         return reconciler, parsed
 
+    async def _fetch_requests(
+        self, held: Lease, job: Job, adapter: Adapter
+    ) -> tuple[Job, Exception | None]:
+        """Fetch the request lines of what was created elsewhere, where its provider has them.
+
+        Some hand them out again. Without them the answers suffice: they are tried for a moment
+        only, and the trouble is returned while another try is worth its wait.
+        """
+        path = self.payload(job)
+        if job.round or job.unasked or path.exists():
+            return job, None
+        if not (job.upload_id and job.remote_id):
+            return self._store.note(held, job, unasked=adopting.NOT_HANDED_OUT), None
+        given = path.with_suffix(".given")
+        hitch: Exception | None = None
+        try:
+            with payloads.writing(given) as writer:
+                await adapter.fetch(job.remote_id, "requests", job.upload_id, writer)
+                self._store.renew(held)
+            payloads.check_whole(given)
+        except (ProviderError, Incomplete) as error:
+            hitch = error
+        if hitch is not None and not isinstance(hitch, Refused) and job.failures < REQUESTS:
+            return job, hitch
+        if given.exists():
+            await asyncio.to_thread(foreign.keep_requests, given, path)
+            given.unlink()
+            return job, None
+        reason = f"its input file could not be read at the provider ({hitch})"
+        return self._store.note(held, job, unasked=reason), None
+
     async def _find_rows(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> Job:
-        """Learn which rows a batch that was created elsewhere has."""
-        if job.round or self._store.pack(batch.id, adopting.KEYS):
+        """Learn which rows a batch that was created elsewhere has; more may come to be known."""
+        if job.round:
             return job
-        requests = self.payload(job)
-        if job.upload_id and job.remote_id and not requests.exists():
-            # Some providers hand the requests out again; without them the answers suffice.
-            with contextlib.suppress(Refused):
-                with payloads.writing(requests) as writer:
-                    await adapter.fetch(job.remote_id, "requests", job.upload_id, writer)
-                adopting.check_requests(requests)
         paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
         for path in paths:
             payloads.check_whole(path)
-        try:
-            keys, rows = adopting.find_rows(
-                requests, paths, lambda line: adapter.parse(line, job.endpoint)
-            )
-        except UnicodeDecodeError as error:
-            raise Incomplete("the results arrived garbled") from error
-        adopting.write_keys(keys, self._store.folder_of(batch.id))
-        packs = adopting.packs(len(keys)) | {adopting.KEYS: msgspec.json.encode(keys)}
-        return self._store.know_rows(held, job, rows, packs)
+        parse = schemas.legible(adapter.parse)
+        find = adopting.find_rows
+        return self._know_rows(
+            held, batch, job, await asyncio.to_thread(find, self.payload(job), paths, job, parse)
+        )
+
+    def _know_rows(self, held: Lease, batch: Batch, job: Job, found: adopting.Rows) -> Job:
+        adopting.write_keys(found.keys, self._store.folder_of(batch.id))
+        packs = adopting.packs(len(found.keys)) | {adopting.KEYS: msgspec.json.encode(found.keys)}
+        of_job, of_batch = adopting.about(batch, job, found)
+        return self._store.know_rows(held, job, found.rows, packs, of_batch, **of_job)
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
         self._store.renew(held)  # else the good files of another process would be moved away
@@ -266,6 +322,9 @@ class Ends:
         **changes: Any,
     ) -> None:
         """End a job whose rows all have the same outcome (None: missing)."""
+        batch = self._store.batch(job.batch_id)
+        if batch is not None and batch.adopted and not job.round:
+            job = self._know_rows(held, batch, job, adopting.find_rows(self.payload(job), (), job))
         reconciler = Reconciler(
             job,
             self._store.job_rows(job.id),
@@ -279,6 +338,18 @@ class Ends:
             reconciler.fail(outcome, reason)
         changes.setdefault("error", reason)
         self._record(held, job, event, reconciler, None, **changes)
+
+    def is_read_only(self, job: Job) -> bool:
+        """Whether a job was created elsewhere; what a retry sent of it was not."""
+        batch = self._store.batch(job.batch_id) if job.round == 0 else None
+        return batch is not None and batch.adopted
+
+    def know_size(self, held: Lease, job: Job, remote: Remote) -> Job:
+        """Note how many rows a job that was created elsewhere has, once they are counted."""
+        if remote.size in {0, job.rows}:
+            return job
+        rows, packs = Ranges([(0, remote.size)]), adopting.packs(remote.size)
+        return self._store.know_rows(held, job, rows, packs, {})
 
     def _billed(self, job: Job) -> set[int]:
         """Return the rows of a job of which an earlier attempt may have been billed."""

@@ -6,6 +6,7 @@ for, and a later download may hold less, or find the file gone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,16 +47,20 @@ def join(path: Path, parse: Callable[[bytes], Result], before_commit: Callable[[
         Called when the file is about to get its name.
     """
     files = [*([path] if path.exists() else []), *of(path)]
-    best: dict[str, tuple[int, int, int]] = {}
+    best: dict[tuple[str, int], tuple[int, int, int]] = {}
     read = [0] * len(files)
+    times: Counter[tuple[int, str]] = Counter()
     for file, number, line in _numbered(files):
         read[file] += 1
         result = parse(line)
-        if not result.custom_id:
-            continue
         worth = 2 if result.outcome is Outcome.OK else 1 if payloads.is_json(line) else 0
-        if result.custom_id not in best or worth > best[result.custom_id][0]:
-            best[result.custom_id] = worth, file, number
+        if not (result.custom_id or worth):
+            continue
+        # Other programs may give an id twice, or none: the second in a file is another row.
+        times[file, result.custom_id] += 1
+        row = result.custom_id, times[file, result.custom_id]
+        if row not in best or worth > best[row][0]:
+            best[row] = worth, file, number
     chosen = {(file, number) for _, file, number in best.values()}
     if not chosen or (path.exists() and chosen == {(0, number) for number in range(read[0])}):
         return

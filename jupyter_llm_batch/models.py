@@ -256,6 +256,8 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
         Unix seconds.
     parts
         Results that can be fetched now: ``{"output": ref, "errors": ref}``.
+    ended_at
+        When it ended (Unix seconds), where the provider says so.
     poll_after
         Seconds before which the provider does not want to be asked again.
     keep_until
@@ -278,6 +280,7 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     parts: dict[str, str] = msgspec.field(default_factory=dict)
     error: str | None = None
+    ended_at: float | None = None
     poll_after: float | None = None
     keep_until: float | None = None
     rest: Outcome | None = None
@@ -405,6 +408,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         What its rows share is to be cached; None in later rounds, which ask for what failed.
     released
         The provider stores nothing any more that was only needed while the job ran.
+    unasked
+        Why its request lines are not here although it was sent: it was created elsewhere.
     resent
         How often it was sent again by itself since a lost create was found to be absent.
     failing_since
@@ -446,6 +451,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     distrusted: bool = False
     resent: int = 0
+    unasked: str = ""
     #: The process that began to create it and has not said how that went; see `lease.write`.
     sender: str = ""
     #: When that process was last known to live after another one had taken over.

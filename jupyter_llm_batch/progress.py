@@ -408,7 +408,7 @@ def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> t
         return "cancelled", "cancelled"
     known = any(outcomes.get(outcome, 0) for outcome in Outcome)
     # Of what was created elsewhere and refused as a whole no row may be known.
-    lost = any(job.state in (JobState.FAILED, JobState.GONE) for job in jobs)
+    lost = any(job.error and not job.rows for job in jobs)
     if answered or not (known or lost):
         return "done", "done"
     reason = next((job.error for job in reversed(jobs) if job.error), "no row was answered")

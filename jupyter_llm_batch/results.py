@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from . import adopting, frames, payloads, planning, providers, schemas, sources
+from . import adopting, foreign, frames, payloads, planning, providers, schemas, sources
 from .answers import Unreadable
 from .errors import Damaged, NotFound
 from .lifecycle import may_be_billed, outcome_of
@@ -126,11 +126,17 @@ def _results(
     if parsed is not None:
         yield from parsed
         return
-    parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+    parse = _line_reader(batch, job)
     for path in result_files(store, job):
         for line in payloads.lines(path) if path not in damaged else ():
             result = parse(line, job.endpoint)
             yield replace(result, raw=line.rstrip(b"\r\n")) if whole else lean(result)
+
+
+def _line_reader(batch: Batch, job: Job) -> Callable[[bytes, str], Result]:
+    """Return what reads the result lines of a job, from the first on."""
+    parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+    return foreign.Lines(parse, job.provider) if batch.adopted else parse
 
 
 def _is_better(result: Result, known: Result | None) -> bool:
@@ -213,6 +219,8 @@ def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }
     parse = schemas.legible(_reader(job.provider).parse)
+    if batch and batch.adopted:
+        parse = foreign.Lines(parse, job.provider)
     paths = [_result_file(store, job, part) for part in job.parts]
     for path in (instead.get(path, path) for path in paths):
         for line in payloads.lines(path) if path.exists() else ():
@@ -386,13 +394,12 @@ def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
         if any(start <= row < stop for start, stop in rows.pairs):
             path = store.folder_of(batch.id) / job.payload
             if batch.adopted and not path.exists():
-                raise NotFound(
-                    f"{batch.title} was created elsewhere, and {job.provider} does not hand out "
-                    "its requests: only the answers are here"
-                )
+                break
             for here, line in zip(rows, payloads.lines(path), strict=False):
                 if here == row:
                     return line, job
+    if batch.adopted:
+        raise NoRequest(batch, job)
     taken = sources.read(store.pack(batch.id, "sources"), batch.sources)
     if row in taken:
         source, there = taken[row]
@@ -400,6 +407,26 @@ def request_line(store: Store, batch: Batch, row: int) -> tuple[bytes, Job]:
         if origin is not None:
             return request_line(store, origin, there)
     raise NotFound(f"row {row} of {batch.title} was left out (--skip-null)")
+
+
+class NoRequest(NotFound):
+    """The request of a row of `job`, which was created elsewhere, is not here."""
+
+    def __init__(self, batch: Batch, job: Job) -> None:
+        reason = job.unasked or "what the provider handed out has no request of its own for it"
+        super().__init__(
+            f"{batch.title} was created elsewhere, and the request of this row is not here: "
+            f"{reason}"
+        )
+        self.job = job
+
+
+def has_requests(store: Store, batch: Batch) -> bool:
+    """Whether the requests of a batch are here, which of what was created elsewhere is not sure."""
+    if not batch.adopted:
+        return True
+    folder = store.folder_of(batch.id)
+    return any((folder / job.payload).exists() for job in store.jobs(batch.id))
 
 
 def read_row(store: Store, batch: Batch, row: int) -> Result | None:
@@ -416,11 +443,11 @@ def read_row(store: Store, batch: Batch, row: int) -> Result | None:
     for job in store.jobs(batch.id):
         if job.number != owners[row]:
             continue
-        parse = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+        parse = _line_reader(batch, job)
         found = None
         for path in result_files(store, job):
             for line in payloads.lines(path):
-                if wanted.encode() in line:
+                if batch.adopted or wanted.encode() in line:
                     result = parse(line, job.endpoint)
                     if result.custom_id == wanted and _is_better(result, found):
                         found = replace(result, raw=line.rstrip(b"\r\n"))

@@ -291,10 +291,7 @@ def _lines(
         if left.isdisjoint(here):
             continue
         if batch.adopted and not path.exists():
-            raise NotHere(
-                f"{batch.title} was created elsewhere, and its requests are not here: send them "
-                "again from where they came"
-            )
+            continue
         harm = payloads.harm(path, job.sums.get("request", ""), job.bytes or None)
         if harm:
             raise DamagedRequests(
@@ -302,10 +299,16 @@ def _lines(
                 "run its cell again, then only rows without an answer are sent",
                 job,
             )
-        for row, line in zip(here, payloads.lines(path), strict=True):
+        # Of what was created elsewhere some rows may have no request here; they come last.
+        for row, line in zip(here, payloads.lines(path), strict=not batch.adopted):
             if row in left:
                 left.discard(row)
                 yield row, line, job
+    if batch.adopted and left == wanted:
+        raise NotHere(
+            f"{batch.title} was created elsewhere, and its requests are not here: send them again "
+            "from where they came"
+        )
     if left:
         yield from _inherited(store, batch, left)
 

@@ -408,12 +408,26 @@ class Store(Books):
                 sums = {**job.sums, part: checksum}
                 self._put_job(db, msgspec.structs.replace(job, sums=sums))
 
-    def know_rows(self, held: Lease, job: Job, rows: Ranges, packs: Mapping[str, bytes]) -> Job:
-        """Note which rows the only job of a batch has, where that was not known before."""
-        after = msgspec.structs.replace(job, rows=len(rows))
+    def know_rows(
+        self,
+        held: Lease,
+        job: Job,
+        rows: Ranges,
+        packs: Mapping[str, bytes],
+        of_batch: Mapping[str, Any],
+        **changes: Any,
+    ) -> Job:
+        """Note which rows the only job of a batch has, where that was not known before.
+
+        Parameters
+        ----------
+        of_batch, **changes
+            What else is known now of the batch, and of the job.
+        """
+        after: Job = msgspec.structs.replace(job, rows=len(rows), **changes)
         with self._write() as db:
             self._fence(db, held)
-            self._change(db, job.batch_id, rows=len(rows))
+            self._change(db, job.batch_id, rows=len(rows), **of_batch)
             packed = b"".join(struct.pack("<II", *pair) for pair in rows.pairs)
             db.execute(
                 "UPDATE job SET rows = ?, record = ? WHERE id = ?", [packed, encode(after), job.id]

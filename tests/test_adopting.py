@@ -130,7 +130,7 @@ def test_requests_that_are_not_handed_out_cannot_be_sent_again(client, sim):
     assert handle.done
     from jupyter_llm_batch import results
 
-    with pytest.raises(NotFound, match="only the answers are here"):
+    with pytest.raises(NotFound, match="does not hand out the requests"):
         results.request_line(client.store, handle.record, 0)
 
 

@@ -149,7 +149,7 @@ def test_every_recording_is_replayed_somewhere():
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_recordings*.py"))
     for path in files:
         assert path.name in tests, f"{path.name} is replayed by no test"
-        assert str(path.relative_to(RECORDINGS)) in index, f"{path.name} stands in no index"
+        assert path.name in index, f"{path.name} stands in no index"
 
 
 def test_every_reported_shape_is_read_somewhere():

@@ -53,11 +53,15 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     """Print the exact prompt of a row, its raw answer and its tokens."""
     batch = handle.record
     number = results.find_row(client.store, batch, wanted)
-    line, job = results.request_line(client.store, batch, number)
+    try:
+        line, job = results.request_line(client.store, batch, number)
+        prompt = results.prompt_text(job, line)
+    except results.NoRequest as problem:
+        line, job, prompt = b"", problem.job, f"({problem})"
     result = results.read_row(client.store, batch, number)
     label = "" if wanted == str(number) else f" ({wanted})"
     print(f"row {number}{label} of {handle.name}, {job.provider}:{job.model}")
-    print(f"\n--- prompt ---\n{results.prompt_text(job, line)}")
+    print(f"\n--- prompt ---\n{prompt}")
     if result is None:
         print("\n--- no answer yet ---")
         return
@@ -70,7 +74,8 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
         f"\n--- tokens: {usage.input} in ({usage.cached} cached), "
         f"{usage.output} out ({usage.reasoning} reasoning){_row_cost(client, job, result)} ---"
     )
-    print(f"\n--- request ---\n{_pretty(line)}")
+    if line:
+        print(f"\n--- request ---\n{_pretty(line)}")
     if result.raw:
         print(f"\n--- response ---\n{_pretty(result.raw)}")
 

@@ -39,6 +39,7 @@ class _BatchObject(msgspec.Struct):
     created_at: Any = None
     expires_at: Any = None
     ended_at: Any = None
+    archived_at: Any = None
     results_url: str | None = None
 
 
@@ -105,8 +106,17 @@ def _listed(batch: _BatchObject) -> Listed:
         rows=rows,
         created_at=created_at,
         expires_at=seconds(batch.expires_at),
+        ended_at=seconds(batch.ended_at),
+        error=_gone(batch) if ended else None,
         # The address itself is not followed: it may name any host, and the key would go there.
         parts={RESULTS: batch.id} if ended and batch.results_url else {},
         keep_until=None if created_at is None else created_at + RETENTION,
     )
     return Listed(remote, rows)
+
+
+def _gone(batch: _BatchObject) -> str | None:
+    """Return why there are no results any more; None where there are."""
+    if batch.results_url or not batch.archived_at:
+        return None
+    return f"Anthropic has deleted the results (archived {str(batch.archived_at)[:10]})"

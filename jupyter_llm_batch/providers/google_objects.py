@@ -144,6 +144,7 @@ def _remote(operation: _Operation) -> Remote:
         label=metadata.display_name,
         created_at=created,
         expires_at=created + _LIFETIME if created else None,
+        ended_at=seconds(metadata.end_time),
         parts={"output": _where(output)} if phase is Phase.ENDED else {},
         error=explain(operation.error),
         # Uploads are kept for 48 hours, and uploaded again when they are gone. How long results

@@ -18,7 +18,7 @@ from ..models import Counts, Outcome, Phase, Remote
 from . import envelopes, lenient
 from .lenient import Count
 from .moments import seconds
-from .openai_wire import kind
+from .openai_wire import named
 from .reasons import why
 
 #: The metadata key that carries our label.
@@ -128,7 +128,8 @@ def _remote(batch: _BatchObject) -> Remote:
         # While it runs nobody knows its end: its creation gives the earliest possible date.
         keep_until=since + RETENTION if since else None,
         rest=_rest(batch, word),
-        endpoint=kind(batch.endpoint or "") or "chat",
+        endpoint=named(batch.endpoint or "") or "chat",
+        ended_at=ended,
         model=batch.model,
         input=batch.input_file_id,
     )

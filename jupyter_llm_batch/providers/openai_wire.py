@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -54,6 +55,13 @@ _CACHE_HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "prompt_
 def kind(endpoint: str) -> str:
     """Return our name of `endpoint`, or the path itself when we have none."""
     return _NAMES.get(endpoint, endpoint)
+
+
+def named(endpoint: str) -> str:
+    """Return our name of an endpoint as any server spells it: a whole address, or without /v1."""
+    place = urlsplit(endpoint).path.rstrip("/")
+    found = (name for path, name in _NAMES.items() if place.endswith(path.removeprefix("/v1")))
+    return next(found, endpoint)
 
 
 def path(endpoint: str) -> str:
