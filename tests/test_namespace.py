@@ -25,7 +25,7 @@ class Kernel:
     def __init__(self):
         self.variables = {}
         self.scheduled = []
-        self.binder = Binder(self.variables, self.scheduled.append)
+        self.binder = Binder(lambda: self.variables, self.scheduled.append)
 
     def idle(self):
         """Run what was scheduled."""
@@ -115,7 +115,7 @@ def test_nothing_is_bound_while_a_cell_runs(kernel):
 def test_a_cell_begins_with_what_is_ready():
     """Without a kernel loop the next cell boundary binds, from whatever thread it came."""
     variables = {}
-    binder = Binder(variables, None)
+    binder = Binder(lambda: variables, None)
     thread = threading.Thread(target=binder.bind_soon, args=("x", [1]))
     thread.start()
     thread.join()
@@ -145,7 +145,7 @@ def test_a_kernel_that_shuts_down_is_no_error():
         raise RuntimeError("Event loop is closed")
 
     variables = {}
-    binder = Binder(variables, closed)
+    binder = Binder(lambda: variables, closed)
     binder.bind_soon("x", [1])
     binder.cell_begins()
     assert variables == {"x": [1]}
@@ -158,7 +158,7 @@ def test_another_thread_reaches_the_kernels_loop():
     async def main():
         variables, ran = {}, asyncio.Event()
         later = kernel_scheduler()
-        binder = Binder(variables, later)
+        binder = Binder(lambda: variables, later)
         await asyncio.to_thread(binder.bind_soon, "x", [1])
         later(ran.set)
         await ran.wait()
@@ -310,7 +310,7 @@ def test_who_offered_answers_is_told_whether_they_were_bound(kernel):
 def test_a_cell_inside_a_cell_does_not_end_the_outer_one():
     """Code that runs another cell keeps its namespace until it is through itself."""
     names = {}
-    binder = Binder(names, None)
+    binder = Binder(lambda: names, None)
     binder.cell_begins()
     binder.cell_begins()
     binder.bind_soon("x", 1)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -22,6 +23,7 @@ from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
 from .options import names_in
 from .panels import Panels
+from .scope import Scope
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ class Book:
         self.shell = shell
         self.identity = identity
         self.config = config
-        self.binder = Binder(shell.user_ns, kernel_scheduler())
+        self.binder = Binder(lambda: shell.user_ns, kernel_scheduler())
+        #: Where the present magic was run.
+        self.scope = Scope(shell.user_ns)
         self.panels = Panels(shell, self._pressed)
         self._client: Client | None = None
         self._opened: list[Client] = []  # all that this notebook used; each drives its batches
@@ -175,7 +179,11 @@ class Book:
             kept = self.settle(handle)
         else:
             self._expect(handle)
-        notice = "; ".join(filter(None, (handle.lasting, kept)))
+        where = ""
+        if self.scope.in_function:
+            name = handle.record.name
+            where = f"the answers go to the notebook's variable {name}, not into the function"
+        notice = "; ".join(filter(None, (handle.lasting, kept, where)))
         self.panels.show(handle.snapshot(), notice=notice, passing=handle.passing)
         return handle
 
@@ -188,11 +196,21 @@ class Book:
         self.panels.show(snapshot, notice=notice, read_only=True)
         self.client.background.soon(self.client.poller().watch, batch.id)
 
+    @contextlib.contextmanager
+    def run_in(self, scope: Scope | None) -> Iterator[None]:
+        """Work with the names of `scope`, the notebook's by default; they are not kept."""
+        before, self.scope = self.scope, scope or Scope(self.shell.user_ns)
+        try:
+            yield
+        finally:
+            self.scope = before
+
     def check_name(self, name: str, over: str = "") -> None:
         """Raise `UsageProblem` unless the answers may be bound to `name`, or were.
 
         Answers that the user has changed since stand in the way of others only.
         """
+        self.binder.settle(name, self.scope.module)
         if name in names_in(over):
             raise UsageProblem(
                 f"{name!r} is the input's own name: give the batch another, its answers go there"
@@ -268,6 +286,7 @@ class Book:
             The variable holds something of the user's.
         """
         name = handle.record.name
+        self.binder.settle(name, self.scope.module)
         edition = self._edition(handle)
         answers = handle.answers(partial=partial)
         if handle.done:
@@ -286,7 +305,7 @@ class Book:
         kind = self.shell.user_ns.get(handle.record.recipe.schema_name)
         if isinstance(kind, type):
             self.client.know_kind(handle.record, kind)
-        if name not in self.shell.user_ns or self.binder.is_ours(name):
+        if self.binder.is_free(name):
             self.binder.reserve(name, Placeholder(name, handle.__repr__, lambda: handle.done))
 
     # -- told by the background --------------------------------------------------------------------
@@ -333,7 +352,7 @@ class Book:
             later = f"a later version has the name {batch.name}"
             self._left_alone(handle, later, name=batch.exact)
             return
-        if batch.name in self.shell.user_ns and not self.binder.is_ours(batch.name):
+        if not self.binder.is_free(batch.name):
             self._left_alone(handle, _ALONE)
         self._binding.add(handle.id)
         self.binder.bind_soon(

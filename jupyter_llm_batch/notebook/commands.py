@@ -26,6 +26,7 @@ from . import doctor, money_tables, parsers, show
 from .book import Book
 from .help import LINE_HELP
 from .options import filled, submit_options, words
+from .scope import Scope
 
 
 @contextmanager
@@ -76,12 +77,12 @@ class Commands:
             "help": lambda _: print(LINE_HELP),
         }
 
-    def cell(self, line: str, cell: str) -> None:
-        """Run ``%%llm_batch``."""
-        with one_line():
+    def cell(self, line: str, cell: str, scope: Scope | None = None) -> None:
+        """Run ``%%llm_batch`` with the names of `scope`, the notebook's by default."""
+        with one_line(), self.book.run_in(scope):
             args = cell_parser().parse(words(line))
             check_name(args.name)
-            options = submit_options(args, self.book.shell.user_ns)
+            options = submit_options(args, self.book.scope.names)
             if args.split:
                 options["split"] = True
             if args.add and args.wait:
@@ -98,9 +99,9 @@ class Commands:
                 if args.wait:
                     self._waiting(handle)
 
-    def line(self, line: str) -> None:
-        """Run ``%llm_batch``."""
-        with one_line():
+    def line(self, line: str, scope: Scope | None = None) -> None:
+        """Run ``%llm_batch`` with the names of `scope`, the notebook's by default."""
+        with one_line(), self.book.run_in(scope):
             found = words(line)
             if not found or found == ["--all"]:
                 self._dashboard(everywhere=bool(found))
@@ -131,7 +132,7 @@ class Commands:
         check_name(args.name)
         if args.over is None:
             raise UsageProblem("%llm_batch run NAME needs --over PROMPTS: the prompts to send")
-        options = submit_options(args, self.book.shell.user_ns)
+        options = submit_options(args, self.book.scope.names)
         options["raw"] = args.raw
         if args.dry_run:
             self._preview(None, args, options)
@@ -374,8 +375,9 @@ class Commands:
 
     def _adopt(self, found: list[str]) -> None:
         args = parsers.of("adopt").parse(found)
+        self.book.check_name(args.name)
         self.book.binder.check_free(args.name)
-        remote = filled(args.remote, self.book.shell.user_ns, "adopt")
+        remote = filled(args.remote, self.book.scope.names, "adopt")
         handle = self.book.started(self.book.client.adopt(remote, args.name))
         if args.wait:
             self._waiting(handle)

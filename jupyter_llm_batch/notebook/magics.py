@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -10,6 +10,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from ..identity import of_shell
 from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
+from .scope import of_caller
 
 if TYPE_CHECKING:
     from .commands import Commands
@@ -21,7 +22,7 @@ class LLMBatchMagics(Magics):
 
     def __init__(self, shell: InteractiveShell, config: LLMBatch) -> None:
         super().__init__(shell)
-        self.namespace = shell.user_ns
+        self._shell = shell
         self._config = config
         self._identity = of_shell(shell.user_ns)
         self._commands: Commands | None = None
@@ -29,16 +30,22 @@ class LLMBatchMagics(Magics):
     @no_var_expand
     @cell_magic("llm_batch")
     def cell(self, line: str, cell: str) -> None:  # noqa: D102 - given below
-        self.commands().cell(line, cell)
+        self.commands().cell(line, cell, of_caller(self._shell))
 
     @no_var_expand
     @line_magic("llm_batch")
     def line(self, line: str) -> None:  # noqa: D102 - given below
-        self.commands().line(line)
+        self.commands().line(line, of_caller(self._shell))
 
     # What IPython shows for `%%llm_batch?` and `%llm_batch?`.
     cell.__doc__ = CELL_HELP
     line.__doc__ = LINE_HELP
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The notebook's variables; those of the present scope in an embedded shell."""
+        found: dict[str, Any] = self._shell.user_ns
+        return found
 
     def commands(self) -> Commands:
         """Return what does the work, made on first need."""

@@ -94,7 +94,7 @@ class Binder:
     Parameters
     ----------
     namespace
-        The notebook's variables.
+        Returns the notebook's variables; an embedded shell has others in each scope.
     later
         Schedules a function on the kernel's main thread soon, or None where there is no kernel
         loop; the next cell boundary does it then.
@@ -102,10 +102,12 @@ class Binder:
 
     def __init__(
         self,
-        namespace: dict[str, Any],
+        namespace: Callable[[], dict[str, Any]],
         later: Callable[[Callable[[], None]], None] | None,
     ) -> None:
         self._namespace = namespace
+        self._homes: dict[str, dict[str, Any]] = {}  # where a name was asked for
+        self._modules: dict[str, dict[str, Any]] = {}  # and the script that asked for it
         self._later = later
         self._ours: dict[str, _Bound] = {}
         self._queue: list[tuple[str, _Bound, Callable[[bool], object], Callable[[], bool]]] = []
@@ -127,16 +129,36 @@ class Binder:
 
     # -- names -------------------------------------------------------------------------------------
 
+    def settle(self, name: str, module: dict[str, Any] | None = None) -> None:
+        """Bind `name` in the present namespace from now on; called in the user's cell.
+
+        Parameters
+        ----------
+        module
+            The names of a script that asks for it: there it is bound, too.
+        """
+        self._homes[name] = self._namespace()
+        self._modules.pop(name, None)
+        if module is not None:
+            self._modules[name] = module
+
+    def is_free(self, name: str) -> bool:
+        """Whether the variable does not exist, or is what we put there, unchanged."""
+        return name not in self._home(name) or self.is_ours(name)
+
+    def _home(self, name: str) -> dict[str, Any]:
+        return self._homes.get(name) or self._namespace()
+
     def check_free(self, name: str) -> None:
         """Raise `UsageProblem` when `name` holds something that is not ours, or not any more."""
-        if name not in self._namespace or self.is_ours(name):
+        if self.is_free(name):
             return
         if self.holds(name):
             raise UsageProblem(
                 f"{name} holds answers that you have changed: keep them under another name and "
                 f"`del {name}`, or choose another name for the batch"
             )
-        kind = type(self._namespace[name]).__name__
+        kind = type(self._home(name)[name]).__name__
         raise UsageProblem(
             f"the name {name!r} is in use (a {kind}): choose another name for the batch, "
             f"or `del {name}` first"
@@ -151,13 +173,13 @@ class Binder:
             Of these answers; of any by default.
         """
         bound = self._ours.get(name)
-        if bound is None or self._namespace.get(name) is not bound.value:
+        if bound is None or self._home(name).get(name) is not bound.value:
             return False
         return edition is None or edition == bound.edition
 
     def is_ours(self, name: str) -> bool:
         """Whether the variable is what we put there, unchanged."""
-        found = self._namespace.get(name)
+        found = self._home(name).get(name)
         if isinstance(found, Placeholder) and found._llm_batch_name == name:
             return True  # perhaps from before the extension was loaded again
         return self.holds(name) and untouched.is_untouched(found, self._ours[name].kept)
@@ -215,13 +237,19 @@ class Binder:
                 _log.exception("%s could not be bound", name)
 
     def _put_if_ours(self, name: str, bound: _Bound) -> bool:
-        if name in self._namespace and not self.is_ours(name):
+        if not self.is_free(name):
             return False
         self._put(name, bound)
         return True
 
     def _put(self, name: str, bound: _Bound) -> None:
-        self._namespace[name] = bound.value
+        module, before = self._modules.get(name), self._ours.get(name)
+        if module is not None:
+            there = module.get(name)
+            # Whatever else the script has put there is its own.
+            if name not in module or (before is not None and there is before.value):
+                module[name] = bound.value
+        self._home(name)[name] = bound.value
         self._ours[name] = bound
 
 
