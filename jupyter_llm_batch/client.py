@@ -8,10 +8,11 @@ import concurrent.futures
 import contextlib
 import hashlib
 import keyword
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -64,12 +65,18 @@ BACKGROUND = Background()
 _SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
 
 
+#: Names that IPython keeps for itself, besides those that begin with an underscore.
+_SHELL = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})
+
+
 def check_name(name: str) -> None:
     """Raise `UsageProblem` unless `name` can be a variable of the user's own."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageProblem(f"{name!r} cannot be a batch's name: it must be a variable name")
-    if hasattr(builtins, name) or name.startswith("__"):
-        raise UsageProblem(f"{name!r} is a name of Python's own: choose another")
+    if name in _SHELL or re.fullmatch(r"_+|_i*|_i?\d+|_[iod]h|__.*", name):
+        raise UsageProblem(f"Choose another name: {name!r} is one of IPython's own")
+    if hasattr(builtins, name):
+        raise UsageProblem(f"Choose another name: {name!r} is a Python built-in")
 
 
 class Client:
@@ -211,13 +218,20 @@ class Client:
             ask,
             self.store,
             self.accounts.rules(),
-            note="; ".join(filter(None, (ask.note, consent.elsewhere(self.store, plan)))),
+            note="; ".join(filter(None, self._mind(ask, plan))),
             reusing=bool(ask.reuse),
         )
         if count and found.samples:
             counted = previewing.count(found, count, self.adapter, self.background)
             found = msgspec.structs.replace(found, counted=counted)
         return found
+
+    def _mind(self, ask: submission.Ask, plan: submission.Plan) -> Iterator[str]:
+        """Yield what somebody should know before a plan is sent."""
+        yield ask.note
+        yield consent.elsewhere(self.store, plan)
+        if plan.same_as is None:
+            yield consent.misspelt(plan.batch.models)
 
     def add(
         self, text: str | None = None, *, name: str, key: str = "", **options: Unpack[Options]
@@ -350,6 +364,7 @@ class Client:
             return self._attach(plan.same_as, ask)
         try:
             if plan.jobs and not confirmed:
+                consent.check_models(plan.batch.models, versions)
                 consent.check_rows(self.store, plan, versions, self.accounts.rules())
             new()
             self._keep_servers(plan.batch.models)

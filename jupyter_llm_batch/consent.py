@@ -6,9 +6,9 @@ The checks raise before anything is journaled or sent. The user's answer is `--y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from . import finding, repaying, spending
+from . import finding, model_names, repaying, spending
 from .errors import NotConfirmed, UsageProblem
 from .models import Batch
 from .store import Store
@@ -27,6 +27,21 @@ def check_name(store: Store, name: str) -> None:
             f"the journal {loss.reason} and no longer knows {name}, which may have been "
             "paid for: --resubmit sends it anyway, `%llm_batch doctor` says what can be done"
         )
+
+
+def check_models(models: Sequence[str], versions: Sequence[Batch]) -> None:
+    """Raise `NotConfirmed` when a new batch names a model that looks misspelt."""
+    used = {model for each in versions for model in each.models}
+    if words := misspelt(model for model in models if model not in used):
+        raise NotConfirmed(words, yes="send it with this name")
+
+
+def misspelt(models: Iterable[str]) -> str:
+    """Say which of some models looks misspelt; empty where none does."""
+    for model in models:
+        if near := model_names.near_miss(model):
+            return f"the price list knows no model {model!r}: did you mean {near!r}?"
+    return ""
 
 
 def check_rows(store: Store, plan: Plan, versions: Sequence[Batch], rules: spending.Rules) -> None:

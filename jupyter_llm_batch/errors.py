@@ -72,7 +72,8 @@ class NotConfirmed(UsageProblem):
         """Return the message with the two choices as a front end spells them."""
         facts, yes, cheaper, done = self._parts
         instead = f", {unbilled} to {cheaper}" if cheaper else ""
-        return f"{facts}. Nothing was {done}: add {confirm} to {yes}{instead}"
+        stop = "" if facts.endswith("?") else "."
+        return f"{facts}{stop} Nothing was {done}: add {confirm} to {yes}{instead}"
 
 
 class NotReady(LLMBatchError, ForUsers):

@@ -240,21 +240,40 @@ def _read_known(value: Any, column: str) -> Items | Frame | None:
         library = "pyarrow" if hasattr(value, "column_names") else "pandas"
         return _read_frame(value, library, column)
     if isinstance(known, nw.LazyFrame):
-        raise UsageProblem(
-            f"--over got a lazy frame ({type(value).__name__}): collect it first, "
-            "with .collect() (polars) or .arrow() (DuckDB)"
-        )
+        raise UsageProblem(_elsewhere("lazy frame", value, known.implementation.value))
     if not isinstance(known, nw.DataFrame | nw.Series):
         return None
     native: Any = known.to_native()
     library = known.implementation.value
     if library not in {"pandas", "polars", "pyarrow"}:
-        raise UsageProblem(
-            f"--over takes frames of pandas, polars and pyarrow: convert this one ({library})"
-        )
+        raise UsageProblem(_elsewhere("frame", value, library))
     if isinstance(known, nw.DataFrame):
         return _read_frame(native, library, column)
     return _read_series(native, library, column)
+
+
+#: How rows that lie elsewhere become a frame in memory.
+_FETCH = {
+    "polars": ".collect()",
+    "duckdb": ".df(), .pl() or .to_arrow_table()",
+    "dask": ".compute()",
+    "pyspark": ".toPandas()",
+    "pyspark[connect]": ".toPandas()",
+    "sqlframe": ".toPandas()",
+    "ibis": ".to_pandas() or .to_pyarrow()",
+    "modin": ".modin.to_pandas()",
+    "cudf": ".to_pandas()",
+    "ray": ".to_pandas()",
+    "pyarrow": ".read_all()",
+}
+
+
+def _elsewhere(what: str, value: Any, library: str) -> str:
+    how = f": add {_FETCH[library]}" if library in _FETCH else ""
+    return (
+        f"--over needs a frame of pandas, polars or pyarrow in memory, and this is a {what} of "
+        f"{library} ({type(value).__name__}){how}"
+    )
 
 
 def _read_series(native: Any, library: str, column: str) -> Items:
@@ -291,17 +310,16 @@ def _read_frame(native: Any, library: str, column: str) -> Frame:
         raise UsageProblem(
             f"the frame has a column {column!r} already: give the answers another name, --as NAME"
         )
-    for name in FIXED:
-        if name in names:
-            raise UsageProblem(
-                f"the frame has a column {name!r}, where the answers have one too: "
-                "rename it, or leave it out with --over df[[...]]"
-            )
     return Frame(Shape(kind="frame", library=library, columns=names, column=column), native)
 
 
 def _read_list(value: Any) -> Items:
     kind = type(value)
+    library = kind.__module__.partition(".")[0]
+    if library == "pyarrow" and hasattr(kind, "read_all"):
+        raise UsageProblem(_elsewhere("stream", value, library))
+    if library == "ray" and hasattr(kind, "to_pandas"):
+        raise UsageProblem(_elsewhere("data set", value, library))
     if hasattr(kind, "model_fields") or is_dataclass(kind):
         raise UsageProblem("--over needs rows, and this is a single one: put it in a list, [row]")
     if isinstance(value, set | frozenset):

@@ -545,7 +545,7 @@ def test_forget_keeps_what_others_use(client):
     [
         ({"name": "not a name"}, "variable name"),
         ({"name": "class"}, "variable name"),
-        ({"name": "print"}, "Python's own"),
+        ({"name": "print"}, "Python built-in"),
         ({"model": ""}, "--model"),
         ({"model": "gpt5"}, "PROVIDER|provider"),
         ({"model": "opanai:gpt-5"}, "did you mean 'openai'"),

@@ -16,7 +16,7 @@ LAYERS = [
     ["trouble"],
     ["models", "pictures", "wording", "subschemas"],
     ["validation", "schema_forms"],
-    ["cell_options", "identity"],
+    ["cell_options", "identity", "model_names"],
     ["settings", "schemas", "planning", "pacing", "lifecycle", "recent", "waiting"],
     ["sources", "cells", "celllines", "overhearing", "values", "media_types", "media_tokens"],
     ["columns"],

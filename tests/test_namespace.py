@@ -43,7 +43,7 @@ def kernel():
 
 def test_a_placeholder_shows_the_progress():
     """Its repr, and so every print of it, is the progress line."""
-    assert repr(placeholder()) == f"{placeholder()}" == "labels: 3 of 9"
+    assert repr(placeholder()) == str(placeholder()) == "labels: 3 of 9"
 
 
 @pytest.mark.parametrize(

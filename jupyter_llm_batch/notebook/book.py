@@ -213,7 +213,7 @@ class Book:
         self.binder.settle(name, self.scope.module)
         if name in names_in(over):
             raise UsageProblem(
-                f"{name!r} is the input's own name: give the batch another, its answers go there"
+                f"Choose another name: {name!r} is your input and would be overwritten"
             )
         if not self.binder.holds(name):
             self.binder.check_free(name)

@@ -87,6 +87,20 @@ class Placeholder:
     def __contains__(self, item: object) -> bool:
         self._llm_batch_refuse()
 
+    def __format__(self, spec: str) -> NoReturn:
+        self._llm_batch_refuse()
+
+    def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
+        """Refuse: NumPy and pandas would take the placeholder for a value."""
+        self._llm_batch_refuse()
+
+    def __add__(self, other: object) -> NoReturn:
+        self._llm_batch_refuse()
+
+    __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+    __mod__ = __rmod__ = __and__ = __rand__ = __or__ = __ror__ = __add__
+    __int__ = __float__ = __index__ = __reversed__ = __neg__ = __iter__
+
 
 class Binder:
     """Binds answers in the user's namespace, never while a cell runs, never over the user's own.

@@ -14,6 +14,9 @@ from ..cell_options import unquoted
 from ..errors import UsageProblem
 from ..wording import a_type
 
+#: What IPython puts into the namespace: nobody's rows.
+_SHELL = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})
+
 
 def words(line: str) -> list[str]:
     """Split a line at blanks outside quotes and brackets.
@@ -35,7 +38,7 @@ def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
     try:
         return eval(expression, namespace)  # noqa: S307 - the user's own code in their own kernel
     except NameError as error:
-        known = [name for name in namespace if not name.startswith("_")]
+        known = [name for name in namespace if not (name.startswith("_") or name in _SHELL)]
         near = difflib.get_close_matches(error.name or "", known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UsageProblem(f"{option} {expression}: {error}{hint}") from None
