@@ -53,6 +53,7 @@ from .policy import Policy
 from .poller import Poller
 from .previewing import Preview
 from .providers.base import Adapter
+from .secret import HiddenDict
 from .settings import Settings
 from .spool import Lanes
 from .store import Store
@@ -672,11 +673,12 @@ class Client:
         environ = self.keys.variables(providers.key_variables(name), ask=ask)
         servers = self.servers
         own = providers.key_variables(name)[0].removesuffix("API_KEY")
-        account = [(key, environ[key]) for key in environ if key.startswith((*_SDKS, own))]
-        present = hash((tuple(account), servers.get(name)))
+        account = HiddenDict({k: environ[k] for k in environ if k.startswith((*_SDKS, own))})
+        present = hash((tuple(account.items()), servers.get(name)))
         known = self._adapters.get(name)
         if known is None or known[0] != present:
-            known = (present, providers.make(name, environ, servers))
+            made = providers.make(name, environ, servers, simulated=self.simulated)
+            known = (present, made)
             self._adapters[name] = known
         return known[1]
 

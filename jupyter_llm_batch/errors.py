@@ -36,6 +36,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .own_line import ForUsers
+from .terminal import visible
 
 if TYPE_CHECKING:
     from .models import Remote
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 class LLMBatchError(Exception):
     """Base of everything this package raises on purpose."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class UsageProblem(LLMBatchError, ValueError, ForUsers):

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from .terminal import visible
+
 _PACKAGE = str(Path(__file__).parent)
 
 #: Where code lives that the user did not write.
@@ -24,7 +26,7 @@ class ForUsers(BaseException):
 
 def render(error: BaseException) -> list[str]:
     """Return the user's own line of code, if there is one, and the message; nothing of ours."""
-    return [*list(_own(error))[-1:], f"{type(error).__name__}: {error}"]
+    return [*list(_own(error))[-1:], f"{type(error).__name__}: {visible(str(error))}"]
 
 
 def _own(error: BaseException) -> Iterator[str]:

@@ -30,6 +30,7 @@ from .models import (
     Usage,
 )
 from .pricing import PriceBook
+from .terminal import visible
 
 #: The words for a batch of which nothing moves until the user has answered its question.
 WAITS_FOR_YOU = "waits for your decision"
@@ -662,7 +663,7 @@ def _with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
     line = " · ".join(part for part in parts if part)
     # Names and errors come from outside: no line breaks, no terminal escapes.
     clean = "".join(char if char.isprintable() else " " for char in line)
-    return msgspec.structs.replace(shot, line=" ".join(clean.split()))
+    return msgspec.structs.replace(shot, line=visible(" ".join(clean.split())))
 
 
 def outlook_words(shot: Snapshot) -> str:

@@ -76,7 +76,7 @@ def simulate(
     folder = settings.folder()
     running = simulator.ensure_running(folder / "simulator", seconds=seconds)
     running.behave(seconds=seconds)  # one that ran already has its own pace
-    keys = environ(running.url)
+    keys = environ(running.url, running.key)
     known = simulation()
     if known is not None and known.environ == keys:
         return known  # asked for twice: the same simulator, perhaps at another pace
@@ -98,8 +98,9 @@ def simulated(settings: Settings, *, notebook: str) -> Client:
     from .simulator.embedded import environ
 
     folder = settings.folder()
+    running = simulator.ensure_running(folder / "simulator")
     return Client(
-        environ=environ(simulator.ensure_running(folder / "simulator").url),
+        environ=environ(running.url, running.key),
         folder=folder,
         notebook=notebook,
         settings=settings,

@@ -8,7 +8,7 @@ from collections import Counter
 import leaks
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from support import FAST
+from support import ANY, FAST
 
 from jupyter_llm_batch import session, trouble
 from jupyter_llm_batch.client import Client
@@ -50,7 +50,7 @@ def _no_client_of_another_test(monkeypatch):
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll."""
-    with Simulator(seconds=0) as simulator:
+    with Simulator(keys=ANY, seconds=0) as simulator:
         yield simulator
 
 

@@ -6,12 +6,11 @@ processes of pytest-xdist, and their reports, with what was printed and logged, 
 
 import mmap
 import os
+import re
 from pathlib import Path
 
 import pytest
-from support import KEYS
-
-from jupyter_llm_batch.simulator import DUMMY_KEY
+from support import DUMMY_KEY, KEYS
 
 ARTIFACTS = Path(__file__).parent.parent / "test-artifacts"
 
@@ -19,9 +18,15 @@ ARTIFACTS = Path(__file__).parent.parent / "test-artifacts"
 WANTED = (*KEYS.values(), DUMMY_KEY)
 
 
+#: Keys that simulators made for themselves, and the files where these tell them.
+_OWN = re.compile(rb"sim-[0-9a-f]{32}")
+_TOLD = {"key", "simulator.json", "simulator.log"}
+
+
 def in_text(text):
     """Return the keys that stand in `text`."""
-    return [key for key in WANTED if key in text]
+    found = [key for key in WANTED if key in text]
+    return found + [key.decode() for key in _OWN.findall(text.encode(errors="replace"))]
 
 
 def in_files(folder):
@@ -35,10 +40,11 @@ def in_files(folder):
                 path.open("rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
-                # The simulator's own log tells people which key it takes.
-                for key in WANTED if path.name != "simulator.log" else KEYS.values():
+                for key in WANTED:
                     if data.find(key.encode()) >= 0:
                         yield path, key
+                if path.name not in _TOLD and (own := _OWN.search(data)):
+                    yield path, own[0].decode()
         except OSError:
             continue  # a socket, or gone meanwhile
 

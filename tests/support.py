@@ -22,6 +22,10 @@ def until(condition, *, seconds=60.0):
         time.sleep(0.01)
 
 
+#: What simulators of the tests let in (`keys=ANY`) beside their own random key.
+ANY = ("sim-",)
+DUMMY_KEY = "sim-dummy-key"
+
 #: The fake keys of the tests. When a run ends it is searched for them, see leaks.py: a test that
 #: takes one from here may not leave it in a file, an output or a log.
 KEYS = {

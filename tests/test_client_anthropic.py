@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anthropic
 import msgspec
 import pytest
-from support import FAST, mark
+from support import ANY, FAST, mark
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.errors import NotConfirmed, UsageProblem
@@ -29,7 +29,7 @@ ACCEPTED_BUT_LOST = [
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll and whose polls ask for no pause."""
-    with Simulator(seconds=0, anthropic_retry_after=0) as simulator:
+    with Simulator(keys=ANY, seconds=0, anthropic_retry_after=0) as simulator:
         yield simulator
 
 

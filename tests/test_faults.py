@@ -5,7 +5,7 @@ import time
 import httpx2
 import msgspec
 import pytest
-from support import FAST, Shifted, mark
+from support import ANY, FAST, Shifted, mark
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.models import JobState
@@ -27,7 +27,7 @@ FETCH = r"^.*(/content|/results)$"
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll and whose polls ask for no pause."""
-    with Simulator(seconds=0, anthropic_retry_after=0) as simulator:
+    with Simulator(keys=ANY, seconds=0, anthropic_retry_after=0) as simulator:
         yield simulator
 
 
@@ -257,13 +257,15 @@ def test_a_clock_set_back_does_not_stretch_the_providers_wait(make_client, sim):
 
 def test_no_network_for_hours(make_client, sim, tmp_path, model):
     """While nothing can be reached a batch waits, says so, and goes on as if nothing had been."""
-    away = Simulator(seconds=30, anthropic_retry_after=0, state=tmp_path / "sim").start()
+    away = Simulator(keys=ANY, seconds=30, anthropic_retry_after=0, state=tmp_path / "sim").start()
     handle = make_client(environ=away.environ()).submit(name="x", over=["a"], model=model)
     until(lambda: job_of(handle).state is JobState.RUNNING)
     away.stop()
     until(lambda: job_of(handle).failures > 12)
     assert "cannot be reached" in job_of(handle).error
-    with Simulator(anthropic_retry_after=0, state=tmp_path / "sim", port=away.port) as back:
+    with Simulator(
+        keys=ANY, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port
+    ) as back:
         back.advance(60)
         assert mark("a") in handle.wait(120).answers()[0]
         assert len(billed(back)) == 1
@@ -271,12 +273,12 @@ def test_no_network_for_hours(make_client, sim, tmp_path, model):
 
 def test_no_network_from_the_start(make_client, tmp_path, model):
     """A batch that could not be sent is sent, once, when the network comes."""
-    away = Simulator(seconds=0, anthropic_retry_after=0, state=tmp_path / "sim").start()
+    away = Simulator(keys=ANY, seconds=0, anthropic_retry_after=0, state=tmp_path / "sim").start()
     away.stop()
     handle = make_client(environ=away.environ()).submit(name="x", over=["a"], model=model)
     until(lambda: job_of(handle).failures > 5)
     with Simulator(
-        seconds=0, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port
+        keys=ANY, seconds=0, anthropic_retry_after=0, state=tmp_path / "sim", port=away.port
     ) as back:
         assert mark("a") in handle.wait(120).answers()[0]
         assert len(billed(back)) == 1

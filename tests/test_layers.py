@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
+    ["terminal"],
     ["own_line", "loosejson"],
     ["errors", "policy", "secret"],
     ["trouble"],

@@ -6,13 +6,12 @@ import json
 import openai
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
-from support import mark
+from support import DUMMY_KEY, mark
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.notebook.book import Book
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
-from jupyter_llm_batch.simulator import DUMMY_KEY
 
 TEXT, JUDGE, PAINTER = "gpt-3.5-turbo-instruct", "omni-moderation-latest", "gpt-image-1"
 BODIES = {

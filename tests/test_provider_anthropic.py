@@ -15,6 +15,7 @@ import anthropic
 import httpx2
 import pytest
 from replay import Replay
+from support import ANY
 
 from jupyter_llm_batch.errors import (
     Busy,
@@ -266,7 +267,7 @@ def test_the_listing_is_read_page_by_page(tmp_path):
     job, payload = prepared(tmp_path, rows=1)
     (tmp_path / "two").mkdir()
     two, payload_of_two = prepared(tmp_path / "two")
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("anthropic", sim.environ())
 
         async def main():
@@ -354,7 +355,7 @@ def test_a_poll_says_when_to_come_again():
 def test_an_ended_batch_is_returned_by_cancel_as_it_is(tmp_path):
     """Cancelling what has ended is no error: there is nothing left to cancel."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("anthropic", sim.environ())
 
         async def main():
@@ -368,7 +369,7 @@ def test_an_ended_batch_is_returned_by_cancel_as_it_is(tmp_path):
 def test_an_adapter_is_usable_again_after_close(tmp_path):
     """Closing lets go of connections only."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("anthropic", sim.environ())
 
         async def once():

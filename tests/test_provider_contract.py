@@ -21,6 +21,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import ANY
 
 from jupyter_llm_batch import lookup
 from jupyter_llm_batch.errors import (
@@ -193,7 +194,7 @@ def spec(request):
 
 @pytest.fixture
 def sim():
-    with Simulator(seconds=0) as simulator:
+    with Simulator(keys=ANY, seconds=0) as simulator:
         yield simulator
 
 

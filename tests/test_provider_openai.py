@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from replay import Replay
+from support import ANY
 
 from jupyter_llm_batch.errors import (
     Incomplete,
@@ -171,7 +172,7 @@ def test_an_unknown_model_is_refused_before_anything_is_uploaded(tmp_path):
     """A model that the server does not know is one line for the user, and nothing was sent."""
     job, payload = prepared(tmp_path, model="gpt-5-mnii")
     error = {"error": {"message": "The model does not exist", "code": "model_not_found"}}
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         sim.fault(method="GET", path="*/models/*", action="status", status=404, body=error)
         adapter = make("openai", sim.environ())
         with pytest.raises(Refused, match=r"'gpt-5-mnii'.*/models$"):
@@ -191,7 +192,7 @@ def test_an_unknown_model_is_refused_before_anything_is_uploaded(tmp_path):
 def test_a_server_that_cannot_say_which_models_it_has_is_no_obstacle(tmp_path, fault):
     """Only a clear "no such model" stops an upload."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         sim.fault(method="GET", path="*/models/*", **fault)
         adapter = make("openai", sim.environ())
         assert asyncio.run(adapter.upload(job, payload))
@@ -200,7 +201,7 @@ def test_a_server_that_cannot_say_which_models_it_has_is_no_obstacle(tmp_path, f
 def test_a_known_model_is_asked_for_once(tmp_path):
     """The jobs of one batch share one look-up of their model."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
 
         async def main():
@@ -214,7 +215,7 @@ def test_a_known_model_is_asked_for_once(tmp_path):
 def test_an_ended_batch_is_returned_by_cancel_as_it_is(tmp_path):
     """Cancelling what has ended is no error: there is nothing left to cancel."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
 
         async def main():
@@ -229,7 +230,7 @@ def test_an_ended_batch_is_returned_by_cancel_as_it_is(tmp_path):
 def test_the_listing_is_read_page_by_page_until_it_is_too_old(tmp_path):
     """A lost batch is found beyond the first page, and older pages are not asked for."""
     job, payload = prepared(tmp_path, rows=1)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
 
         async def main():
@@ -251,7 +252,7 @@ def test_the_listing_is_read_page_by_page_until_it_is_too_old(tmp_path):
 def test_a_download_that_is_cut_is_incomplete(tmp_path):
     """A connection lost in the middle of a result file is not the end of the file."""
     job, payload = prepared(tmp_path, rows=50)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
 
         class Collected(bytearray):
@@ -280,7 +281,7 @@ def test_a_download_that_is_cut_is_incomplete(tmp_path):
 def test_an_adapter_is_usable_again_after_close(tmp_path):
     """Closing lets go of connections only."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
 
         async def once():
@@ -312,7 +313,7 @@ CODES = [
 def test_a_batch_that_fails_as_a_whole_says_why(code, tmp_path):
     """It is accepted first; only lack of room is worth another try later."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
         sim.behave(next_outcome=f"failed:{code}")
 
@@ -342,7 +343,7 @@ def test_a_batch_that_fails_as_a_whole_says_why(code, tmp_path):
 def test_an_odd_answer_to_an_upload_is_told(status, body, expected, tmp_path):
     """No answer of any kind passes for an uploaded file."""
     job, payload = prepared(tmp_path)
-    with Simulator(seconds=0) as sim:
+    with Simulator(keys=ANY, seconds=0) as sim:
         adapter = make("openai", sim.environ())
         sim.fault(method="POST", path="*/files", action="status", status=status, body=body)
 

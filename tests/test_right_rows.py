@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from support import mark
+from support import ANY, mark
 
 from jupyter_llm_batch.simulator import Simulator
 
@@ -12,7 +12,7 @@ MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-3.8-
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll and whose polls ask for no pause."""
-    with Simulator(seconds=0, anthropic_retry_after=0, seed=5) as simulator:
+    with Simulator(keys=ANY, seconds=0, anthropic_retry_after=0, seed=5) as simulator:
         yield simulator
 
 

@@ -16,8 +16,9 @@ import jsonschema
 import openai
 import pytest
 import recordings
+from support import ANY, DUMMY_KEY
 
-from jupyter_llm_batch.simulator import DUMMY_KEY, Simulator, mark
+from jupyter_llm_batch.simulator import Simulator, mark
 from jupyter_llm_batch.simulator.ledger import body_sha
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
@@ -27,7 +28,7 @@ RECORDINGS = recordings.RECORDINGS / "openai"
 @pytest.fixture
 def sim():
     """A simulator whose batches take 100 seconds, which tests let pass with ``advance``."""
-    with Simulator(seconds=100) as simulator:
+    with Simulator(keys=ANY, seconds=100) as simulator:
         yield simulator
 
 
@@ -109,7 +110,7 @@ def test_a_batch_walks_through_its_states_by_the_clock(sim, client):
 
 def test_with_zero_seconds_a_batch_is_done_at_the_first_poll():
     """``seconds=0`` completes a batch at once, though its creation still says validating."""
-    with Simulator(seconds=0) as sim, connect(sim) as client:
+    with Simulator(keys=ANY, seconds=0) as sim, connect(sim) as client:
         batch = submit(client, lines([chat_body("hello")]))
         assert batch.status == "validating"
         assert client.batches.retrieve(batch.id).status == "completed"
@@ -176,7 +177,7 @@ def test_cancelling_keeps_what_is_done_and_bills_only_that(sim, client):
 
 def test_a_long_batch_takes_ten_minutes_to_cancel():
     """Cancelling lasts a quarter of the batch's life, and ten minutes at the most."""
-    with Simulator(seconds=36000) as sim, connect(sim) as client:
+    with Simulator(keys=ANY, seconds=36000) as sim, connect(sim) as client:
         batch = submit(client, lines([chat_body("hello")]))
         client.batches.cancel(batch.id)
         sim.advance(595)
@@ -430,7 +431,10 @@ def test_rates_draw_failures_anew_for_a_retry(sim, client):
     assert 50 < len(expired) < 110
     _, _, again = finish(sim, client, text)
     assert refused & {line["custom_id"] for line in again if line["response"]} != refused
-    with Simulator(seconds=0, fail_rate=0.3, expire_rate=0.2) as other, connect(other) as sdk:
+    with (
+        Simulator(keys=ANY, seconds=0, fail_rate=0.3, expire_rate=0.2) as other,
+        connect(other) as sdk,
+    ):
         _, _, same = finish(other, sdk, text)
     assert refused == {line["custom_id"] for line in same if line["response"]}
 
@@ -777,8 +781,39 @@ def test_an_address_that_does_not_exist_is_a_404_in_the_providers_words(sim, cli
 
 def test_a_page_that_calls_itself_another_host_is_refused(sim):
     """A name that only resolves to loopback is not let in."""
-    answer = httpx2.get(f"{sim.url}/_sim/requests", headers={"host": "evil.example"})
+    key = {"authorization": f"Bearer {sim.key}"}
+    answer = httpx2.get(f"{sim.url}/_sim/requests", headers=key | {"host": "evil.example"})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("sign", [{"origin": "http://evil.example"}, {"origin": "null"},
+                                  {"sec-fetch-site": "cross-site"}])  # fmt: skip
+def test_a_web_page_is_refused(sim, sign):
+    """What a browser sends for a page is refused, also with the key, and nothing is changed."""
+    headers = {"authorization": f"Bearer {sim.key}", "content-type": "text/plain", **sign}
+    for path in ("/_sim/reset", "/openai/v1/responses"):
+        assert httpx2.post(f"{sim.url}{path}", headers=headers, content=b"{}").status_code == 403
+
+
+def test_each_simulator_has_a_key_of_its_own(tmp_path):
+    """Another's key opens neither the providers' endpoints nor the control API."""
+    with Simulator(seconds=0, state=tmp_path) as sim, Simulator(seconds=0) as other:
+        assert sim.key != other.key
+        for key in ("", other.key, "sim-dummy-key"):
+            with (
+                openai.OpenAI(base_url=sim.openai_url, api_key=key or "none", max_retries=0) as sdk,
+                pytest.raises(openai.AuthenticationError),
+            ):
+                sdk.models.list()
+            for headers in ({"x-api-key": key}, {"x-goog-api-key": key}):
+                for url in (f"{sim.anthropic_url}/v1/models", f"{sim.google_url}/v1/batches"):
+                    assert httpx2.get(url, headers=headers).status_code in {400, 401, 403}
+            control = {"authorization": f"Bearer {key}"} if key else {}
+            assert httpx2.get(f"{sim.url}/_sim/requests", headers=control).status_code == 401
+        assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+        key = sim.key
+    with Simulator(state=tmp_path) as again:
+        assert again.key == key
 
 
 def test_the_async_client_works_as_well(sim):
@@ -843,14 +878,15 @@ def test_the_ledger_counts_batches_that_nobody_looked_at(sim, client):
 def test_state_outlives_the_server(tmp_path):
     """A restarted simulator knows clock, files, batches (also running ones) and ledger."""
     text = lines([chat_body(f"p{n}") for n in range(10)] + [chat_body("[[sim:fail-400]]")])
-    with Simulator(seconds=100, state=tmp_path) as sim, connect(sim) as client:
+    with Simulator(keys=ANY, seconds=100, state=tmp_path) as sim, connect(sim) as client:
         done, _, _ = finish(sim, client, text)
         running = submit(client, text)
         sim.advance(50)
         before = client.batches.retrieve(running.id)
         key_files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert all(DUMMY_KEY.encode() not in path.read_bytes() for path in key_files)
-    with Simulator(seconds=1, state=tmp_path) as sim, connect(sim) as client:
+        assert [path.name for path in key_files if sim.key.encode() in path.read_bytes()] == ["key"]
+    with Simulator(keys=ANY, seconds=1, state=tmp_path) as sim, connect(sim) as client:
         assert client.batches.retrieve(running.id).request_counts == before.request_counts
         assert len(read(client, done.output_file_id)) == 10
         sim.advance(50)
@@ -862,7 +898,7 @@ def test_state_outlives_the_server(tmp_path):
 
 def test_a_crash_between_bill_and_batch_bills_once(tmp_path):
     """A simulator that died between billing a batch and noting its end bills it once."""
-    with Simulator(seconds=100, state=tmp_path / "state") as sim, connect(sim) as client:
+    with Simulator(keys=ANY, seconds=100, state=tmp_path / "state") as sim, connect(sim) as client:
         batch = submit(client, lines([chat_body(f"p{n}") for n in range(10)]))
         sim.advance(50)
         assert client.batches.retrieve(batch.id).status == "in_progress"
@@ -871,14 +907,14 @@ def test_a_crash_between_bill_and_batch_bills_once(tmp_path):
         assert len(sim.ledger()) == 10
     shutil.rmtree(tmp_path / "state" / "batches")
     shutil.copytree(tmp_path / "before", tmp_path / "state" / "batches")
-    with Simulator(state=tmp_path / "state") as sim, connect(sim) as client:
+    with Simulator(keys=ANY, state=tmp_path / "state") as sim, connect(sim) as client:
         assert client.batches.retrieve(batch.id).status == "completed"
         assert len(sim.ledger()) == 10
 
 
 def test_files_of_the_simulator_are_private(tmp_path):
     """Folders are 0700 and files 0600."""
-    with Simulator(seconds=0, state=tmp_path / "state") as own, connect(own) as sdk:
+    with Simulator(keys=ANY, seconds=0, state=tmp_path / "state") as own, connect(own) as sdk:
         finish(own, sdk, lines([chat_body("hello")]))
         modes = {
             (path.is_dir(), path.stat().st_mode & 0o777)

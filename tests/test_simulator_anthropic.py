@@ -8,9 +8,9 @@ from email.utils import parsedate_to_datetime
 import anthropic
 import httpx2
 import pytest
-from support import mark
+from support import ANY, DUMMY_KEY, mark
 
-from jupyter_llm_batch.simulator import DUMMY_KEY, Simulator
+from jupyter_llm_batch.simulator import Simulator
 
 MODEL = "claude-haiku-4-5"
 BATCHES = "/anthropic/v1/messages/batches"
@@ -20,7 +20,7 @@ DAY = 86_400
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll."""
-    with Simulator(seconds=0) as simulator:
+    with Simulator(keys=ANY, seconds=0) as simulator:
         yield simulator
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_counted_before_the_end(sim, client):
 @pytest.mark.parametrize(("seconds", "most", "expected"), [(3, 10, "3"), (100, 0, None)])
 def test_the_pause_is_a_switch(seconds, most, expected):
     """A short life is not waited for in vain, and no pause may be asked for at all."""
-    with Simulator(seconds=seconds, anthropic_retry_after=most) as sim:
+    with Simulator(keys=ANY, seconds=seconds, anthropic_retry_after=most) as sim:
         made = http(sim, "POST", BATCHES, body={"requests": requests(params())}).json()
         polled = http(sim, "GET", f"{BATCHES}/{made['id']}")
         assert polled.headers.get("retry-after") == expected
@@ -204,9 +204,9 @@ def test_listings_are_paged_in_both_directions(sim, client):
 
 def test_a_batch_outlives_the_server(tmp_path):
     """A restarted simulator goes on where it was."""
-    with Simulator(seconds=0, state=tmp_path) as sim:
+    with Simulator(keys=ANY, seconds=0, state=tmp_path) as sim:
         made = http(sim, "POST", BATCHES, body={"requests": requests(params())}).json()
-    with Simulator(seconds=0, state=tmp_path) as sim:
+    with Simulator(keys=ANY, seconds=0, state=tmp_path) as sim:
         ended = http(sim, "GET", f"{BATCHES}/{made['id']}").json()
         assert ended["request_counts"]["succeeded"] == 1
         assert mark("hello") in http(sim, "GET", f"{BATCHES}/{made['id']}/results").text

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import openai
 import pytest
+from support import ANY, DUMMY_KEY
 
-from jupyter_llm_batch.simulator import DUMMY_KEY, Simulator, ensure_running
+from jupyter_llm_batch.simulator import Simulator, ensure_running
 
 CHAT = "/v1/chat/completions"
 WHOLE = b"0123456789" * 1000
@@ -25,7 +26,7 @@ WHOLE = b"0123456789" * 1000
 @pytest.fixture
 def sim():
     """A simulator whose batches are done at the first poll."""
-    with Simulator(seconds=0) as simulator:
+    with Simulator(keys=ANY, seconds=0) as simulator:
         yield simulator
 
 
@@ -37,7 +38,7 @@ def client(sim):
 
 def connect(url, **options):
     options = {"max_retries": 0, "timeout": 20, **options}
-    return openai.OpenAI(base_url=url, api_key=DUMMY_KEY, **options)
+    return openai.OpenAI(base_url=url, **{"api_key": DUMMY_KEY, **options})
 
 
 def text_of(*prompts):
@@ -243,7 +244,7 @@ def test_a_connection_that_breaks_during_an_upload_leaves_nothing(tmp_path):
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         '--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\nabc'
     )
-    with Simulator(state=tmp_path) as sim, connect(sim.openai_url) as client:
+    with Simulator(keys=ANY, state=tmp_path) as sim, connect(sim.openai_url) as client:
         with socket.create_connection(("127.0.0.1", sim.port)) as connection:
             connection.sendall(head.encode())
             wait_for(lambda: list(tmp_path.glob("files/incoming-*")))
@@ -339,8 +340,9 @@ def test_the_seed_changes_the_order_of_the_results(sim, client):
 
 
 def test_everything_can_be_done_over_http(sim, client):
-    """Ledger, log, switches, faults, clock and reset are endpoints without a key."""
-    with httpx2.Client(base_url=f"{sim.url}/_sim") as http:
+    """Ledger, log, switches, faults, clock and reset are endpoints that take the key."""
+    key = {"authorization": f"Bearer {sim.key}"}
+    with httpx2.Client(base_url=f"{sim.url}/_sim", headers=key) as http:
         assert http.post("/behave", json={"seconds": 50}).json()["seconds"] == 50
         assert http.get("/behave").json()["seconds"] == 50
         assert http.post("/behave", json={"seconds": "x"}).status_code == 400
@@ -411,8 +413,7 @@ def test_the_command_serves_and_prints_where(tmp_path):
     fault = '{"action": "status", "status": 418, "path": "*/models"}'
     process, printed = serve("--seconds", 0, "--fail-rate", 1, "--fault", fault)
     try:
-        assert printed["OPENAI_API_KEY"] == DUMMY_KEY
-        with connect(printed["OPENAI_BASE_URL"]) as client:
+        with connect(printed["OPENAI_BASE_URL"], api_key=printed["OPENAI_API_KEY"]) as client:
             with pytest.raises(openai.APIStatusError):
                 client.models.list()
             batch = client.batches.retrieve(create(client, upload(client).id).id)
@@ -434,17 +435,19 @@ def test_the_command_refuses_a_wrong_switch():
 def test_a_killed_server_bills_nothing_twice(tmp_path):
     """After SIGKILL, a new process finishes the batch and its rows are billed once."""
     process, printed = serve("--seconds", 3600, "--state", tmp_path)
-    with connect(printed["OPENAI_BASE_URL"]) as client:
+    with connect(printed["OPENAI_BASE_URL"], api_key=printed["OPENAI_API_KEY"]) as client:
         batch = create(client, upload(client).id)
     process.kill()
     process.wait(20)
     process.stdout.close()
     for _ in range(2):
         process, printed = serve("--state", tmp_path)
-        with httpx2.Client(base_url=printed["OPENAI_BASE_URL"] + "/../../_sim") as http:
+        key = {"authorization": f"Bearer {printed['OPENAI_API_KEY']}"}
+        control = printed["OPENAI_BASE_URL"] + "/../../_sim"
+        with httpx2.Client(base_url=control, headers=key) as http:
             http.post("/clock", json={"advance": 3600})
             rows = http.get("/ledger").json()
-        with connect(printed["OPENAI_BASE_URL"]) as client:
+        with connect(printed["OPENAI_BASE_URL"], api_key=printed["OPENAI_API_KEY"]) as client:
             assert client.batches.retrieve(batch.id).status == "completed"
         process.kill()
         process.wait(20)
@@ -475,11 +478,11 @@ def test_a_kernel_finds_the_simulator_that_runs(tmp_path, launched):
     running = ensure_running(state, seconds=0)
     launched.add(running.pid)
     assert ensure_running(state) == running
-    with connect(f"{running.url}/openai/v1") as client:
+    with connect(f"{running.url}/openai/v1", api_key=running.key) as client:
         batch = create(client, upload(client).id)
         assert client.batches.retrieve(batch.id).status == "completed"
     assert state.stat().st_mode & 0o777 == 0o700
-    for name in ("simulator.json", "simulator.log", "launch.lock"):
+    for name in ("simulator.json", "simulator.log", "launch.lock", "key"):
         assert (state / name).stat().st_mode & 0o777 == 0o600
 
 
@@ -514,8 +517,8 @@ def test_kernels_that_start_at_once_share_one_simulator(tmp_path, launched):
 @pytest.mark.parametrize("token", ["someone-elses", "not a token"])
 def test_a_stale_address_is_not_believed(tmp_path, launched, token):
     """A port that is another simulator's by now leads to a new start."""
-    with Simulator(seconds=0) as other:
-        address = {"port": other.port, "pid": 1, "token": token}
+    with Simulator(keys=ANY, seconds=0) as other:
+        address = {"port": other.port, "pid": 1, "key": token}
         (tmp_path / "simulator.json").write_text(json.dumps(address))
         running = ensure_running(tmp_path)
         launched.add(running.pid)

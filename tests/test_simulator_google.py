@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from google import genai
 from google.genai import errors, types
+from support import ANY
 
 from jupyter_llm_batch.simulator import Simulator, mark
 
@@ -275,10 +276,10 @@ def test_a_restart_keeps_jobs_and_answers(tmp_path):
     def client(sim):
         return httpx2.Client(base_url=f"{sim.google_url}/v1", headers=headers)
 
-    with Simulator(seconds=0, state=tmp_path) as sim, client(sim) as http:
+    with Simulator(keys=ANY, seconds=0, state=tmp_path) as sim, client(sim) as http:
         name = create(http, said("a")).json()["name"]
         before = http.get(name).json()
-    with Simulator(seconds=0, state=tmp_path) as sim, client(sim) as http:
+    with Simulator(keys=ANY, seconds=0, state=tmp_path) as sim, client(sim) as http:
         assert http.get(name).json() == before
 
 

@@ -20,6 +20,7 @@ from ..finding import is_of
 from ..models import Batch
 from ..progress import WAITS_FOR_YOU, count
 from ..settings import Settings
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from ..wording import many
 from . import report, watch
 from .choose import choose

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ..models import Snapshot
 from ..progress import tally
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from .report import Seen, as_json, clean, left, line, record
 
 

@@ -19,6 +19,7 @@ from ..handle import BatchHandle
 from ..identity import Identity, variable
 from ..models import Batch, Snapshot
 from ..submission import ROWS_FILE
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from .config import LLMBatch
 from .namespace import Binder, Placeholder, kernel_scheduler
 from .options import names_in

@@ -21,6 +21,7 @@ from ..handle import BatchHandle
 from ..models import Batch, Snapshot
 from ..progress import count, money
 from ..spending import month_start
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from ..wording import many
 from . import doctor, money_tables, parsers, show
 from .book import Book

@@ -10,6 +10,7 @@ from uuid import uuid4
 from IPython.display import display, update_display
 
 from ..models import Snapshot
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from . import static
 
 #: Seconds between two messages: four a second, whatever happens.

@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
 from ..errors import LLMBatchError
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from .completion import make_matcher
 from .config import LLMBatch
 from .magics import LLMBatchMagics

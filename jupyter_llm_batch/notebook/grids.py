@@ -7,7 +7,12 @@ from html import escape
 
 from IPython.display import display
 
-_CELL = "style='text-align:left;padding:3px 14px 3px 0;vertical-align:top;white-space:pre-wrap'"
+from ..terminal import visible
+
+_CELL = (
+    "style='text-align:left;padding:3px 14px 3px 0;vertical-align:top;white-space:pre-wrap;"
+    "unicode-bidi:isolate'"
+)
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> None:
@@ -17,7 +22,8 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> 
 
 def bundle(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -> dict[str, str]:
     """Return a table as a display bundle."""
-    rows = [[str(cell) for cell in row] for row in rows]
+    # What controls a terminal would spoil the columns' widths as well.
+    rows = [[visible(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -29,7 +35,7 @@ def bundle(head: Sequence[str], rows: Iterable[Sequence[str]], note: str = "") -
         for tag, row in [("th", head), *(("td", row) for row in rows)]
     )
     return {
-        "text/plain": "\n".join([*lines, *([note] if note else [])]),
+        "text/plain": visible("\n".join([*lines, *([note] if note else [])])),
         # Without the class JupyterLab reads two prices as a formula.
         "text/html": f"<table class='mathjax_ignore tex2jax_ignore'>{html}</table>"
         f"<div class='mathjax_ignore tex2jax_ignore'>{remark}</div>",

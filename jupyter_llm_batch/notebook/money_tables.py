@@ -13,6 +13,7 @@ from ..comparing import Comparison, Side
 from ..ledger import Ledger, Total, words
 from ..previewing import Preview
 from ..progress import count, money
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from . import chart
 from .grids import bundle, grid
 

@@ -9,15 +9,20 @@ import msgspec
 
 from .. import finding, ledger, lookup, results, rounds
 from ..client import Client
+from ..errors import redact
 from ..handle import BatchHandle
 from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
 from ..models import Batch, Job, JobState, Result, Snapshot, Usage
 from ..previewing import Preview
 from ..progress import count, duration, money
 from ..providers.parts import shortened
+from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from ..wording import many, spans
 from . import money_tables
 from .grids import grid
+
+#: Characters of one text that `show` prints.
+_SHOWN = 20_000
 
 #: States of a job that no provider has taken.
 _NOT_SENT = {JobState.PLANNED, JobState.UPLOADED, JobState.SUBMITTING, JobState.UNKNOWN}
@@ -61,7 +66,7 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     result = results.read_row(client.store, batch, number)
     label = "" if wanted == str(number) else f" ({wanted})"
     print(f"row {number}{label} of {handle.name}, {job.provider}:{job.model}")
-    print(f"\n--- prompt ---\n{prompt}")
+    print(f"\n--- prompt ---\n{_bounded(prompt)}")
     if result is None:
         print("\n--- no answer yet ---")
         return
@@ -87,18 +92,19 @@ def _answer(result: Result) -> None:
     if result.choices is not None:
         for number, text in enumerate(result.choices, 1):
             print(
-                f"[answer {number} of {len(result.choices)}] {'(none)' if text is None else text}"
+                f"[answer {number} of {len(result.choices)}] "
+                f"{'(none)' if text is None else _bounded(text)}"
             )
     elif result.text:
-        print(result.text)
+        print(_bounded(result.text))
     for call in result.tool_calls:
-        print(f"[tool call] {call}" + (f"  ({call.id})" if call.id else ""))
+        print(f"[tool call] {_bounded(str(call))}" + (f"  ({call.id})" if call.id else ""))
     vectors = result.vectors or ([result.vector] if result.vector is not None else [])
     for vector in vectors:
         head = ", ".join(f"{value:.4g}" for value in vector[:4])
         print(f"[vector of {len(vector):,}] {head}{', …' if len(vector) > 4 else ''}")
     if result.error:
-        print(result.error)
+        print(_bounded(redact(result.error)))
 
 
 def _short(text: str) -> str:
@@ -122,7 +128,14 @@ def _pretty(line: bytes) -> str:
         text = msgspec.json.format(short, indent=2).decode()
     except (ValueError, RecursionError):
         text = line.decode(errors="replace")
-    return text if len(text) < 20_000 else f"{text[:20_000]}\n… {len(text):,} characters in all"
+    return redact(_bounded(text))
+
+
+def _bounded(text: str) -> str:
+    """Return `text`, or its beginning where it would fill the notebook."""
+    if len(text) < _SHOWN:
+        return text
+    return f"{text[:_SHOWN]}\n… {len(text):,} characters in all; batch.results() has them"
 
 
 def errors(handle: BatchHandle) -> None:

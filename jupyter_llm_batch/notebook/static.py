@@ -35,12 +35,15 @@ _CARD = (
 )
 _MUTED = "opacity:.72"
 _CODE = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
-_CHIP = f"{_CODE};padding:1px 7px;border-radius:9px;background:rgba(128,128,128,.16)"
+_CHIP = (
+    f"{_CODE};unicode-bidi:isolate;padding:1px 7px;border-radius:9px;"
+    "background:rgba(128,128,128,.16)"
+)
 _SIMULATED = (
     "padding:1px 8px;border-radius:9px;font-weight:600;font-size:12px;color:inherit;"
     "border:1px dashed #c98a12;background:rgba(201,138,18,.22)"
 )
-_CELL = "text-align:left;vertical-align:top;padding:3px 14px 3px 0"
+_CELL = "text-align:left;vertical-align:top;padding:3px 14px 3px 0;unicode-bidi:isolate"
 
 
 def text(snapshot: Snapshot) -> str:
@@ -69,9 +72,9 @@ def _head(snapshot: Snapshot) -> str:
     )
     simulated = f' <span style="{_SIMULATED}">simulated</span>' if snapshot.simulated else ""
     return (
-        f'<div><strong style="font-size:14px">{escape(snapshot.title)}</strong> '
+        f'<div><strong style="font-size:14px"><bdi>{escape(snapshot.title)}</bdi></strong> '
         f'<span style="{_CHIP}">{escape(snapshot.model)}</span>{simulated} '
-        f'<span style="margin-left:8px">{dot}{escape(snapshot.words)}</span></div>'
+        f'<span style="margin-left:8px">{dot}<bdi>{escape(snapshot.words)}</bdi></span></div>'
     )
 
 
@@ -109,7 +112,7 @@ def _facts(snapshot: Snapshot) -> str:
     if not snapshot.finished and snapshot.safe_to_close:
         facts.append("safe to close")
     facts += filter(None, [kept_words(snapshot)])
-    return f"<div>{' · '.join(escape(fact) for fact in facts)}</div>"
+    return f"<div>{' · '.join(f'<bdi>{escape(fact)}</bdi>' for fact in facts)}</div>"
 
 
 def _reasons(snapshot: Snapshot) -> str:
@@ -120,7 +123,7 @@ def _reasons(snapshot: Snapshot) -> str:
 
 
 def _advice(snapshot: Snapshot) -> str:
-    lines = [escape(each) for each in (snapshot.question, snapshot.notice) if each]
+    lines = [f"<bdi>{escape(each)}</bdi>" for each in (snapshot.question, snapshot.notice) if each]
     if snapshot.finished and snapshot.failed:
         lines.append(f"Why: {_command('errors', snapshot)}")
     if snapshot.finished and snapshot.retryable:

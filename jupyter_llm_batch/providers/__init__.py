@@ -9,12 +9,14 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from urllib.parse import urlsplit
 
 from ..errors import UsageProblem, conceal
 from ..secret import HiddenDict
+from .addresses import is_loopback
 from .base import Adapter, Encoder, Limits
+from .bounds import origin
 
 __all__ = [
     "Adapter",
@@ -66,8 +68,7 @@ _NONE: Mapping[str, str] = {}
 
 def names(servers: Mapping[str, str] = _NONE) -> list[str]:
     """Return the names of all providers that can be used here."""
-    points = (point.name for point in entry_points(group=GROUP))
-    return sorted({*_BUILT_IN, *points, *servers})
+    return sorted({*_BUILT_IN, *_entry_points(), *servers})
 
 
 def key_variables(name: str) -> tuple[str, ...]:
@@ -81,15 +82,59 @@ def address_of(name: str, servers: Mapping[str, str] = _NONE) -> str:
     return "%config LLMBatch.servers" if name in servers else _ADDRESSES.get(name, "")
 
 
-def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NONE) -> Adapter:
+def make(
+    name: str,
+    environ: Mapping[str, str],
+    servers: Mapping[str, str] = _NONE,
+    *,
+    simulated: bool = False,
+) -> Adapter:
     """Return the adapter of provider `name` for the keys and base URLs in `environ`.
 
     Parameters
     ----------
     servers
         OpenAI-compatible servers by name, see `Settings.servers`.
+    simulated
+        Only a simulated provider may be reached.
+
+    Raises
+    ------
+    UsageProblem
+        Nobody knows the provider, or it is a real one and this is a simulation.
     """
     environ = HiddenDict(environ)
+    adapter = _make(name, environ, servers)
+    if simulated and not _is_simulated(name, adapter, environ, servers):
+        raise UsageProblem(
+            f"{name} is not simulated, and a simulation asks no real provider: nothing was sent. "
+            "`%llm_batch simulator --off` goes back to real providers"
+        )
+    return adapter
+
+
+def _is_simulated(
+    name: str, adapter: Adapter, environ: Mapping[str, str], servers: Mapping[str, str]
+) -> bool:
+    """Whether nothing but a simulator on this machine can be reached.
+
+    Its address is among the base URLs of a simulation's variables; a simulation that has none of
+    them, as in tests, has its simulators on loopback.
+    """
+    if name not in _BUILT_IN and name not in servers:
+        return False  # who knows what somebody else's adapter reaches
+    url = adapter.account(b"").base_url
+    if not url:
+        return True  # it reaches nothing, and says so itself
+    known = {origin(environ[each]) for each in _ADDRESSES.values() if environ.get(each)}
+    return is_loopback(url) and (not known or origin(url) in known)
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _make(name: str, environ: Mapping[str, str], servers: Mapping[str, str]) -> Adapter:
     for variable in key_variables(name):
         conceal(environ.get(variable, "").strip())
     if name in _BUILT_IN:
@@ -103,10 +148,10 @@ def make(name: str, environ: Mapping[str, str], servers: Mapping[str, str] = _NO
         server: Adapter = Compatible(environ, name, servers[name])
         return server
     else:
-        found = [point for point in entry_points(group=GROUP) if point.name == name]
-        if not found:
+        found = _entry_points().get(name)
+        if found is None:
             raise UsageProblem(_unknown(name, servers))
-        factory = found[0].load()
+        factory = found.load()
     adapter: Adapter = factory(environ)
     return adapter
 

@@ -1,8 +1,8 @@
 """The providers' batch and real-time endpoints over real HTTP on loopback, at no cost.
 
 ``Simulator`` runs inside a test, `ensure_running` starts or finds a process for notebooks, and
-``python -m jupyter_llm_batch.simulator`` is a server of its own. The real SDKs talk to it with a
-dummy key. Every answer says that it is simulated.
+``python -m jupyter_llm_batch.simulator`` is a server of its own. The real SDKs talk to it with its
+key, which is random and kept with its state. Every answer says that it is simulated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,5 @@ from __future__ import annotations
 from .answers import mark
 from .embedded import Simulator
 from .launch import Running, ensure_running
-from .wire import DUMMY_KEY
 
-__all__ = ["DUMMY_KEY", "Running", "Simulator", "ensure_running", "mark"]
+__all__ = ["Running", "Simulator", "ensure_running", "mark"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 from .anthropic import Anthropic
 from .azure import Azure
 from .behaviour import Behaviour
+from .door import Door
 from .engine import Clock, Engine
 from .fates import Fates
 from .faults import Fault, Faults
@@ -43,8 +43,9 @@ class Seen(msgspec.Struct, kw_only=True):
 class World:
     """Everything that one simulator knows, in one folder."""
 
-    def __init__(self, state: Path, behaviour: Behaviour) -> None:
+    def __init__(self, state: Path, behaviour: Behaviour, keys: tuple[str, ...] = ()) -> None:
         self._state = private_folder(state)
+        self.door = Door(state, keys)
         self._first_behaviour = behaviour
         self._clock_file = state / "clock.json"
         ahead, attempts = 0.0, dict[str, int]()
@@ -65,7 +66,6 @@ class World:
         self._engine.hold(behaviour.stuck)
         self.faults = Faults()
         self.seen: deque[Seen] = deque(maxlen=_LOGGED)
-        self.token = secrets.token_hex(16)
         self.last_request = time.monotonic()
         uploads = Uploads(self.files, self.clock)
         self.providers: list[Provider] = [
@@ -132,7 +132,7 @@ class World:
 
 
 class Control:
-    """The endpoints under ``/_sim``; they need no key."""
+    """The endpoints under ``/_sim``; they need the simulator's key, as ``Bearer KEY``."""
 
     prefix = "/_sim"
 
@@ -156,8 +156,10 @@ class Control:
             route("POST", "/reset", self._reset),
         ]
 
-    def authenticate(self, _headers: object) -> str:
-        """Let everybody in; only this machine gets here."""
+    def authenticate(self, headers: Mapping[str, str]) -> str:
+        """Let in whoever has the key: prompts and answers of others can be seen here."""
+        if not self._world.door.has_key(headers):
+            raise Refused(Reply({"error": "Authorization: Bearer KEY is needed"}, 401))
         return ""
 
     def no_route(self, method: str, path: str) -> Reply:
@@ -172,9 +174,8 @@ class Control:
         """Return no headers of its own."""
         return {}
 
-    async def _health(self, call: Call) -> Reply:
-        known = secrets.compare_digest(call.query.get("token", ""), self._world.token)
-        return Reply({"ok": known, "pid": os.getpid()}, 200 if known else 403)
+    async def _health(self, _call: Call) -> Reply:
+        return Reply({"ok": True, "pid": os.getpid()})
 
     async def _ledger(self, _call: Call) -> Reply:
         lines = await self._world.ledger()

@@ -15,20 +15,19 @@ import msgspec
 from .behaviour import Behaviour
 from .control import World
 from .server import serve
-from .wire import DUMMY_KEY
 
 T = TypeVar("T")
 
 
-def environ(url: str) -> dict[str, str]:
-    """Return the variables that point the three SDKs to a simulator."""
+def environ(url: str, key: str) -> dict[str, str]:
+    """Return the variables that point the three SDKs to a simulator with this key."""
     return {
         "OPENAI_BASE_URL": f"{url}/openai/v1",
-        "OPENAI_API_KEY": DUMMY_KEY,
+        "OPENAI_API_KEY": key,
         "ANTHROPIC_BASE_URL": f"{url}/anthropic",
-        "ANTHROPIC_API_KEY": DUMMY_KEY,
+        "ANTHROPIC_API_KEY": key,
         "GOOGLE_GEMINI_BASE_URL": f"{url}/google",
-        "GEMINI_API_KEY": DUMMY_KEY,
+        "GEMINI_API_KEY": key,
     }
 
 
@@ -43,6 +42,8 @@ class Simulator:
         Folder that keeps files, batches and ledger beyond `stop`; a temporary one by default.
     port
         Port to listen on; any free one for 0.
+    keys
+        What further keys begin with that are let in beside this simulator's own.
     **switches
         Further fields of `Behaviour`.
     """
@@ -53,10 +54,12 @@ class Simulator:
         seconds: float = 1.0,
         state: Path | None = None,
         port: int = 0,
+        keys: tuple[str, ...] = (),
         **switches: Any,
     ) -> None:
         self._behaviour = Behaviour().changed({"seconds": seconds, **switches})
         self._state = state
+        self._keys = keys
         self.port = port
 
     def __enter__(self) -> Self:
@@ -100,7 +103,7 @@ class Simulator:
     async def _main(self, folder: Path, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._world = World(folder, self._behaviour)
+        self._world = World(folder, self._behaviour, self._keys)
         server, self.port = serve(self._world, self.port)
         ready.set()
         await self._stopping.wait()
@@ -130,7 +133,12 @@ class Simulator:
 
     def environ(self) -> dict[str, str]:
         """Return the environment variables that point the SDKs here."""
-        return environ(self.url)
+        return environ(self.url, self.key)
+
+    @property
+    def key(self) -> str:
+        """The key of this simulator; ``KEY-more`` is a key of another account."""
+        return self._world.door.key
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return the rows that were executed and billed up to now."""

@@ -30,13 +30,17 @@ class Running(msgspec.Struct, frozen=True):
 
     url: str
     pid: int
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Running(url={self.url!r}, pid={self.pid})"
 
     def behave(self, **switches: object) -> None:
         """Set switches of `Behaviour`."""
         request = urllib.request.Request(  # noqa: S310 - http on loopback
             f"{self.url}/_sim/behave",
             data=msgspec.json.encode(switches),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"},
         )
         with _direct().open(request, timeout=5):
             pass
@@ -52,7 +56,7 @@ class Address(msgspec.Struct):
 
     port: int
     pid: int
-    token: str
+    key: str
 
 
 def address_file(state_dir: Path) -> Path:
@@ -91,8 +95,11 @@ def _find(state_dir: Path) -> Running | None:
     # No proxy of the environment may come between; the port may be another program's by now.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/_sim/health?token={address.token}", timeout=5):
-            return Running(url=url, pid=address.pid)
+        request = urllib.request.Request(  # noqa: S310 - http on loopback
+            f"{url}/_sim/health", headers={"Authorization": f"Bearer {address.key}"}
+        )
+        with opener.open(request, timeout=5):
+            return Running(url=url, pid=address.pid, key=address.key)
     except (OSError, HTTPException):
         return None
 

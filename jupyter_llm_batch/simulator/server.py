@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler, stream_request_body
 
 from .control import Control, Seen, World
+from .door import is_of_a_page
 from .faults import Fault
 from .multipart import BodyReader, FormReader
 from .wire import Call, Provider, Refused, Reply, Route
@@ -78,8 +79,10 @@ class _Handler(RequestHandler):
         """Find provider, fault, account and route, or raise `Refused`."""
         request = self.request
         # A page in the user's browser may resolve its own name to loopback; it is not meant.
-        if request.host_name not in ("127.0.0.1", "localhost"):
+        if request.host_name not in ("127.0.0.1", "localhost") or is_of_a_page(request.headers):
             raise Refused(Reply(b"", 403))
+        for name, value in self._world.door.checked(request.headers).items():
+            request.headers[name] = value
         for provider in self._providers:
             if request.path.startswith(provider.prefix + "/"):
                 self._provider = provider

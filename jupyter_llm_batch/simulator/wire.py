@@ -13,8 +13,6 @@ from .multipart import Form
 #: Keys that the simulator takes begin with this, so that a real key is never used by mistake.
 KEY_PREFIX = "sim-"
 
-DUMMY_KEY = "sim-dummy-key"
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

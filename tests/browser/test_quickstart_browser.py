@@ -45,8 +45,12 @@ def has_ended(pid):
 
 
 def ledger(folder):
-    port = json.loads((folder / "simulator.json").read_text())["port"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/_sim/ledger/summary") as answer:
+    found = json.loads((folder / "simulator.json").read_text())
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{found['port']}/_sim/ledger/summary",
+        headers={"Authorization": f"Bearer {found['key']}"},
+    )
+    with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read())
 
 

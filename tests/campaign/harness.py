@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from support import ANY
 
 from jupyter_llm_batch.simulator import Simulator
 
@@ -39,7 +40,9 @@ class Lane:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sim = Simulator(seconds=0, anthropic_retry_after=0, state=folder / "sim").start()
+        self.sim = Simulator(
+            keys=ANY, seconds=0, anthropic_retry_after=0, state=folder / "sim"
+        ).start()
         paths = [str(_ROOT), str(_ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         self._runs = 0
         #: The points of undisturbed runs.

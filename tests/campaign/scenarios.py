@@ -126,7 +126,11 @@ class User:
 
     def _post(self, what: str, values: dict[str, Any]) -> None:
         data = json.dumps(values).encode()
-        with urllib.request.urlopen(f"{self._control}/_sim/{what}", data=data):
+        key = self.client.environ["OPENAI_API_KEY"]
+        request = urllib.request.Request(
+            f"{self._control}/_sim/{what}", data, {"Authorization": f"Bearer {key}"}
+        )
+        with urllib.request.urlopen(request):
             pass
 
 
