@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from os import PathLike
 from typing import Any, TypedDict
 
 from . import answers, frames, media, notify, prompts, providers, routing, schemas
@@ -73,6 +74,9 @@ class Options(TypedDict, total=False):
         Columns whose values go beside the text: paths, URLs, bytes, PIL images, ids of files that
         the provider keeps, or lists of these. A name that is no field is a variable; of plain
         lists it is ``"item"``.
+    media_folder
+        Folders besides the present one whose files rows may name in `image` and `file`, together
+        with `Settings.media_folders`. Variables, bytes and URLs are taken from anywhere.
     retry
         Rounds of automatic retry for rows that were not billed.
     reask
@@ -125,6 +129,7 @@ class Options(TypedDict, total=False):
     column: str
     image: str | Iterable[str]
     file: str | Iterable[str]
+    media_folder: str | PathLike[str] | Iterable[str | PathLike[str]]
     retry: int | None
     reask: int | None
     notify: str | None
@@ -197,7 +202,8 @@ def ask(
     max_tokens = options.get("max_tokens")
     if max_tokens is None and endpoint != "embeddings" and not raw:
         max_tokens = settings.max_tokens
-    contents, rows, shape, note, prefix = _contents(text, options, raw, column, namespace)
+    wanted = _media(options, settings)
+    contents, rows, shape, note, prefix = _contents(text, options, raw, column, namespace, wanted)
     if route is not None and rows is None:
         raise UsageProblem("--route chooses a model for each row: it needs --over ROWS")
     cache = _cache(options)
@@ -348,12 +354,24 @@ def _renamed(shape: Shape, schema: dict[str, Any] | None, *, routed: bool) -> st
     )
 
 
+def _media(options: Options, settings: Settings) -> list[media.Column]:
+    given = options.get("media_folder", ())
+    folders = [given] if isinstance(given, str | PathLike) else [*given]
+    return media.columns(
+        options.get("image", ()), options.get("file", ()), [*folders, *settings.media_folders]
+    )
+
+
 def _contents(
-    text: str | None, options: Options, raw: bool, column: str, namespace: Mapping[str, Any]
+    text: str | None,
+    options: Options,
+    raw: bool,
+    column: str,
+    namespace: Mapping[str, Any],
+    wanted: Sequence[media.Column],
 ) -> tuple[Iterable[Content | None], Rows | None, Shape, str, str]:
     """Turn cell text and rows into contents; with shape, a note, and how all prompts begin."""
     split, skip_null = options.get("split", False), options.get("skip_null", False)
-    wanted = media.columns(options.get("image", ()), options.get("file", ()))
     if wanted:
         _check_media(wanted[0].kind, _endpoint(options), raw=raw, ready=text is None)
     if "over" not in options:

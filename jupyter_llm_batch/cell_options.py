@@ -130,6 +130,13 @@ def add_submit_options(parser: Parser) -> None:
     add("--route", metavar="EXPR", help="the model of each row: a column, a function or a list")
     add("--image", action="append", default=[], metavar="COL", help="column of images")
     add("--file", action="append", default=[], metavar="COL", help="column of files, such as PDFs")
+    add(
+        "--media-folder",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="where rows may name files, besides the notebook's folder",
+    )
     add("--system", metavar="TEXT", help="system prompt")
     add("--system-from", metavar="VAR", help="variable that holds the system prompt")
     add("--as", dest="column", default="answer", metavar="NAME", help="name of the answer column")

@@ -18,6 +18,9 @@ from .payloads import PayloadWriter, writing
 #: Rows, or characters, that are held in memory as text at a time.
 PIECE = 65536
 
+#: What a formula begins with in Excel, LibreOffice and Google Sheets; blanks before it go away.
+_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
+
 
 def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) -> Any:
     """Return `records` as a pandas frame or a pyarrow Table."""
@@ -32,24 +35,30 @@ def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) 
     return pa.table({name: columns.for_pyarrow(each) for name, each in found.items()})
 
 
-def check(path: Path) -> str:
+def check(path: Path, *, spreadsheet: bool = False) -> str:
     """Return the format that a path's ending names.
 
     Raises
     ------
     UsageProblem
-        The ending is none of ``.csv``, ``.jsonl``, ``.parquet``, or the folder is not there.
+        The ending is none of ``.csv``, ``.jsonl``, ``.parquet``, or the folder is not there; or
+        `spreadsheet` is asked of another format than CSV.
     """
     ending = path.suffix.lower()
     if ending not in {".csv", ".jsonl", ".parquet"}:
         raise UsageProblem(f"cannot export to {path.name!r}: use .csv, .jsonl or .parquet")
+    if spreadsheet and ending != ".csv":
+        raise UsageProblem(f"--spreadsheet is for .csv files: {path.name} holds no formulas")
     if not path.parent.is_dir():
         raise UsageProblem(f"there is no folder {path.parent}")
     return ending
 
 
-def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Write `records` to `path`, whole or not at all, in the format that its ending names."""
+def write(records: Sequence[Mapping[str, Any]], path: Path, *, spreadsheet: bool = False) -> Path:
+    """Write `records` to `path`, whole or not at all, in the format that its ending names.
+
+    With `spreadsheet`, text of a CSV file that a spreadsheet would run as a formula is escaped.
+    """
     ending = check(path)
     with writing(path, private=False) as writer:
         if ending == ".parquet":
@@ -57,11 +66,11 @@ def write(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
         elif ending == ".jsonl":
             _jsonl(records, writer)
         else:
-            _csv(list(records[0]), records, writer)
+            _csv(list(records[0]), records, writer, _escaped if spreadsheet else _as_is)
     return path
 
 
-def write_frame(frame: Any, path: Path) -> Path:
+def write_frame(frame: Any, path: Path, *, spreadsheet: bool = False) -> Path:
     """Write an answered frame like `write`: the input's columns, then the answers."""
     ending = check(path)
     made = _arrow(frame)
@@ -72,7 +81,8 @@ def write_frame(frame: Any, path: Path) -> Path:
         if ending == ".jsonl":
             _jsonl(_rows(made, msgspec.Raw), writer)
         else:
-            _csv(made.column_names, _rows(made, msgspec.json.decode), writer)
+            rows = _rows(made, msgspec.json.decode)
+            _csv(made.column_names, rows, writer, _escaped if spreadsheet else _as_is)
     return path
 
 
@@ -170,16 +180,35 @@ def _jsonl(rows: Iterable[Mapping[str, Any]], writer: PayloadWriter) -> None:
         writer.write(encode(row) + b"\n")
 
 
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]], writer: PayloadWriter) -> None:
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _escaped(value: Any) -> Any:
+    """Return text behind an apostrophe where a spreadsheet would take it for a formula."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in _FORMULA:
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _csv(
+    names: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    writer: PayloadWriter,
+    cell: Callable[[Any], Any],
+) -> None:
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, fieldnames=names)
-    table.writeheader()
+    table = csv.writer(text)
+    table.writerow(map(cell, names))
     for row in rows:
-        flat = {
-            name: _text(value) if isinstance(value, (dict, list)) else value
-            for name, value in row.items()
-        }
-        table.writerow(flat)
+        values = (row.get(name) for name in names)
+        table.writerow(
+            [cell(_text(each) if isinstance(each, (dict, list)) else each) for each in values]
+        )
         if text.tell() > PIECE:
             writer.write(text.getvalue().encode())
             text.seek(0)

@@ -219,21 +219,28 @@ class BatchHandle:
             for row, result in enumerate(found)
         ]
 
-    def export(self, path: str | Path) -> Path:
+    def export(self, path: str | Path, *, spreadsheet: bool = False) -> Path:
         """Write the answers to a ``.csv``, ``.jsonl`` or ``.parquet`` file and return its path.
 
         Of a frame: the input's columns and the answers, the index as columns where it has a
         meaning. Of other input, or when the input's copy is damaged: row, outcome, answer, error,
         model and tokens.
+
+        Parameters
+        ----------
+        spreadsheet
+            For a ``.csv`` that is opened in Excel or the like: text that begins as a formula does
+            gets an apostrophe in front, so that no answer is run.
         """
         batch, path = self.record, Path(path).expanduser()
-        export.check(path)
+        export.check(path, spreadsheet=spreadsheet)
         found = self._read(partial=True)
         if batch.shape.kind == "frame":
             # Without the copy of the input the answers themselves are still to be had.
             with contextlib.suppress(Damaged):
-                return export.write_frame(results.value(self._client.store, batch, found), path)
-        return export.write(results.as_records(batch, found), path)
+                made = results.value(self._client.store, batch, found)
+                return export.write_frame(made, path, spreadsheet=spreadsheet)
+        return export.write(results.as_records(batch, found), path, spreadsheet=spreadsheet)
 
     # -- acting ------------------------------------------------------------------------------------
 

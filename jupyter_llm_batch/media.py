@@ -5,6 +5,9 @@ that the provider keeps (``file-…``, ``file_…``, ``files/…``), bytes, a PI
 ``bytes`` or ``path``, an uploaded file's object, or a list of these. What comes out is described
 in `providers.parts`. Contents of files are read when their row is reached, and no path gets into
 a request: the same bytes ask the same, whatever they are called.
+
+Rows may come from anybody, so the paths that they name are read only in the notebook's folder and
+those that the user allows, and never in hidden folders. What a variable names is the user's own.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import blake2b
+from os import PathLike
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -44,10 +48,17 @@ _SLICE = 8
 
 
 class Column(msgspec.Struct, frozen=True):
-    """What ``--image NAME`` or ``--file NAME`` asks for."""
+    """What ``--image NAME`` or ``--file NAME`` asks for.
+
+    Attributes
+    ----------
+    folders
+        Where the files of rows may lie; None for anywhere.
+    """
 
     name: str
     kind: Kind
+    folders: tuple[Path, ...] | None = None
 
     @property
     def option(self) -> str:
@@ -55,11 +66,25 @@ class Column(msgspec.Struct, frozen=True):
         return f"--{self.kind} {self.name}"
 
 
-def columns(image: str | Iterable[str], file: str | Iterable[str]) -> list[Column]:
-    """Return the columns that the two options name, images first."""
+def columns(
+    image: str | Iterable[str],
+    file: str | Iterable[str],
+    folders: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
+) -> list[Column]:
+    """Return the columns that the two options name, images first.
+
+    Parameters
+    ----------
+    folders
+        Where rows may name files, besides the notebook's own folder.
+    """
+    allowed = [folders] if isinstance(folders, str | PathLike) else folders
+    places = tuple(
+        each.resolve() for each in (Path.cwd(), *(Path(f).expanduser() for f in allowed))
+    )
     named: list[tuple[Kind, str | Iterable[str]]] = [("image", image), ("file", file)]
     return [
-        Column(name, kind)
+        Column(name, kind, places)
         for kind, names in named
         for name in ([names] if isinstance(names, str) else names)
         if name
@@ -112,10 +137,15 @@ def attach_one(text: str, wanted: Sequence[Column], namespace: Mapping[str, Any]
         if column.name not in namespace:
             raise UsageProblem(f"{column.option}: {_nothing(column.name, (), namespace)}")
         try:
-            found += parts_of(namespace[column.name], column)
+            found += parts_of(namespace[column.name], _of_users(column))
         except _Empty:
             raise UsageProblem(f"{column.option}: the variable is empty") from None
     return _content(text, found)
+
+
+def _of_users(column: Column) -> Column:
+    """Return a column whose value is a variable: the user's own, wherever its file lies."""
+    return Column(column.name, column.kind)
 
 
 def _content(text: str, parts: list[Part]) -> Content:
@@ -204,7 +234,7 @@ class _Watched:
                 words = "the items have no fields: --" + column.kind + " item takes them themselves"
             raise UsageProblem(f"{column.option}: {words}")
         if column not in self._shared:
-            self._shared[column] = parts_of(self._namespace[column.name], column)
+            self._shared[column] = parts_of(self._namespace[column.name], _of_users(column))
         return self._shared[column]
 
     def _known(self, column: Column) -> bool:
@@ -248,14 +278,15 @@ def _parts(value: Any, column: Column) -> Iterator[Part]:
         return
     if value is None or (isinstance(value, str) and not value.strip()):
         raise _Empty(column.name)
-    yield _part(value, column.kind)
+    yield _part(value, column)
 
 
-def _part(value: Any, kind: Kind) -> Part:
+def _part(value: Any, column: Column) -> Part:
+    kind = column.kind
     if isinstance(value, str):
-        return _from_text(value, kind)
+        return _from_text(value, column)
     if isinstance(value, PurePath):
-        return _from_path(Path(value), kind)
+        return _from_path(Path(value), column)
     if isinstance(value, bytes | bytearray | memoryview):
         return _from_bytes(bytes(value), kind, "", "the value")
     if pictures.is_picture(value):
@@ -263,7 +294,7 @@ def _part(value: Any, kind: Kind) -> Part:
     if isinstance(value, Mapping) and (value.get("bytes") or value.get("path")):
         if value.get("bytes"):
             return _from_bytes(bytes(value["bytes"]), kind, str(value.get("path") or ""), "bytes")
-        return _part(value["path"], kind)
+        return _part(value["path"], column)
     uri, name = getattr(value, "uri", None), getattr(value, "id", None)
     if isinstance(uri, str):
         return _from_url(uri, kind, getattr(value, "mime_type", None))
@@ -273,17 +304,18 @@ def _part(value: Any, kind: Kind) -> Part:
     raise UsageProblem(f"{type(value).__name__} is no path, URL, bytes or PIL image{hint}")
 
 
-def _from_text(text: str, kind: Kind) -> Part:
+def _from_text(text: str, column: Column) -> Part:
+    kind = column.kind
     found = _URL.match(text)
     if found is None:
         if _KEPT.fullmatch(text) and not Path(text).exists():
             return {"type": kind, "id": text}
-        return _from_path(Path(text), kind)
+        return _from_path(Path(text), column)
     scheme = found[1].lower()
     if scheme == "data":
         return _from_data_url(text, kind)
     if scheme == "file":
-        return _from_path(Path(url2pathname(urlsplit(text).path)), kind)
+        return _from_path(Path(url2pathname(urlsplit(text).path)), column)
     if scheme in {"http", "https", "gs"} and found[2]:
         return _from_url(text, kind)
     if found[2]:
@@ -291,7 +323,7 @@ def _from_text(text: str, kind: Kind) -> Part:
             f"no provider fetches {scheme}:// URLs ({_short(text)}): give a signed https URL, a "
             "path or the bytes"
         )
-    return _from_path(Path(text), kind)
+    return _from_path(Path(text), column)
 
 
 def _from_url(url: str, kind: Kind, media_type: str | None = None) -> Part:
@@ -318,10 +350,26 @@ def _from_data_url(url: str, kind: Kind) -> Part:
     return _from_bytes(data, kind, f"x{media_types.SUFFIX_OF.get(said, '')}", _short(url))
 
 
-def _from_path(path: Path, kind: Kind) -> Part:
-    shown = _short(str(path))
+def _check_place(path: Path, column: Column, shown: str) -> None:
+    """Refuse a file that lies outside the folders whose files rows may name."""
+    if column.folders is None:
+        return
+    place = path.resolve()
+    inside = [place.relative_to(each) for each in column.folders if place.is_relative_to(each)]
+    if any(not any(name.startswith(".") for name in each.parts) for each in inside):
+        return
+    where = "in a hidden folder" if inside else f"outside the notebook's folder {column.folders[0]}"
+    raise UsageProblem(
+        f"{shown} lies {where}, where a row may not name files: --media-folder "
+        f"{_short(str(place.parent))} allows those there; nothing was sent"
+    )
+
+
+def _from_path(path: Path, column: Column) -> Part:
+    kind, shown = column.kind, _short(str(path))
     try:
         path = path.expanduser()
+        _check_place(path, column, shown)
         about = path.stat()
         if stat.S_ISDIR(about.st_mode):
             raise UsageProblem(f"{shown} is a folder, not a file")

@@ -342,6 +342,8 @@ def _sorted(found: Any, mutable: bool) -> Any:
 
 def settled(value: Any) -> Any:
     """Return a value with its sets in a fixed order, whatever a template does with them."""
+    if value.__class__ in _PLAIN:
+        return value
     try:
         return _settled(value)
     except RecursionError:  # to be refused where it is written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Settings:
     servers
         OpenAI-compatible servers: names for ``name:model`` and their base URLs. The key of a server
         ``groq`` is ``GROQ_API_KEY``.
+    media_folders
+        Folders besides the notebook's own whose files rows may name in ``--image`` and ``--file``.
     monthly_budget
         USD that all batches of this journal may cost in a calendar month; None sets no bound.
     prices
@@ -57,6 +59,7 @@ class Settings:
     delete_uploads: bool = False
     keep_days: float = 0.0
     servers: Mapping[str, str] = field(default_factory=dict)
+    media_folders: Sequence[str] = ()
     monthly_budget: float | None = None
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     discounts: Mapping[str, Any] = field(default_factory=dict)

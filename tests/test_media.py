@@ -41,6 +41,12 @@ PDF = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _notebooks_folder(tmp_path, monkeypatch):
+    """Let the files of a test lie in the notebook's folder, where rows may name them."""
+    monkeypatch.chdir(tmp_path)
+
+
 def picture(color="red", form="PNG", size=(4, 4)):
     """Return an image as bytes."""
     buffer = io.BytesIO()
@@ -333,7 +339,7 @@ def test_a_null_is_refused_with_its_row_or_left_out(make):
 
 def test_a_refusal_names_row_and_index():
     """Where the index says more than the position, it is there."""
-    frame = pd.DataFrame({"photo": [PNG, "/no/such.png"]}, index=["p", "q"])
+    frame = pd.DataFrame({"photo": [PNG, "no/such.png"]}, index=["p", "q"])
     with pytest.raises(UsageProblem, match=r"^row 1 \(index 'q'\): --image photo: there is no"):
         contents("x", frame, image="photo")
 
@@ -654,6 +660,73 @@ def test_the_same_images_are_not_paid_twice(client, sim, tmp_path):
     again = client.submit("What?", over=[tmp_path / "c.png", second], **options).wait(60)
     assert again.record.reused == 1
     assert len(sim.ledger()) == 3
+
+
+def refused(client, over, **more):
+    """Return the line that refuses to send a file that a row names."""
+    with pytest.raises(UsageProblem) as caught:
+        client.submit("Q {{ n }}", name="x", over=over, model=MODELS[0], image="p", **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("spelled", ["text", "path", "url", "dots", "link", "list", "dict"])
+def test_rows_name_files_of_the_notebooks_folder_only(client, sim, tmp_path, monkeypatch, spelled):
+    """A path of a row that leads elsewhere is refused, however it is spelled; nothing is sent."""
+    (tmp_path / "secret.png").write_bytes(picture())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    secret = tmp_path / "secret.png"
+    pathlib.Path("link.png").symlink_to(secret)
+    value = {
+        "text": str(secret), "path": secret, "url": secret.as_uri(), "dots": "../secret.png",
+        "link": "link.png", "list": [str(secret)], "dict": {"path": str(secret)},
+    }[spelled]  # fmt: skip
+    over = [{"n": 1, "p": value}]
+    message = refused(client, over)
+    assert message.startswith("row 0: --image p: ")
+    assert f"outside the notebook's folder {tmp_path / 'here'}" in message
+    assert f"--media-folder {tmp_path} allows" in message
+    assert not sim.requests()
+    handle = client.submit(
+        "Q {{ n }}", name="x", over=over, model=MODELS[0], image="p", media_folder=tmp_path
+    )
+    assert handle.wait(60).snapshot().ok == 1
+
+
+def test_hidden_folders_are_closed_to_rows(client, tmp_path, monkeypatch):
+    """A notebook in the home folder does not open `.ssh` to whoever wrote the rows."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path(".keys").mkdir()
+    pathlib.Path(".keys/a.png").write_bytes(picture())
+    over = [{"n": 1, "p": ".keys/a.png"}]
+    assert "in a hidden folder" in refused(client, over)
+    assert "in a hidden folder" in refused(client, over, media_folder=".")
+    client.submit(
+        "Q {{ n }}", name="x", over=over, model=MODELS[0], image="p", media_folder=".keys"
+    )
+
+
+def test_a_variable_may_name_any_file(client, tmp_path, monkeypatch):
+    """What the user's own code names is not a row's, with and without rows."""
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    names = {"p": str(tmp_path / "a.png")}
+    for name, over in (("x", {"over": [{"n": 1}]}), ("y", {})):
+        client.submit(
+            "Q {{ p|length }}", name=name, model=MODELS[0], image="p", namespace=names, **over
+        )
+
+
+def test_settings_allow_folders_for_every_cell(make_client, tmp_path, monkeypatch):
+    """`%config LLMBatch.media_folders` stands for the option."""
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    client = make_client(settings=Settings(media_folders=[str(tmp_path)]))
+    over = [{"n": 1, "p": str(tmp_path / "a.png")}]
+    client.submit("Q {{ n }}", name="x", over=over, model=MODELS[0], image="p")
 
 
 def test_media_count_towards_the_bytes_of_a_job(client, monkeypatch):

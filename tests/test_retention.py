@@ -1,5 +1,7 @@
 """What is kept, here and at the provider, how long, and what is deleted on whose word."""
 
+import csv
+
 import msgspec
 import pandas as pd
 import polars as pl
@@ -12,6 +14,8 @@ from jupyter_llm_batch.errors import UsageProblem
 from jupyter_llm_batch.models import Job, JobState, Mode
 from jupyter_llm_batch.progress import expiring
 from jupyter_llm_batch.settings import Settings
+
+OPENAI = "openai:gpt-5-mini"
 
 MODELS = {
     "openai": "openai:gpt-5-mini",
@@ -291,6 +295,31 @@ def test_mixed_values_are_exported_as_json(client, tmp_path):
     handle = client.submit("{{ text }}", name="x", over=frame, model=MODELS["openai"]).wait(60)
     out = pq.read_table(handle.export(tmp_path / "out.parquet")).to_pydict()
     assert out["odd"] == ['{"k":1}', '"word"']
+
+
+@pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table, dict])
+def test_formulas_are_escaped_for_spreadsheets(client, tmp_path, library):
+    """With `spreadsheet` no text of a CSV is run by Excel; without, it is what was answered."""
+    texts = ["=HYPERLINK(1)", "+1+1", "-cmd", "@SUM(1)", "\t=1", "-5", "+1.5e3", "a=b", ""]
+    over = library({"=t": texts, "n": list(range(-4, 5))})
+    if library is dict:
+        over = [{"=t": text} for text in texts]
+    handle = client.submit("Q {{ row['=t'] }}.", name="x", over=over, model=OPENAI).wait(60)
+    path = handle.export(tmp_path / "x.csv", spreadsheet=True)
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert not [each for row in rows for each in row if each.lstrip()[:1] in {"=", "@"}]
+    if library is not dict:
+        assert [row[0] for row in rows] == [
+            "'=t", "'=HYPERLINK(1)", "'+1+1", "'-cmd", "'@SUM(1)", "'\t=1",
+            "-5", "+1.5e3", "a=b", "",
+        ]  # fmt: skip
+        assert [row[1] for row in rows[1:]] == [str(n) for n in range(-4, 5)]
+        assert (
+            "=HYPERLINK" in handle.export(tmp_path / "plain.csv").read_text().splitlines()[1][:11]
+        )
+    with pytest.raises(UsageProblem, match=r"--spreadsheet is for \.csv"):
+        handle.export(tmp_path / "x.parquet", spreadsheet=True)
 
 
 def test_a_list_is_exported_as_records(client, tmp_path):

@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     fetching = command("fetch", "collect what is there now")
     fetching.add_argument("batch", metavar="BATCH")
     fetching.add_argument("--to", metavar="FILE", help="answers to .csv, .jsonl or .parquet")
+    fetching.add_argument(
+        "--spreadsheet", action="store_true", help="escape text that Excel would run as a formula"
+    )
     command("cancel", "cancel at the provider").add_argument("batch", metavar="BATCH")
     deciding = command("resolve", "decide about a submission whose outcome is unknown")
     deciding.add_argument("batch", metavar="BATCH")
@@ -294,7 +297,9 @@ class Terminal:
             found = [watch.look(self.client, batch)]
         self._say(found)
         if self.args.to:
-            path = handle_of(self.client, batch).export(self.args.to)
+            path = handle_of(self.client, batch).export(
+                self.args.to, spreadsheet=self.args.spreadsheet
+            )
             _complain(f"{many(found[0].shot.rows, 'row')} written to {path}")
         self._advise(found)
         return verdict(found)

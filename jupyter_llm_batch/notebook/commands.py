@@ -434,7 +434,7 @@ class Commands:
         args = parsers.of("export").parse(found)
         handle = self.book.client.get(args.name)
         replaced = Path(args.file).expanduser().exists()
-        path = handle.export(args.file)
+        path = handle.export(args.file, spreadsheet=args.spreadsheet)
         snapshot = handle.snapshot()
         rows = many(handle.record.rows, "row")
         if snapshot.ok < handle.record.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Integer, TraitError, Unicode, validate
+from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
 from ..errors import UsageProblem
@@ -56,6 +56,9 @@ class LLMBatch(Configurable):
         help="OpenAI-compatible servers: {'groq': 'https://.../v1'} makes groq:MODEL usable with "
         "the key in GROQ_API_KEY",
     ).tag(config=True)
+    media_folders = List(
+        Unicode(), help="folders besides the notebook's whose files rows may name (--image, --file)"
+    ).tag(config=True)
     monthly_budget = Float(
         None,
         min=0.0,
@@ -98,6 +101,7 @@ class LLMBatch(Configurable):
             delete_uploads=self.delete_uploads,
             keep_days=self.keep_days,
             servers=dict(self.servers),
+            media_folders=tuple(self.media_folders),
             monthly_budget=self.monthly_budget,
             prices=self.prices,
             discounts=self.discounts,

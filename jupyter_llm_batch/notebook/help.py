@@ -55,6 +55,8 @@ Options
                             ids of uploaded files, or lists of these; with a plain list `item`,
                             and a variable where there is no such column; may be repeated
 --file COL                  the same for PDFs, texts and what else the model takes
+--media-folder FOLDER       rows may name files of this folder, too, besides the notebook's own
+                            (in hidden folders only where they are named); may be repeated
 --system TEXT               system prompt; --system-from VAR takes it from a variable
 --max-tokens N              most output tokens per answer
 --param KEY=VALUE           any request parameter; the value is JSON, or else a string;
@@ -150,7 +152,8 @@ Look after batches.
     %llm_batch forget NAME            delete local data (or --older-than 30d; --all: of every
                                       notebook); the same cell then pays again, so that answers
                                       that were paid for are deleted with --yes only
-    %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; of a frame with the
+    %llm_batch export NAME FILE       answers to .csv, .jsonl or .parquet; --spreadsheet escapes
+                                      what Excel would run as a formula; of a frame with the
                                       input's columns
     %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
                                       there is one, else for this kernel
@@ -203,6 +206,7 @@ cells; they may stand in an IPython profile. Those marked * take effect after
     monthly_budget   USD that nothing may exceed; None sets no bound
     prices, discounts  see Money
     servers          see the end
+    media_folders    --media-folder for every cell
     keep_days        90 forgets ended batches of this notebook on load, never unfinished ones or
                      answers that nobody has looked at; 0 keeps them
     delete_uploads   True deletes files at the provider once all answers are collected (OpenAI:

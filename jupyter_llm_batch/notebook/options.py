@@ -97,6 +97,7 @@ def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Optio
         "column": args.column,
         "image": args.image,
         "file": args.file,
+        "media_folder": args.media_folder,
         "retry": args.retry,
         "reask": args.reask,
         "notify": args.notify,

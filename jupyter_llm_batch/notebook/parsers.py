@@ -104,6 +104,9 @@ def _forget(parser: Parser) -> None:
 
 def _export(parser: Parser) -> None:
     parser.add_argument("file", metavar="FILE", help=".csv, .jsonl or .parquet")
+    parser.add_argument(
+        "--spreadsheet", action="store_true", help="escape text that Excel would run as a formula"
+    )
 
 
 def _provider(parser: Parser) -> None:
