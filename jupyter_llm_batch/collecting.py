@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TypeAlias
 
-from .lifecycle import BILLED, WAITING, may_be_billed, outcome_of, result_code, row_code
-from .models import ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
+from .lifecycle import BILLED, WAITING, is_cut, may_be_billed, outcome_of, result_code, row_code
+from .models import TRUNCATED, ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import custom_id
 from .pricing import LINEAR, Cost, PriceBook, requested_name
+from .wording import many
 
 #: How many answers a job keeps for the panel's details.
 SAMPLES = 3
@@ -27,6 +28,24 @@ _REMEDIES = {
 _BEFORE = (
     "not billed, but an earlier attempt may have been; `%llm_batch retry` sends them again and "
     "may be billed again"
+)
+
+#: The kind of rows whose answers stop before their end. They are answers, and billed.
+CUT = "cut"
+_AT_ITS_BOUND = (
+    "billed and bound, but cut off at the token limit: use a larger --max-tokens (that is a new "
+    "version, and every row is paid for); --reask sends the cut rows again by itself"
+)
+_BROKEN_OFF = (
+    "billed and bound, but it stops early: `%llm_batch show NAME ROW` shows it; --reask sends such "
+    "rows again by itself, and they are billed again"
+)
+
+#: The code of rows without a line in a job some of whose answers name no row.
+NO_KEY = "no_key"
+_NO_KEY_REMEDY = (
+    "the answers are there and were billed, but no one can tell which row each belongs to: "
+    "`%llm_batch show NAME unassigned` shows them"
 )
 
 _Kind: TypeAlias = "tuple[str, str, int, bool]"
@@ -80,6 +99,9 @@ class Reconciler:
         one_by_one = job.mode is Mode.REALTIME
         self._most_samples = SAMPLES_IN_REAL_TIME if one_by_one else SAMPLES
         self.strange = 0
+        #: Answers that name no row of the job, and how many of them stand for rows without a line.
+        self._nameless: list[Result] = []
+        self.unassigned = 0
         self.seen = 0
         # by outcome, the provider's code, our byte and whether that is of an earlier attempt: how
         # many, the first row, what it said
@@ -91,6 +113,8 @@ class Reconciler:
         row = self._rows_of.get(result.custom_id)
         if row is None:
             self.strange += 1
+            if result.outcome is Outcome.OK:
+                self._nameless.append(result)
             return
         known = self.codes[row]
         if known == WAITING:
@@ -101,23 +125,31 @@ class Reconciler:
                 return
             self._take_back(row)
         code = result_code(result, user_cancelled=self._user_cancelled)
-        usage = result.usage
-        if usage.input or usage.output:
-            model = result.model or self._job.model
-            self.answered[model] = self.answered.get(model, 0) + 1
-            if usage.input > LINEAR:
-                self.long.append((model, usage))
-            else:
-                before = self.usage.get(model)
-                self.usage[model] = usage if before is None else before + usage
-        elif may_be_billed(code):
+        if not self._count_tokens(result) and may_be_billed(code):
             self._in_doubt.add(row)
         if result.outcome is Outcome.OK:
             self.codes[row] = code
+            if is_cut(code):
+                ends = f"ends with {(result.text or '')[-80:]!r}" if result.text else ""
+                self._count_kind(row, (CUT, result.finish_reason or "", code, False), ends)
             if len(self.samples) < self._most_samples and (said := result.said):
                 self.samples.append((row, said))
         else:
             self._end(row, code, result.outcome, result.code or "", result.error or "")
+
+    def _count_tokens(self, result: Result) -> bool:
+        """Add the tokens of a result; False where it tells none."""
+        usage = result.usage
+        if not (usage.input or usage.output):
+            return False
+        model = result.model or self._job.model
+        self.answered[model] = self.answered.get(model, 0) + 1
+        if usage.input > LINEAR:
+            self.long.append((model, usage))
+        else:
+            before = self.usage.get(model)
+            self.usage[model] = usage if before is None else before + usage
+        return True
 
     def close(self, rest: Outcome | None, reason: str = "") -> None:
         """Give every row that no line mentioned its outcome: `rest`, or *missing*."""
@@ -128,11 +160,17 @@ class Reconciler:
             transient=outcome is Outcome.EXPIRED
             or (outcome is Outcome.CANCELLED and not self._user_cancelled),
         )
+        why = ""
+        if outcome is Outcome.MISSING and self._nameless and WAITING in self.codes.values():
+            self.unassigned = len(self._nameless)
+            why, reason = NO_KEY, without_key(self.unassigned)
+            for result in self._nameless:
+                self._count_tokens(result)
         for row, known in self.codes.items():
             if known == WAITING:
                 if may_be_billed(code):
                     self._in_doubt.add(row)
-                self._end(row, code, outcome, "", reason)
+                self._end(row, code, outcome, why, reason)
 
     def fail(self, outcome: Outcome, reason: str) -> None:
         """Give all rows the same outcome, unbilled: the job as a whole never ran."""
@@ -145,6 +183,9 @@ class Reconciler:
         before = row in self._billed and not may_be_billed(byte)
         self.codes[row] = byte | BILLED if before else byte
         key = self._kind_of[row] = (outcome.value, code, self.codes[row], before)
+        self._count_kind(row, key, message)
+
+    def _count_kind(self, row: int, key: _Kind, message: str) -> None:
         rows, first, example = self._kinds.get(key, (0, row, message[:300]))
         self._kinds[key] = (rows + 1, first, example)
 
@@ -157,9 +198,14 @@ class Reconciler:
             self._kinds[key] = (rows - 1, first, example)
 
     @property
+    def came(self) -> int:
+        """Lines that count for what the provider has counted."""
+        return self.seen + len(self._nameless)
+
+    @property
     def doubtful(self) -> int:
         """Rows that this job may have been billed for although nothing tells their tokens."""
-        return len(self._in_doubt)
+        return max(0, len(self._in_doubt) - self.unassigned)
 
     def tally(self) -> dict[str, int]:
         """Return rows by outcome."""
@@ -211,7 +257,7 @@ class Reconciler:
                 code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
-                remedy=remedy(outcome, byte, before=before),
+                remedy=remedy(outcome, byte, before=before, reason=code),
             )
             for (outcome, code, byte, before), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
@@ -226,10 +272,30 @@ class Reconciler:
         ]
 
 
-def remedy(outcome: str, code: int, *, before: bool = False) -> str:
-    """Return what to do about rows that ended so; `before`: an earlier attempt may be billed."""
+def without_key(number: int) -> str:
+    """Say of a job that so many of its answers name no row."""
+    return (
+        f"{many(number, 'answer')} came back without a key: `%llm_batch show NAME unassigned` "
+        f"shows {'it' if number == 1 else 'them'}"
+    )
+
+
+def remedy(outcome: str, code: int, *, before: bool = False, reason: str = "") -> str:
+    """Return what to do about rows that ended so.
+
+    Parameters
+    ----------
+    before
+        Not this attempt but an earlier one may have been billed.
+    reason
+        The provider's code, or its word for why a cut answer ended.
+    """
+    if outcome == CUT:
+        return _AT_ITS_BOUND if reason in TRUNCATED else _BROKEN_OFF
     if before:
         return _BEFORE
+    if reason == NO_KEY:
+        return _NO_KEY_REMEDY
     if outcome == "failed" and may_be_billed(code):
         return "billed; `%llm_batch show NAME ROW` shows the answer, `%llm_batch retry` asks again"
     if outcome == "refused" and may_be_billed(code):

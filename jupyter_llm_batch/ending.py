@@ -30,7 +30,7 @@ from . import (
 )
 from .collecting import Reconciler
 from .errors import Incomplete, ProviderError, Refused, Vanished
-from .lifecycle import Event
+from .lifecycle import Event, outcome_of, row_code
 from .models import Batch, Job, Mode, Outcome, Remote
 from .planning import Ranges
 from .policy import Policy
@@ -133,7 +133,7 @@ class Ends:
             return
         counts = job.counts
         refused = job.rest is Outcome.FAILED  # as a whole: there will never be lines
-        short = counts is not None and not refused and reconciler.seen < counts.done + counts.failed
+        short = counts is not None and not refused and reconciler.came < counts.done + counts.failed
         if short and gone is None and job.fetches < self._policy.fetches:
             self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
             return
@@ -368,7 +368,12 @@ class Ends:
         """Write the job's end and its rows' outcomes in one transaction."""
         outcomes = bytearray(self._store.pack(job.batch_id, "outcomes"))
         owners = bytearray(self._store.pack(job.batch_id, "owners"))
+        kept = self._store.pack(job.batch_id, rounds.BILLED) or bytes(len(outcomes))
         for row, code in reconciler.codes.items():
+            if outcome_of(code) is not Outcome.OK and kept[row] & rounds.CUT_BEFORE:
+                # It was sent again since its answer was cut; that is still better than none.
+                outcomes[row] = row_code(Outcome.OK, billed=True, cut=True)
+                continue
             outcomes[row] = code
             struct.pack_into("<I", owners, 4 * row, job.number)
         cost = reconciler.total_cost()
@@ -391,6 +396,7 @@ class Ends:
             cost=str(cost.batch) if cost else None,
             saved=str(cost.saved) if cost else None,
             kinds=reconciler.kinds(),
+            unassigned=reconciler.unassigned,
             samples=reconciler.sample_rows(self._prompts(job, reconciler, adapter)),
             **changes,
         )

@@ -1,23 +1,30 @@
-"""Which rows have no answer, why, and what to do about each kind."""
+"""Which rows have no answer, or one that was cut, why, and what to do about each kind."""
 
 from __future__ import annotations
 
 import msgspec
 
 from . import results
-from .collecting import remedy
-from .lifecycle import may_be_billed, never_sent, outcome_of, rows_without_answer
+from .collecting import CUT, remedy
+from .lifecycle import (
+    may_be_billed,
+    never_sent,
+    outcome_of,
+    rows_cut,
+    rows_without_answer,
+)
 from .models import Batch, Outcome, Result
 from .store import Store
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that have no answer for the same reason.
+    """Rows that have no answer, or one that stops before its end, for the same reason.
 
     Attributes
     ----------
     kind
-        How they ended, with the provider's code where it gave one: ``failed: invalid_value``.
+        How they ended, with the provider's code where it gave one: ``failed: invalid_value``,
+        ``cut: length``.
     rows
         Their positions in the input.
     billed
@@ -36,7 +43,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of(store: Store, batch: Batch) -> list[Failure]:
-    """Return the rows that ended without an answer by reason, most frequent first.
+    """Return the rows that ended without an answer by reason, most frequent first, then cut ones.
 
     Rows that were never sent, since the user stopped the batch before, did not fail.
     """
@@ -50,16 +57,44 @@ def of(store: Store, batch: Batch) -> list[Failure]:
         code, result = outcomes[row], found[row]
         if owners[row] not in unsent or may_be_billed(code):
             groups.setdefault((_kind(result, code), code, _before(result, code)), []).append(row)
-    return [
+    failures = [
         Failure(
             kind=kind,
             rows=rows,
             billed=may_be_billed(code),
             example=_example(rows[0], found[rows[0]]),
-            remedy=remedy(str(outcome_of(code)), code, before=before),
+            remedy=remedy(str(outcome_of(code)), code, before=before, reason=_code(found[rows[0]])),
         )
         for (kind, code, before), rows in sorted(groups.items(), key=lambda each: -len(each[1]))
     ]
+    return failures + _cut(outcomes, found)
+
+
+def _cut(outcomes: bytes, found: list[Result | None]) -> list[Failure]:
+    """Return the rows whose answers stop before their end, by the provider's word for it."""
+    groups: dict[str, list[int]] = {}
+    for row in rows_cut(outcomes):
+        result = found[row]
+        if result is not None and result.outcome is Outcome.OK:
+            groups.setdefault(result.finish_reason or "", []).append(row)
+    return [
+        Failure(
+            kind=f"{CUT}: {reason}" if reason else CUT,
+            rows=rows,
+            billed=True,
+            example=f"row {rows[0]} ends with {_end_of(found[rows[0]])!r}",
+            remedy=remedy(CUT, outcomes[rows[0]], reason=reason),
+        )
+        for reason, rows in sorted(groups.items(), key=lambda each: -len(each[1]))
+    ]
+
+
+def _end_of(result: Result | None) -> str:
+    return (result.text or "")[-80:] if result is not None else ""
+
+
+def _code(result: Result | None) -> str:
+    return (result.code or "") if result is not None else ""
 
 
 def _before(result: Result | None, code: int) -> bool:

@@ -199,11 +199,16 @@ class BatchHandle:
         return export.table(results.as_records(batch, found), prefer_pandas=True)
 
     def failures(self) -> list[failing.Failure]:
-        """Return the rows without an answer by reason: kind, rows, whether they may be billed.
+        """Return the rows without a whole answer by reason: kind, rows, whether billed.
 
+        Rows whose answers were cut come last, as ``cut: length`` and the like; they are answers.
         Of a batch that is under way: those that are known so far.
         """
         return failing.of(self._client.store, self.record)
+
+    def unassigned(self) -> list[Result]:
+        """Return answers that came back without a key: nobody can tell which row each is of."""
+        return results.unassigned(self._client.store, self.record)
 
     def costs(self) -> list[Cost | None]:
         """Return what each row cost: None where that is not known, nothing where nothing is due.

@@ -185,18 +185,21 @@ def is_cancelled(batch: Batch, job: Job) -> bool:
 WAITING, SKIPPED = 0, 15
 _KINDS = {outcome: number for number, outcome in enumerate(Outcome, start=1)}
 _OUTCOMES = {number: outcome for outcome, number in _KINDS.items()}
-BILLED, _TRANSIENT = 0x10, 0x20
+BILLED, _TRANSIENT, CUT = 0x10, 0x20, 0x40
 
 
-def row_code(outcome: Outcome, *, billed: bool = False, transient: bool = False) -> int:
-    """Pack the outcome of a row into a byte."""
-    return _KINDS[outcome] | (BILLED if billed else 0) | (_TRANSIENT if transient else 0)
+def row_code(
+    outcome: Outcome, *, billed: bool = False, transient: bool = False, cut: bool = False
+) -> int:
+    """Pack the outcome of a row into a byte; `cut`: its answer stops before its end."""
+    flags = (BILLED if billed else 0) | (_TRANSIENT if transient else 0) | (CUT if cut else 0)
+    return _KINDS[outcome] | flags
 
 
 def result_code(result: Result, *, user_cancelled: bool) -> int:
     """Pack a result; a row that the provider cancelled by itself is worth sending again."""
     transient = result.transient or (result.outcome is Outcome.CANCELLED and not user_cancelled)
-    return row_code(result.outcome, billed=result.billed, transient=transient)
+    return row_code(result.outcome, billed=result.billed, transient=transient, cut=result.cut)
 
 
 def outcome_of(code: int) -> Outcome | None:
@@ -207,6 +210,17 @@ def outcome_of(code: int) -> Outcome | None:
 def may_be_billed(code: int) -> bool:
     """Whether the provider may have charged for the row."""
     return bool(code & BILLED)
+
+
+def is_cut(code: int) -> bool:
+    """Whether the row has an answer that stops before its end."""
+    return bool(code & CUT) and outcome_of(code) is Outcome.OK
+
+
+def rows_cut(codes: bytes) -> list[int]:
+    """Return the rows whose answers stop before their end."""
+    wanted = {code for code in set(codes) if is_cut(code)}
+    return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
 def inherited(code: int, *, finished: bool) -> int:

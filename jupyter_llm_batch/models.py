@@ -400,6 +400,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         Checksums of its files: ``request`` and the parts of its results.
     damaged
         Its request lines are not on disk any more as they were written.
+    unassigned
+        How many of its answers name no row.
     progress_at
         When the provider last counted more rows as finished than before.
     asked_until
@@ -474,6 +476,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tidied: str = ""  # what became of its files at the provider, once that was asked for
     sums: dict[str, str] = msgspec.field(default_factory=dict)
     damaged: bool = False
+    unassigned: int = 0
     mode: Mode = Mode.BATCH
     progress_at: float = 0.0
     asked_until: float = 0.0
@@ -705,6 +708,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         Rows; with `unsent` their sum is `rows`. `failed` is what ended without an answer.
     unsent
         Rows that were never sent, since the user stopped the batch before.
+    cut
+        Those of `ok` whose answers stop before their end.
     progress
         Rows that the provider says it has finished but that are not collected yet (part of
         `waiting`); None when the provider does not tell.
@@ -757,6 +762,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     waiting: int = 0
     unsent: int = 0
+    cut: int = 0
     progress: int | None = None
     progress_failed: int = 0
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)

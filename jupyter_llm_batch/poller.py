@@ -720,7 +720,8 @@ class Poller:
         if not batch.cancel_requested:
             again = rows_to_repeat(outcomes) if batch.round < batch.max_retries else []
             if batch.round < batch.max_reasks:
-                again = sorted({*again, *rows_to_reask(outcomes)})
+                cut = rounds.cut_rows(self._store, batch, outcomes)
+                again = sorted({*again, *rows_to_reask(outcomes), *cut})
             if batch.cut and not any(job.round and job.mode is Mode.REALTIME for job in jobs):
                 again = sorted({*again, *rows_to_finish(outcomes)})
             if again and self._can_start_round(held, batch, again):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from . import outlook
+from .collecting import without_key
 from .lifecycle import has_stopped, is_failing, is_held, waits_for_user, waits_until
 from .models import (
     Batch,
@@ -75,6 +76,7 @@ def snapshot(
     retryable: int = 0,
     doubtful: int = 0,
     unsent: int = 0,
+    cut: int = 0,
     history: Sequence[float] = (),
     paused: str = "",
     trouble: Trouble | None = None,
@@ -108,6 +110,8 @@ def snapshot(
         Those of them that may have been billed.
     unsent
         Cancelled rows that had never been sent.
+    cut
+        Answered rows whose answers stop before their end.
     history
         Durations in seconds of earlier batches of this provider.
     paused
@@ -168,6 +172,7 @@ def snapshot(
         progress_failed=progress_failed,
         outcomes=_told(outcomes, unsent),
         unsent=unsent,
+        cut=cut,
         simulated=batch.simulated,
         safe_to_close=_safe_to_close(batch, jobs) and not _is_unwell(state, jobs),
         finished=finished,
@@ -187,7 +192,12 @@ def snapshot(
         guessed=guessed,
         unpriced=unpriced,
         keep_until=_kept(jobs, now, finished=finished),
-        notice=" · ".join(filter(None, (batch.notice, expiring(jobs, now), _left_there(jobs)))),
+        notice=" · ".join(
+            filter(
+                None,
+                (batch.notice, expiring(jobs, now), _left_there(jobs), _without_key(batch, jobs)),
+            )
+        ),
         jobs=[_job_line(job) for job in jobs],
         errors=list(errors),
         samples=list(samples),
@@ -255,6 +265,12 @@ def _lies_there(job: Job, now: float) -> bool:
     if job.ended_at is not None:
         return now - job.ended_at > _UNCOLLECTED
     return job.expires_at is not None and now > job.expires_at
+
+
+def _without_key(batch: Batch, jobs: Iterable[Job]) -> str:
+    """Return that answers came back of which nobody knows the row."""
+    number = sum(job.unassigned for job in jobs)
+    return without_key(number).replace("NAME", batch.title) if number else ""
 
 
 def _left_there(jobs: Iterable[Job]) -> str:
@@ -719,5 +735,6 @@ def tally(shot: Snapshot) -> str:
     done = shot.ok + (shot.progress or 0) - shot.progress_failed
     failed = shot.failed + shot.progress_failed
     words = f"{count(done)} of {count(shot.rows)} {'answered' if shot.finished else 'done'}"
+    words = f"{words} ({count(shot.cut)} cut)" if shot.cut else words
     words = f"{words}, {count(failed)} failed" if failed else words
     return f"{words}, {count(shot.unsent)} not sent" if shot.unsent else words

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from . import adopting, foreign, frames, payloads, planning, providers, schemas, sources
 from .answers import Unreadable
+from .collecting import NO_KEY, without_key
 from .errors import Damaged, NotFound
 from .lifecycle import may_be_billed, outcome_of
 from .models import Batch, Job, JobState, Mode, Outcome, Result
@@ -68,6 +69,7 @@ def read(
             found[row] = Result(
                 custom_id=ids[row],
                 outcome=outcome,
+                code=_code(jobs.get(owners[row]), outcome),
                 error=_reason(jobs.get(owners[row]), outcome),
                 billed=may_be_billed(code),
             )
@@ -88,8 +90,29 @@ _WITHOUT_LINE = {
 }
 
 
+def _code(job: Job | None, outcome: Outcome) -> str | None:
+    nameless = outcome is Outcome.MISSING and job is not None and job.unassigned
+    return NO_KEY if nameless else None
+
+
+def unassigned(store: Store, batch: Batch) -> list[Result]:
+    """Return the answers that name no row of the batch, with their raw lines."""
+    ids = {*custom_ids(store, batch)}
+    found = []
+    for job in store.jobs(batch.id):
+        parse = schemas.legible(_reader(job.provider).parse)
+        for path in result_files(store, job) if job.unassigned else ():
+            for line in payloads.lines(path):
+                result = parse(line, job.endpoint)
+                if result.outcome is Outcome.OK and result.custom_id not in ids:
+                    found.append(replace(result, raw=line.rstrip(b"\r\n")))
+    return found
+
+
 def _reason(job: Job | None, outcome: Outcome) -> str:
     """Return why a row without a line of its own has its outcome."""
+    if _code(job, outcome) and job is not None:
+        return without_key(job.unassigned)
     why = job.error if job is not None else None
     if job is not None and job.rest is Outcome.FAILED and outcome is not Outcome.FAILED:
         why = None  # it says why the rest of the job's rows was not sent

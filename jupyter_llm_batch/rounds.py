@@ -6,13 +6,24 @@ from collections.abc import Callable, Iterable
 
 from . import payloads, sources, spending
 from .errors import Damaged, UsageProblem
-from .lifecycle import WAITING, inherited, may_be_billed, outcome_of, row_code, rows_without_answer
+from .lifecycle import (
+    WAITING,
+    inherited,
+    is_cut,
+    may_be_billed,
+    outcome_of,
+    row_code,
+    rows_cut,
+    rows_without_answer,
+)
 from .models import Batch, Job, Limits, Mode, Outcome, Spend
 from .planning import Ranges, Splitter, custom_id
 from .store import Lease, Store
 
 #: Name of the pack that says, a byte a row, whether an earlier attempt may have been billed.
 BILLED = "billed"
+#: Its bit for rows with an answer that was cut, which counts until there is a better one.
+CUT_BEFORE = 2
 
 
 class DamagedRequests(Damaged):
@@ -55,6 +66,12 @@ def retry(
         else:
             store.put_packs(held, packs)
     return sent
+
+
+def cut_rows(store: Store, batch: Batch, outcomes: bytes) -> list[int]:
+    """Return the rows whose answers were cut, and lie with this batch, to be sent again."""
+    owners = memoryview(store.pack(batch.id, "owners")).cast("I")
+    return [row for row in rows_cut(outcomes) if owners[row]]
 
 
 def caught_up(store: Store, batch: Batch) -> bytes:
@@ -173,7 +190,7 @@ def _packs(
     followers = [row for row, place in taken.items() if place[0] == batch.id and place[1] in sent]
     billed = bytearray(store.pack(batch.id, BILLED) or bytes(len(after)))
     for row in (*sent, *followers):
-        billed[row] |= may_be_billed(after[row])
+        billed[row] |= may_be_billed(after[row]) | (CUT_BEFORE if is_cut(after[row]) else 0)
         after[row] = WAITING
     taken = {row: place for row, place in taken.items() if row not in sent}
     packs = {"outcomes": bytes(after)} | ({BILLED: bytes(billed)} if any(billed) else {})

@@ -20,6 +20,7 @@ from .lifecycle import (
     may_be_billed,
     never_sent,
     next_action,
+    rows_cut,
     rows_unsent,
     rows_without_answer,
     tally,
@@ -143,6 +144,7 @@ class Views:
             jobs,
             self._clock(),
             outcomes=tally(outcomes),
+            cut=len(rows_cut(outcomes)),
             retryable=len(rows := rows_without_answer(outcomes)),
             doubtful=sum(may_be_billed(outcomes[row]) for row in rows),
             unsent=rows_unsent(outcomes, owners, jobs) if batch.cancel_requested else 0,
@@ -171,13 +173,14 @@ class Views:
         return max(known, key=median) if known and all(known) else []
 
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
-        """Return why rows have no answer now; what a later round mended is left out."""
+        """Return why rows have no whole answer now; what a later round mended is left out."""
         if batch.cancel_requested:
             jobs = [job for job in jobs if not never_sent(job) or batch.round]
         if not batch.round:
             return [kind for job in jobs for kind in job.kinds]
         owners = memoryview(self._store.pack(batch.id, "owners")).cast("I")
-        failing = Counter((owners[row], outcomes[row]) for row in rows_without_answer(outcomes))
+        lacking = [*rows_without_answer(outcomes), *rows_cut(outcomes)]
+        failing = Counter((owners[row], outcomes[row]) for row in lacking)
         return [
             msgspec.structs.replace(kind, rows=min(kind.rows, rows))
             for job in jobs

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordings import NEEDED, RECORDINGS
 from replay import Replay
@@ -187,7 +187,7 @@ def test_a_changed_object_is_read_by_its_id(provider):
     read, base, holds = READERS[provider]
     name = "name" if provider == "google" else "id"
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(STEPS)
     def check(steps):
         body = changed(base, steps)
@@ -203,7 +203,7 @@ def test_a_changed_object_is_read_by_its_id(provider):
     check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([read for read, _ in pages()]), ODD)
 def test_a_page_is_read_or_refused(read, odd):
     """A page that is none is a ValueError, never another one."""

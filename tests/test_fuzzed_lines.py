@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jupyter_llm_batch.models import Outcome
@@ -214,7 +214,7 @@ def test_a_changed_line_is_read_and_its_answer_is_kept(kind):
     provider, endpoint, base, said, name = KINDS[kind]
     parse = reader(provider).parse
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(STEPS)
     @example([(0, "=", math.nan)])
     @example([(k, "=", 10**500) for k in range(3)])
@@ -234,7 +234,7 @@ def test_a_changed_line_is_read_and_its_answer_is_kept(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cut=st.integers(0, 400), byte=st.integers(0, 255), at=st.integers(0, 400))
 def test_torn_and_garbled_bytes_never_raise(kind, cut, byte, at):
     """A line that ends anywhere, or holds any byte, gives a row."""

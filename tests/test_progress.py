@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jupyter_llm_batch import progress
@@ -372,6 +372,7 @@ def situations(draw):
     return batch, draw(st.lists(job, max_size=4)), tally
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     situations(),
     st.floats(0, 2e9),

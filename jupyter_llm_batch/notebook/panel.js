@@ -151,7 +151,7 @@ function render({ model, el }) {
   const meters = h("span", "llmb-meters", time, cost);
   const head = h("div", "llmb-head", title, chip, simulated, state, meters);
 
-  const segments = ["ok", "failed", "progress", "progress-failed"].map((kind) =>
+  const segments = ["ok", "cut", "failed", "progress", "progress-failed"].map((kind) =>
     h("div", `llmb-seg llmb-seg-${kind}`),
   );
   const bar = h("div", "llmb-bar", ...segments);
@@ -267,7 +267,8 @@ function render({ model, el }) {
 
   function drawBar() {
     const progress = s.progress ?? 0;
-    const widths = [s.ok, s.failed, progress - s.progress_failed, s.progress_failed];
+    const cut = s.cut ?? 0;
+    const widths = [s.ok - cut, cut, s.failed, progress - s.progress_failed, s.progress_failed];
     segments.forEach((segment, i) => {
       segment.style.width = s.rows ? `${(100 * widths[i]) / s.rows}%` : "0";
     });
@@ -285,9 +286,10 @@ function render({ model, el }) {
     const uncollected = (s.progress ?? 0) - s.progress_failed;
     const failed = s.failed + s.progress_failed;
     const done = s.ok + uncollected;
+    const cut = s.cut ? ` (${number.format(s.cut)} cut)` : "";
     const known = s.finished || s.progress !== null || done + failed > 0;
     const parts = known
-      ? [[done, `of ${number.format(s.rows)} ${s.finished ? "answered" : "done"}`, "ok"]]
+      ? [[done, `of ${number.format(s.rows)} ${s.finished ? "answered" : "done"}${cut}`, "ok"]]
       : [[s.rows, s.rows === 1 ? "row" : "rows", "rows"]];
     if (failed) parts.push([failed, `failed${reasons(s.outcomes)}`, "failed"]);
     if (s.unsent) parts.push([s.unsent, "not sent", "unsent"]);

@@ -9,6 +9,7 @@ import msgspec
 
 from .. import finding, ledger, lookup, results, rounds
 from ..client import Client
+from ..collecting import CUT
 from ..errors import redact
 from ..handle import BatchHandle
 from ..lifecycle import WAITING, may_be_billed, rows_unsent, rows_without_answer
@@ -41,7 +42,7 @@ def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> Non
             snapshot.model,
             snapshot.words,
             count(snapshot.rows),
-            "" if batch.draft else count(snapshot.ok),
+            "" if batch.draft else _answered(snapshot),
             "" if batch.draft else count(snapshot.failed),
             money(snapshot.cost) if snapshot.cost is not None else "",
             money(snapshot.saved) if snapshot.saved is not None else "",
@@ -54,9 +55,38 @@ def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> Non
     grid(["notebook", *head] if everywhere else head, rows)
 
 
+def _answered(snapshot: Snapshot) -> str:
+    cut = f" ({count(snapshot.cut)} cut)" if snapshot.cut else ""
+    return f"{count(snapshot.ok)}{cut}"
+
+
+#: What is shown instead of a row: the answers that name none.
+UNASSIGNED = "unassigned"
+_MOST_UNASSIGNED = 50
+
+
+def unassigned(handle: BatchHandle) -> None:
+    """Print the answers that came back without a key, as they came."""
+    found = handle.unassigned()
+    if not found:
+        print(f"Every answer of {handle.name} belongs to a row.")
+        return
+    print(
+        f"{many(len(found), 'answer')} of {handle.name} came back without a key. They are not bound"
+        " to rows, since their order proves nothing."
+    )
+    for number, result in enumerate(found[:_MOST_UNASSIGNED]):
+        print(f"\n--- answer {number} ({result.custom_id or 'no key'}) ---\n{_short(result.said)}")
+    if len(found) > _MOST_UNASSIGNED:
+        print(f"\nAll of them: jupyter_llm_batch.get({handle.name!r}).unassigned()")
+
+
 def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     """Print the exact prompt of a row, its raw answer and its tokens."""
     batch = handle.record
+    if wanted == UNASSIGNED and handle.unassigned():
+        unassigned(handle)
+        return
     number = results.find_row(client.store, batch, wanted)
     try:
         line, job = results.request_line(client.store, batch, number)
@@ -70,9 +100,8 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     if result is None:
         print("\n--- no answer yet ---")
         return
-    print(
-        f"\n--- {result.outcome} ({result.finish_reason or result.code or 'no reason given'}) ---"
-    )
+    how = f"{result.outcome}, cut" if result.cut else f"{result.outcome}"
+    print(f"\n--- {how} ({result.finish_reason or result.code or 'no reason given'}) ---")
     _answer(result)
     usage = result.usage
     print(
@@ -139,14 +168,17 @@ def _bounded(text: str) -> str:
 
 
 def errors(handle: BatchHandle) -> None:
-    """Display rows without an answer by reason, and what to do about each kind."""
+    """Display rows without a whole answer by reason, and what to do about each kind."""
     snapshot, failures = handle.snapshot(), handle.failures()
     if not failures:
         print(f"{_no_errors(snapshot)}: {snapshot.line}")
         return
     which = [spans(kind.rows) for kind in failures]
-    failed = sum(len(kind.rows) for kind in failures)
+    cut = sum(len(kind.rows) for kind in failures if kind.kind.startswith(CUT))
+    failed = sum(len(kind.rows) for kind in failures) - cut
     note = f"{handle.name}: {count(failed)} of {many(snapshot.rows, 'row')} got no answer."
+    if cut:
+        note += f" {many(cut, 'answer was', 'answers were')} cut."
     for number, words in enumerate(which):
         if _is_cut(words):
             code = f"jupyter_llm_batch.get({handle.name!r}).failures()[{number}].rows"

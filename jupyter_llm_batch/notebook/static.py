@@ -81,7 +81,8 @@ def _head(snapshot: Snapshot) -> str:
 def _bar(snapshot: Snapshot) -> str:
     done = (snapshot.progress or 0) - snapshot.progress_failed
     parts = [
-        (snapshot.ok, _GREEN, "1"),
+        (snapshot.ok - snapshot.cut, _GREEN, "1"),
+        (snapshot.cut, _AMBER, "1"),
         (snapshot.failed, _RED, "1"),
         (done, _GREEN, ".45"),
         (snapshot.progress_failed, _RED, ".45"),
@@ -124,7 +125,7 @@ def _reasons(snapshot: Snapshot) -> str:
 
 def _advice(snapshot: Snapshot) -> str:
     lines = [f"<bdi>{escape(each)}</bdi>" for each in (snapshot.question, snapshot.notice) if each]
-    if snapshot.finished and snapshot.failed:
+    if snapshot.finished and (snapshot.failed or snapshot.cut):
         lines.append(f"Why: {_command('errors', snapshot)}")
     if snapshot.finished and snapshot.retryable:
         rows = "1 row" if snapshot.retryable == 1 else f"{count(snapshot.retryable)} rows"

@@ -87,12 +87,11 @@ class Fates:
 
     def draw(self, prompt: str, behaviour: Behaviour) -> Fate:
         """Return the fate of this run of a prompt."""
-        if "[[sim:" in prompt and (found := _DIRECTIVE.search(prompt)):
-            name, limit = found.groups()
-            fate = DIRECTIVES.get(name, Fate.ANSWER)
-            if limit is None or self._count(prompt) < int(limit):
-                return fate
-            return Fate.ANSWER
+        if "[[sim:" in prompt and (found := _DIRECTIVE.findall(prompt)):
+            before = self._count(prompt) if any(limit for _, limit in found) else 0
+            # Of several the first that still holds.
+            holding = (name for name, limit in found if not limit or before < int(limit))
+            return DIRECTIVES.get(next(holding, ""), Fate.ANSWER)
         rates = (
             (behaviour.fail_rate, Fate.FAIL_400),
             (behaviour.server_error_rate, Fate.FAIL_500),
