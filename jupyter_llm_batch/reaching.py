@@ -8,17 +8,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 
-from .errors import redact
+from .errors import UsageProblem, redact
+from .providers import network
 from .providers.addresses import is_loopback
-
-if TYPE_CHECKING:
-    import httpx2
 
 #: Seconds that a server has for its answer.
 PATIENCE = 5.0
@@ -49,17 +46,13 @@ async def look(addresses: Mapping[str, str], settings: Mapping[str, str]) -> dic
     settings
         By provider, where its base URL is set.
     """
-    import httpx2
-
-    # Proxies and certificates of the environment count, as they do for the SDKs.
-    async with httpx2.AsyncClient(timeout=PATIENCE) as client:
-        found = await asyncio.gather(
-            *(_one(client, url, settings.get(name, "")) for name, url in addresses.items())
-        )
+    found = await asyncio.gather(
+        *(_one(url, settings.get(name, "")) for name, url in addresses.items())
+    )
     return dict(zip(addresses, found, strict=True))
 
 
-async def _one(client: httpx2.AsyncClient, url: str, setting: str) -> Reach:
+async def _one(url: str, setting: str) -> Reach:
     import httpx2
 
     wrong = f"no usable address: correct {setting or 'its base URL'}"
@@ -68,10 +61,17 @@ async def _one(client: httpx2.AsyncClient, url: str, setting: str) -> Reach:
         host = parts.hostname or ""
         # Neither a password nor a query that somebody wrote into the address is sent.
         plain = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        # Proxies and certificates of the environment count, as they do for the SDKs.
+        network.check(plain)
+        client = httpx2.AsyncClient(timeout=PATIENCE, **network.options(plain))
+    except UsageProblem as problem:
+        return Reach(remark=str(problem))
     except ValueError:
         return Reach(remark=wrong)
+    except (OSError, ImportError) as error:
+        return Reach(remark=" ".join(redact(str(error)).split())[:120])
     try:
-        async with asyncio.timeout(PATIENCE), client.stream("GET", plain) as answer:
+        async with client, asyncio.timeout(PATIENCE), client.stream("GET", plain) as answer:
             return Reach(status=answer.status_code, remark=_strange(answer.status_code))
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
         return Reach(remark=wrong)

@@ -32,7 +32,7 @@ from ..secret import Secret
 from . import anthropic_objects as objects
 from . import anthropic_results as results
 from . import anthropic_wire as wire
-from . import bounds, counting, pages, rate_limits
+from . import bounds, counting, network, pages, rate_limits
 from .addresses import custom_headers, normalised
 from .anthropic_client import (
     BASE_URL,
@@ -133,12 +133,13 @@ class Anthropic:
     # -- account -------------------------------------------------------------------------------
 
     def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no key, or one that no header can carry."""
+        """Raise `UsageProblem` when there is no usable key, or the network's settings are wrong."""
         secret, variable = (self._token, TOKEN) if self._token else (self._key, KEY)
         if not secret:
             raise UsageProblem(no_key(KEY, self.name, KEYS_PAGE))
         if not secret.fits_a_header():
             raise UsageProblem(f"{variable} holds characters that no key has: copy it again")
+        network.check(self._base_url)
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""

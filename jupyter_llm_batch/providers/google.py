@@ -32,7 +32,7 @@ from ..errors import (
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from ..secret import Secret
-from . import bounds, counting, encoding, pages
+from . import bounds, counting, encoding, network, pages
 from . import google_cache as caches
 from . import google_objects as objects
 from . import google_results as results
@@ -122,11 +122,12 @@ class Google:
     # -- account -------------------------------------------------------------------------------
 
     def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no key, or one that no header can carry."""
+        """Raise `UsageProblem` when there is no usable key, or the network's settings are wrong."""
         if not self._key:
             raise UsageProblem(no_key(KEY, self.name, _KEYS_PAGE))
         if not self._key.fits_a_header():
             raise UsageProblem(f"{self._variable} holds characters that no key has: copy it again")
+        network.check(self._base_url)
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..models import Account, Job, Recipe, Remote, Reply, Result, Sink
 from ..secret import HiddenDict, Secret
-from . import bounds, counting, pages, rate_limits
+from . import bounds, counting, network, pages, rate_limits
 from . import openai_objects as objects
 from . import openai_results as results
 from . import openai_wire as wire
@@ -150,13 +150,14 @@ class OpenAI:
     # -- account -------------------------------------------------------------------------------
 
     def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no key, or one that no header can carry."""
+        """Raise `UsageProblem` when there is no usable key, or the network's settings are wrong."""
         if not self._key:
             raise UsageProblem(no_key(self.key_variable, self.name, self.keys_page))
         if not self._key.fits_a_header():
             raise UsageProblem(
                 f"{self.key_variable} holds characters that no key has: copy it again"
             )
+        network.check(self._base_url)
 
     def account(self, salt: bytes) -> Account:
         """Return whose batches these are; the key only as a salted fingerprint."""

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from ..secret import Secret
-from . import bounds
+from . import bounds, network
 from .bounds import PLACEHOLDER, origin
 
 #: Bytes a second that a transfer must at least have, beside the time that any call has.
@@ -67,9 +67,7 @@ class Client(httpx2.AsyncClient):
         self._home = origin(base_url)
         self._allowed = {self._home, *map(origin, also)}
         self._secret = key
-        # A proxy cannot reach this machine's own servers.
-        mounts = {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}
-        super().__init__(mounts=mounts, **options)
+        super().__init__(**network.options(base_url), **options)
 
     async def send(
         self, request: httpx2.Request, *, stream: bool = False, **options: Any
