@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from .errors import UsageProblem
+
 T = TypeVar("T")
 
 #: Name of the thread.
@@ -20,6 +22,10 @@ THREAD = "llm-batch"
 
 #: Seconds of pause after a slice of work while one of the user's cells runs: about 8 % duty.
 PAUSE = 0.02
+
+
+class NoThread(UsageProblem):
+    """The background could not start; nothing was lost, and it may be tried again."""
 
 
 class Background:
@@ -49,7 +55,15 @@ class Background:
                 self._thread = threading.Thread(
                     target=_run, args=(self._loop, ready), name=THREAD, daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the system gives no more threads, or no memory
+                    loop, self._loop, self._thread = self._loop, None, None
+                    loop.close()
+                    raise NoThread(
+                        f"nothing is sent yet, since the system starts no thread now ({error}): "
+                        "what was submitted is on disk, and the next cell tries again"
+                    ) from error
                 ready.wait()
             return self._loop
 
@@ -58,7 +72,12 @@ class Background:
 
     def call(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start a coroutine on the loop; its ``result()`` can be waited for and interrupted."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop())
+        try:
+            loop = self.loop()
+        except BaseException:
+            work.close()
+            raise
+        return asyncio.run_coroutine_threadsafe(work, loop)
 
     def soon(self, function: Callable[..., object], *args: object) -> None:
         """Call a function on the loop."""

@@ -40,7 +40,7 @@ from . import (
 from .accounts import Accounts
 from .advising import Advice, Call
 from .asking import Options
-from .background import Background
+from .background import Background, NoThread
 from .comparing import Comparison
 from .earlier import Earlier
 from .errors import LLMBatchError, NotConfirmed, NotFound, ProviderError, UsageProblem
@@ -112,7 +112,8 @@ class Client:
         self.keys = Chain(environ)
         self.environ = self.keys.environ
         self.settings = settings or Settings()
-        whose = Identity(notebook) if isinstance(notebook, str) and notebook else notebook
+        named = isinstance(notebook, str) and notebook
+        whose = Identity(identity.storable(str(notebook))) if named else notebook
         self.identity = whose if isinstance(whose, Identity) else identity.current()
         self.notebook = self.identity.name
         #: Batches that this kernel has asked for, by id, the latest last.
@@ -377,13 +378,16 @@ class Client:
             payloads.remove(self.store.folder_of(plan.batch.id))
             raise
         self.accounts.keep_prices()
-        self.background.soon(self.poller().follow, batch.id)
+        delay = ""
+        try:
+            self.background.soon(self.poller().follow, batch.id)
+        except NoThread as problem:
+            delay = str(problem)
         handle = self._asked(BatchHandle(self, batch.id))
         handle.lasting = "; ".join(consent.notices(self.store, plan, ask))
         older = [] if options.get("resubmit") else self._versions(ask.name)[:-1]
-        handle.passing = "; ".join(
-            consent.passing(self.store, plan, older, self.is_driven_elsewhere)
-        )
+        news = consent.passing(self.store, plan, older, self.is_driven_elsewhere)
+        handle.passing = "; ".join(filter(None, (delay, *news)))
         return handle
 
     def _keep_servers(self, models: Iterable[str]) -> None:
@@ -699,8 +703,15 @@ class Client:
                     breathe=self.background.breathe,
                     rules=self.accounts.rules_in_use,
                 )
-                self._running = self.background.call(self._poller.run())
+            if self._running is None:
+                with contextlib.suppress(NoThread):  # tried again whenever somebody comes by
+                    self._running = self.background.call(self._poller.run())
             return self._poller
+
+    def start_again(self) -> None:
+        """Have batches driven for which no thread could be started before."""
+        if self._poller is not None and self._running is None:
+            self.poller()
 
     def wake(self) -> None:
         """Have everything looked at now, if anything is driven at all."""

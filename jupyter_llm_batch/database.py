@@ -47,6 +47,7 @@ class Database:
     def __init__(
         self, folder: Path, clock: Callable[[], float], *, simulated: bool | None = None
     ) -> None:
+        folder = folder.absolute()  # the working folder may change
         self._shared, self.loss = connection.share(folder)
         self.folder = folder
         self.path = folder / "journal.sqlite"

@@ -76,10 +76,15 @@ def variable(namespace: Mapping[str, Any]) -> str:
 
 def _of_path(path: str) -> Identity:
     if not path:
-        return Identity(FOLDER, is_folder=True)
+        return Identity(storable(FOLDER), is_folder=True)
     # Before a runner or a variable was looked at, the folder stood for such a notebook.
     former = () if path == os.environ.get("JPY_SESSION_NAME") else (FOLDER,)
-    return Identity(path, former=former)
+    return Identity(storable(path), former=tuple(map(storable, former)))
+
+
+def storable(name: str) -> str:
+    """Return a name that JSON and SQLite take: bytes that are no UTF-8 are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _session() -> str:

@@ -19,6 +19,7 @@ import msgspec
 
 from . import filesystems, forks, payloads, permissions, salvage
 from .errors import StoreProblem
+from .identity import storable
 from .payloads import private_folder, private_opener, sync_folder
 
 #: What brings a journal from the version before to this one. `schema.sql` is all of it at once.
@@ -351,7 +352,7 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
     loss = Loss(
         at=time.time(),
         reason=reason,
-        kept=str(kept or ""),
+        kept=storable(str(kept or "")),
         recovered=recovered,
         folders=[name for name in there if name not in known],
     )

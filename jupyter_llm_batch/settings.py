@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,25 @@ class Settings:
     prices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     discounts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Where it is now, whatever the working folder becomes: batches are found there again.
+        object.__setattr__(self, "data_dir", absolute(self.data_dir))
+
     def folder(self) -> Path:
         """Return the folder of the journal."""
         if self.data_dir:
-            return Path(self.data_dir).expanduser()
+            return Path(self.data_dir)
         from jupyter_core.paths import jupyter_data_dir
 
-        return Path(jupyter_data_dir()) / "llm_batch"
+        return Path(_first_meant(jupyter_data_dir())) / "llm_batch"
+
+
+def absolute(path: str) -> str:
+    """Return a path of the user's independent of the working folder; empty stays empty."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
+@cache
+def _first_meant(path: str) -> str:
+    """Return what a path of the environment meant when this process first used it."""
+    return absolute(path)

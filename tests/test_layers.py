@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
     ["terminal"],
-    ["own_line", "loosejson"],
+    ["own_line", "loosejson", "printing"],
     ["errors", "policy", "secret"],
     ["trouble"],
     ["models", "pictures", "wording", "subschemas"],

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    from ..printing import plain
     from .commands import run
 
-    return run(arguments)
+    with plain():
+        return run(arguments)

@@ -394,6 +394,7 @@ class Book:
         """Bind what is ready; from here on the namespace is the cell's."""
         self.binder.cell_begins()
         if self._client is not None:
+            self._client.start_again()
             self._client.background.user_is_busy = True
 
     def cell_ended(self) -> None:

@@ -8,7 +8,7 @@ from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, val
 from traitlets.config import Configurable
 
 from ..errors import UsageProblem
-from ..settings import Settings
+from ..settings import Settings, absolute
 
 
 class LLMBatch(Configurable):
@@ -73,6 +73,11 @@ class LLMBatch(Configurable):
     discounts = Dict(
         help="shares taken off the list prices: {'openai': 0.1} or {'openai:gpt-5-mini': 0.25}"
     ).tag(config=True)
+
+    @validate("data_dir")
+    def _resolved(self, proposal: Any) -> str:
+        """Take a relative folder as it is meant now: the working folder may change later."""
+        return absolute(proposal["value"])
 
     @validate("prices", "discounts")
     def _readable(self, proposal: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
 from ..errors import LLMBatchError
+from ..printing import plain
 from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from .completion import make_matcher
 from .config import LLMBatch
@@ -19,6 +20,11 @@ _loaded: dict[int, tuple[LLMBatchMagics, LLMBatch, Any]] = {}
 
 def load(shell: InteractiveShell) -> None:
     """Load the extension into `shell`; loading twice changes nothing."""
+    with plain():
+        _load(shell)
+
+
+def _load(shell: InteractiveShell) -> None:
     if id(shell) in _loaded:
         return
     try:

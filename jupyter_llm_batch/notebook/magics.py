@@ -8,6 +8,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from ..identity import of_shell
+from ..printing import plain
 from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
 from .scope import of_caller
@@ -30,12 +31,14 @@ class LLMBatchMagics(Magics):
     @no_var_expand
     @cell_magic("llm_batch")
     def cell(self, line: str, cell: str) -> None:  # noqa: D102 - given below
-        self.commands().cell(line, cell, of_caller(self._shell))
+        with plain():
+            self.commands().cell(line, cell, of_caller(self._shell))
 
     @no_var_expand
     @line_magic("llm_batch")
     def line(self, line: str) -> None:  # noqa: D102 - given below
-        self.commands().line(line, of_caller(self._shell))
+        with plain():
+            self.commands().line(line, of_caller(self._shell))
 
     # What IPython shows for `%%llm_batch?` and `%llm_batch?`.
     cell.__doc__ = CELL_HELP
@@ -61,12 +64,14 @@ class LLMBatchMagics(Magics):
     def cell_begins(self, _info: object = None) -> None:
         """Bind what is ready, then leave the namespace to the cell."""
         if self._commands is not None:
-            self._commands.book.cell_begins()
+            with plain():
+                self._commands.book.cell_begins()
 
     def cell_ended(self, _result: object = None) -> None:
         """Bind what became ready during the cell."""
         if self._commands is not None:
-            self._commands.book.cell_ended()
+            with plain():
+                self._commands.book.cell_ended()
 
     def close(self) -> None:
         """Stop driving; batches go on at their providers."""

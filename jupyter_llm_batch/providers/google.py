@@ -311,6 +311,7 @@ class Google:
 
     def _uploader(self) -> Client:
         if self._sdk is None:
+            import httpx2
             from google import genai
 
             # It logs which of two keys it takes, and warns of a file's state that it does not
@@ -320,8 +321,10 @@ class Google:
             options: Any = {
                 "base_url": self._base_url,
                 "api_version": self._version,
-                # With a client of ours it uses neither aiohttp nor another pool.
+                # With clients of ours it uses neither aiohttp nor another pool; of its own it would
+                # make a second one, from the environment.
                 "httpx_async_client": self._connected(),
+                "httpx_client": httpx2.Client(**network.options(self._base_url)),
             }
             self._sdk = genai.Client(
                 enterprise=False, api_key=bounds.PLACEHOLDER, http_options=options
