@@ -311,6 +311,8 @@ class Google:
 
     def _uploader(self) -> Client:
         if self._sdk is None:
+            import ssl
+
             import httpx2
             from google import genai
 
@@ -325,6 +327,8 @@ class Google:
                 # make a second one, from the environment.
                 "httpx_async_client": self._connected(),
                 "httpx_client": httpx2.Client(**network.options(self._base_url)),
+                # For web sockets, which are never opened: else certificates are read for them.
+                "async_client_args": {"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
             }
             self._sdk = genai.Client(
                 enterprise=False, api_key=bounds.PLACEHOLDER, http_options=options
