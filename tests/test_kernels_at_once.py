@@ -48,3 +48,12 @@ def test_kernels_at_once_killed_here_and_there(lane, tally, seed):
     """Whoever comes last finds each row paid once, each answer, and nothing half done."""
     _, killed = lane.crowd(seed)
     tally("kills among kernels at once", killed)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_busy_kernel_killed_here_and_there(lane, tally, provider):
+    """The journal is opened twice, loaded again and read by a terminal: nothing is paid twice."""
+    names = lane.points(provider, "a_busy_kernel")
+    for name in names[:: len(names) // 5]:
+        lane.kill_at(provider, "a_busy_kernel", name)
+        tally("kills of a busy kernel", 1)

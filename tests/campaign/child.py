@@ -108,5 +108,5 @@ def play(order: Order, report: Report) -> None:
     user = User(client, MODELS[order.provider], order.control, order.given)
     SCENARIOS[order.scenario].play(user)
     report.seen = user.seen
-    report.unfinished = [handle.name for handle in client.batches() if not handle.done]
-    client.close()
+    report.unfinished = [handle.name for handle in user.client.batches() if not handle.done]
+    user.client.close()

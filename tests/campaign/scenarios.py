@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -115,6 +117,35 @@ class User:
             for _, candidates in handle.lost():
                 for remote in candidates:
                     handle.resolve(remote.remote_id)
+
+    def second_client(self) -> None:
+        """Have another client of this process go on with everything for a moment."""
+        other = self.client.again()
+        other.resume()
+        other.batches()
+        other.close()
+
+    def load_again(self) -> None:
+        """Close the client and make another, as ``%reload_ext`` does; go on with what is open."""
+        self.client.close()
+        self.client = self.client.again()
+        self.client.resume()
+
+    def switch(self) -> None:
+        """Open the journal of the other kind and close it, as simulator on and off does."""
+        Client(
+            environ={}, folder=self.client.store.folder.parent, notebook="campaign.ipynb"
+        ).close()
+
+    def terminal(self) -> None:
+        """Have another process read the journal and close it, as ``jupyter llm-batch list``."""
+        script = (
+            "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], 30)\n"
+            "db.execute('SELECT count(*) FROM batch').fetchall(); db.close()"
+        )
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script, str(self.client.store.path)], check=True
+        )
 
     def advance(self, seconds: float) -> None:
         """Let simulated time pass."""
@@ -274,6 +305,22 @@ def rows_asked_once(user: User) -> None:
 def an_adopted_batch(user: User) -> None:
     """A batch that a script created is taken over."""
     user.answers(user.adopt("x", user.given), ["alpha", "beta"])
+
+
+@scenario(providers=PROVIDERS)
+def a_busy_kernel(user: User) -> None:
+    """Between two cells the journal is opened and closed in every way, here and elsewhere."""
+    user.cell("x", ["alpha", "beta"])
+    user.second_client()
+    user.terminal()
+    user.switch()
+    user.load_again()
+    user.terminal()
+    later = user.cell("y", ["gamma"])
+    user.accepted(later)
+    user.terminal()
+    user.answers(user.client.get("x"), ["alpha", "beta"])
+    user.answers(later, ["gamma"])
 
 
 @scenario(unclear=True, providers=PROVIDERS)
