@@ -311,10 +311,9 @@ def an_adopted_batch(user: User) -> None:
 def a_busy_kernel(user: User) -> None:
     """Between two cells the journal is opened and closed in every way, here and elsewhere."""
     user.cell("x", ["alpha", "beta"])
-    user.second_client()
-    user.terminal()
     user.switch()
     user.load_again()
+    user.second_client()
     user.terminal()
     later = user.cell("y", ["gamma"])
     user.accepted(later)
