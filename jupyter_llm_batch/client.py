@@ -52,6 +52,7 @@ from .models import Batch, Snapshot
 from .policy import Policy
 from .poller import Poller
 from .previewing import Preview
+from .providers.addresses import is_loopback
 from .providers.base import Adapter
 from .secret import HiddenDict
 from .settings import Settings
@@ -68,6 +69,15 @@ _SDKS = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_")
 
 #: Names that IPython keeps for itself, besides those that begin with an underscore.
 _SHELL = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})
+
+
+def _server(name: str, url: str) -> str:
+    return f"server {name} {url}"
+
+
+def _is_own(name: str, url: str) -> bool:
+    """Whether a server of the journal may get a key: it is of this machine, or was set on it."""
+    return is_loopback(url) or trust.knows(_server(name, url))
 
 
 def check_name(name: str) -> None:
@@ -144,7 +154,8 @@ class Client:
     def servers(self) -> dict[str, str]:
         """OpenAI-compatible servers by name: of the settings, and those that cells named."""
         if self._servers is None:
-            self._servers = self.store.servers()
+            journaled = self.store.servers().items()
+            self._servers = {name: url for name, url in journaled if _is_own(name, url)}
         return {**self._servers, **self._named, **self.settings.servers}
 
     def _ask(self, text: str | None, name: str, options: Options) -> submission.Ask:
@@ -398,6 +409,8 @@ class Client:
         named = {**self._named, **self.settings.servers}
         for server in {model.partition(":")[0] for model in models} & named.keys():
             self.store.add_server(server, named[server])
+            if not is_loopback(named[server]):
+                trust.remember(_server(server, named[server]))
 
     def _attach(self, batch: Batch, ask: submission.Ask) -> BatchHandle:
         """Take up an earlier batch that asked for exactly this: nothing is sent or paid."""

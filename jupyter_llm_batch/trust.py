@@ -1,8 +1,8 @@
 """What this user has set on this machine, as far as it can do harm when somebody else wrote it.
 
-A data folder can be copied from anywhere, so nothing in it is run. A command is remembered, as a
-hash, in Jupyter's configuration folder when the user gives it; later kernels and the terminal then
-run it for batches of theirs.
+A data folder can be copied from anywhere, so nothing in it is run, and no server that it names
+gets a key. Commands and servers are remembered, as hashes, in Jupyter's configuration folder when
+the user gives them; later kernels and the terminal then use them for batches of theirs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import KEYS, mark, until
 
-from jupyter_llm_batch import Outcome, Settings, pricing, providers
+from jupyter_llm_batch import Outcome, Settings, pricing, providers, trust
 from jupyter_llm_batch.errors import Undecided, UsageProblem
 from jupyter_llm_batch.models import Job, Phase, Recipe, Usage
 from jupyter_llm_batch.notebook import extension
@@ -305,3 +305,19 @@ def test_absent_is_said_only_of_a_server_that_keeps_labels():
     with pytest.raises(Undecided) as caught:
         find(adapter, "mine", [remote(1)])
     assert [each.remote_id for each in caught.value.candidates] == ["batch_1"]
+
+
+def test_a_server_that_a_journal_brings_along_gets_no_key(make_client, tmp_path, monkeypatch):
+    """Only servers of this machine, and those that this user has named on it, are asked."""
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setattr(trust, "_here", set())
+    client = make_client(environ={"MINE_API_KEY": KEYS["odd"]}, settings=Settings())
+    client.store.add_server("mine", "https://192.0.2.1/v1")
+    client.store.add_server("here", "http://127.0.0.1:9/v1")
+    assert {*client.servers} == {"here"}
+    with pytest.raises(UsageProblem, match=r"unknown provider 'mine'.*LLMBatch\.servers"):
+        client.adapter("mine")
+    named = make_client(settings=Settings(servers={"mine": "https://192.0.2.1/v1"}))
+    named._keep_servers(["mine:model"])
+    monkeypatch.setattr(trust, "_here", set())  # another process of this user
+    assert {*make_client().servers} == {"here", "mine"}
