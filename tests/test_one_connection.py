@@ -119,7 +119,6 @@ def test_a_kernel_that_did_it_all_loses_nothing_when_it_is_killed(tmp_path, sim,
         [sys.executable, "-c", KERNEL],
         env=os.environ | sim.environ() | {
             "JUPYTER_DATA_DIR": str(tmp_path / "jupyter"), "IPYTHONDIR": str(tmp_path / "ipython"),
-            "JPY_SESSION_NAME": "nb.ipynb",
         },
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -127,9 +126,7 @@ def test_a_kernel_that_did_it_all_loses_nothing_when_it_is_killed(tmp_path, sim,
     sim.advance(2000)
     clock = Shifted()
     clock.ahead = 300  # when the killed kernel would have looked again
-    client = Client(
-        environ=sim.environ(), folder=folder, notebook="nb.ipynb", policy=FAST, clock=clock
-    )
+    client = Client(environ=sim.environ(), folder=folder, policy=FAST, clock=clock)
     assert client.store.loss is None
     assert client.store.check() == ""
     assert mark("first prompt") in client.get("first").wait(60).answers()
