@@ -71,6 +71,8 @@ class Reconciler:
         The prices in use.
     billed
         Rows of which an earlier attempt may have been billed: only an answer makes up for that.
+    here
+        Their requests are known here, so that they can be sent again.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class Reconciler:
         keys: Sequence[str] | None = None,
         book: PriceBook | None = None,
         billed: Container[int] = (),
+        here: bool = True,
     ) -> None:
+        self._here = here
         self._job = job
         self._billed = billed
         self._book = book or PriceBook()
@@ -257,7 +261,7 @@ class Reconciler:
                 code=byte,
                 rows=rows,
                 example=f"row {row}: {message}" if message else f"row {row}",
-                remedy=remedy(outcome, byte, before=before, reason=code),
+                remedy=remedy(outcome, byte, before=before, reason=code, here=self._here),
             )
             for (outcome, code, byte, before), (rows, row, message) in sorted(
                 self._kinds.items(), key=lambda item: -item[1][0]
@@ -280,7 +284,9 @@ def without_key(number: int) -> str:
     )
 
 
-def remedy(outcome: str, code: int, *, before: bool = False, reason: str = "") -> str:
+def remedy(
+    outcome: str, code: int, *, before: bool = False, reason: str = "", here: bool = True
+) -> str:
     """Return what to do about rows that ended so.
 
     Parameters
@@ -289,9 +295,14 @@ def remedy(outcome: str, code: int, *, before: bool = False, reason: str = "") -
         Not this attempt but an earlier one may have been billed.
     reason
         The provider's code, or its word for why a cut answer ended.
+    here
+        Their requests are known here; else there is nothing to send.
     """
     if outcome == CUT:
         return _AT_ITS_BOUND if reason in TRUNCATED else _BROKEN_OFF
+    if not here:
+        paid = "may have been billed" if may_be_billed(code) else "not billed"
+        return f"{paid}; created elsewhere: send them again from where they came"
     if before:
         return _BEFORE
     if reason == NO_KEY:

@@ -419,10 +419,12 @@ class Driver:
     def saw(self, held: Lease, job: Job, remote: Remote) -> None:
         """Record what the provider says about a running job."""
         now = self._clock()
+        ended_at: float | None = now
         if self._ends.is_read_only(job):
             # What was created elsewhere is read; only a retry sends it.
             remote = adopting.as_read(remote)
             job = self._ends.know_size(held, job, remote)
+            ended_at = remote.ended_at
         moved = remote.counts is not None and remote.counts != job.counts
         seen: dict[str, Any] = {
             "progress_at": now if moved else job.progress_at,
@@ -443,7 +445,7 @@ class Driver:
                     detail=remote.state,
                     parts=remote.parts,
                     rest=remote.rest,
-                    ended_at=now,
+                    ended_at=ended_at,
                     not_before=0.0,
                     **seen,
                 )

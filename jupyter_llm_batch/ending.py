@@ -222,6 +222,7 @@ class Ends:
             keys=keys if batch.adopted else None,
             book=self._rules().book,
             billed=self._billed(job),
+            here=job.round > 0 or not job.unasked,
         )
         parse = schemas.checked(adapter.parse, batch.recipe.schema)
         if batch.adopted:
@@ -331,6 +332,7 @@ class Ends:
             user_cancelled=True,
             book=self._rules().book,
             billed=self._billed(job),
+            here=job.round > 0 or not job.unasked,
         )
         if outcome is None:
             reconciler.close(None, reason)

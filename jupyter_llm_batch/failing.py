@@ -52,6 +52,7 @@ def of(store: Store, batch: Batch) -> list[Failure]:
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     jobs = store.jobs(batch.id) if batch.cancel_requested else []
     unsent = {job.number for job in jobs if never_sent(job)}
+    here = results.has_requests(store, batch)
     groups: dict[tuple[str, int, bool], list[int]] = {}
     for row in rows_without_answer(outcomes):
         code, result = outcomes[row], found[row]
@@ -63,7 +64,9 @@ def of(store: Store, batch: Batch) -> list[Failure]:
             rows=rows,
             billed=may_be_billed(code),
             example=_example(rows[0], found[rows[0]]),
-            remedy=remedy(str(outcome_of(code)), code, before=before, reason=_code(found[rows[0]])),
+            remedy=remedy(
+                str(outcome_of(code)), code, before=before, reason=_code(found[rows[0]]), here=here
+            ),
         )
         for (kind, code, before), rows in sorted(groups.items(), key=lambda each: -len(each[1]))
     ]

@@ -201,7 +201,9 @@ def stuck_for(jobs: Iterable[Job], now: float, history: Sequence[float]) -> floa
     running = [job for job in jobs if job.mode is Mode.BATCH and job.state is JobState.RUNNING]
     if not running:
         return 0.0
-    still = now - max(max(job.progress_at, job.submitted_at or 0.0) for job in running)
+    # What was created elsewhere has been looked at since it was adopted, not since it was sent.
+    seen = (max(job.progress_at, job.submitted_at or 0.0, job.created_at) for job in running)
+    still = now - max(seen)
     patience = STUCK_TIMES * max(history) if len(history) >= 3 else STUCK_UNKNOWN
     return still if still > max(patience, STUCK_LEAST) else 0.0
 

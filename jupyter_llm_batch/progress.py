@@ -497,6 +497,8 @@ def _question(
     if still:
         usual = outlook.usual(history)
         lately = f"; batches there took {duration(usual)} lately" if usual else ""
+        if batch.adopted and not batch.round:  # its requests are not ours to be asked again
+            return f"no progress for {duration(still)}{lately}: wait, or cancel", [], False
         words = (
             f"no progress for {duration(still)}{lately}: wait, cancel, or finish {realtime} "
             f"in real time (%llm_batch deadline {name} --finish)"
@@ -724,6 +726,8 @@ def spent(shot: Snapshot) -> list[str]:
 def tally(shot: Snapshot) -> str:
     """Return the rows of a snapshot in words: ``412 of 1,000 done, 3 failed``."""
     noun = "row" if shot.rows == 1 else "rows"
+    if not shot.rows:  # created elsewhere, and nobody has counted them
+        return "" if shot.finished else "rows not counted yet"
     if (
         not shot.finished
         and shot.progress is None

@@ -11,7 +11,7 @@ from statistics import median
 
 import msgspec
 
-from . import estimate, outlook, progress, rotation, rounds, spending, trouble
+from . import estimate, outlook, progress, results, rotation, rounds, spending, trouble
 from .errors import Damaged, StoreProblem, UsageProblem
 from .lifecycle import (
     TERMINAL,
@@ -139,13 +139,14 @@ class Views:
         whole = spending.whole(batch, jobs, book) if planned else None
         samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
         owners = self._store.pack(batch.id, "owners")
+        here = results.has_requests(self._store, batch)
         return progress.snapshot(
             batch,
             jobs,
             self._clock(),
             outcomes=tally(outcomes),
             cut=len(rows_cut(outcomes)),
-            retryable=len(rows := rows_without_answer(outcomes)),
+            retryable=len(rows := rows_without_answer(outcomes) if here else []),
             doubtful=sum(may_be_billed(outcomes[row]) for row in rows),
             unsent=rows_unsent(outcomes, owners, jobs) if batch.cancel_requested else 0,
             history=self._history(jobs),

@@ -268,3 +268,38 @@ def test_polls_that_are_refused_end_nothing(replayed, name):
     shot = handle.snapshot()
     assert (shot.rows, shot.failed, shot.finished) == (3, 0, False)
     assert posts(server) == []
+
+
+def test_how_long_an_adopted_batch_took_is_its_own_time(replayed):
+    """It does not spoil the estimate of the next one."""
+    client, _ = replayed(openai_batch([line("a", "one")]))
+    client.adopt("openai:batch_1", "found").wait(60)
+    assert client.store.durations("openai") == [100.0]
+
+
+def test_a_batch_without_times_says_nothing_of_how_long_batches_take(replayed):
+    """Neither does it look as old as the clock."""
+    client, _ = replayed("batchling_sparse_object.json")
+    client.adopt("openai:batch-123", "found").wait(60)
+    assert client.store.durations("openai") == []
+
+
+def test_a_batch_of_last_year_is_not_called_stuck(replayed):
+    """Nobody is invited to pay for it again."""
+    exchanges = openai_batch([], status="in_progress", output_file_id=None, completed_at=None)
+    client, server = replayed(exchanges)
+    handle = client.adopt("openai:batch_1", "found")
+    until(lambda: len(server.asked) > 1)
+    shot = handle.snapshot()
+    assert (shot.question, shot.choices) == ("", [])
+    assert "0 rows" not in shot.line
+
+
+def test_rows_that_cannot_be_sent_again_are_offered_no_retry(replayed):
+    """Their requests were never here."""
+    client, _ = replayed("ends.json")
+    handle = client.adopt("openai:batch_exp", "found").wait(60)
+    assert handle.snapshot().retryable == 0
+    remedies = [kind.remedy for kind in (*handle.failures(), *handle.snapshot().errors)]
+    assert remedies
+    assert not any("retry" in remedy for remedy in remedies)
