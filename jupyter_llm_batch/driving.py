@@ -7,13 +7,14 @@ fails for a passing reason says when to try again; nothing here loops or sleeps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from . import adopting, lease, lookup, payloads, trouble
+from . import adopting, duplicates, lease, lookup, payloads, trouble
 from .ending import Ends
 from .errors import (
     Busy,
@@ -176,6 +177,7 @@ class Driver:
         return any(each.id == job.id and each.state in undecided for each in jobs)
 
     async def _create(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        began = time.monotonic()
         try:
             remote = await adapter.create(
                 job, self._ends.payload(job), job.upload_id, lookup.label(job)
@@ -200,7 +202,8 @@ class Driver:
             raise
         else:
             self._created[lookup.label(job)] = remote
-            self._accepted(held, job, Event.ACCEPTED, remote)
+            slow = time.monotonic() - began > duplicates.SLOW
+            self._accepted(held, job, Event.ACCEPTED, remote, repeated=slow or job.repeated)
             del self._created[lookup.label(job)]
 
     def _lose(self, held: Lease, job: Job, detail: str) -> None:
@@ -253,7 +256,7 @@ class Driver:
         if absent:
             self._store.apply(
                 held, job, Event.ABSENT, not_before=0.0, error=None, failures=0, distrusted=False,
-                resent=job.resent + 1,
+                resent=job.resent + 1, repeated=True,
             )  # fmt: skip
             return
         now = self._clock()
@@ -313,7 +316,7 @@ class Driver:
         if not remote_id:
             self._store.apply(
                 held, job, Event.ABSENT, detail="the user says so", not_before=0.0, error=None,
-                failures=0, distrusted=False, resent=0,
+                failures=0, distrusted=False, resent=0, repeated=True,
             )  # fmt: skip
             return
         remote = await adapter.retrieve(remote_id)
@@ -336,7 +339,9 @@ class Driver:
             or (event["event"] == CALL_ENDED and event["detail"] == lookup.label(job))
         )
 
-    def _accepted(self, held: Lease, job: Job, event: Event, remote: Remote) -> None:
+    def _accepted(
+        self, held: Lease, job: Job, event: Event, remote: Remote, *, repeated: bool = True
+    ) -> None:
         self._store.apply(
             held,
             job,
@@ -349,6 +354,7 @@ class Driver:
             keep_until=remote.keep_until,
             cancel_sent=False,
             distrusted=False,
+            repeated=repeated,
             failures=0,
             absences=0,
             error=None,
@@ -401,7 +407,55 @@ class Driver:
             if wrong is not None:
                 self._ends.again(held, job, wrong)
 
+    async def know_duplicates(
+        self, held: Lease, job: Job, adapter: Adapter, found: Iterable[Remote]
+    ) -> Job:
+        """Note second batches of a job; of two of ours one that has not begun is cancelled."""
+        for remote in found:
+            spare = remote
+            known = {each.remote_id for each in job.duplicates if each.cancelled}
+            if remote.remote_id in known:
+                continue
+            if duplicates.is_ours(remote, job) and job.remote_id is not None:
+                if not duplicates.is_early(remote.state) and duplicates.is_early(job.remote_state):
+                    # The earlier one has begun and ours has not: its answers are the same rows'.
+                    spare = msgspec.structs.replace(
+                        remote, remote_id=job.remote_id, state=job.remote_state or ""
+                    )
+                    job = self._store.note(
+                        held, job, remote_id=remote.remote_id, remote_state=remote.state
+                    )
+                if duplicates.is_early(spare.state):
+                    await self._call_off(held, job, adapter, spare)
+                    job = self._now(job)
+                    continue
+            job = self._store.note(
+                held, job, duplicates=duplicates.with_one(job, spare, cancelled=False)
+            )
+        return job
+
+    async def cancel_duplicates(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        """Cancel the second batches of a job."""
+        for each in job.duplicates:
+            if not each.cancelled:
+                remote = await adapter.retrieve(each.remote_id)
+                await self._call_off(held, self._now(job), adapter, remote)
+
+    async def _call_off(self, held: Lease, job: Job, adapter: Adapter, remote: Remote) -> None:
+        with contextlib.suppress(Refused):  # it is over
+            await adapter.cancel(remote.remote_id)
+        known = duplicates.with_one(job, remote, cancelled=True)
+        self._store.note(held, self._now(job), duplicates=known)
+
+    def _now(self, job: Job) -> Job:
+        return next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
+
     async def _poll(self, held: Lease, job: Job, adapter: Adapter) -> None:
+        assert job.remote_id is not None
+        if job.repeated and adapter.limits(job.endpoint).labelled:
+            with contextlib.suppress(ProviderError, Incomplete):  # the poll says it
+                found = await duplicates.find(adapter, job)
+                job = await self.know_duplicates(held, job, adapter, found)
         assert job.remote_id is not None
         try:
             remote = await adapter.retrieve(job.remote_id)

@@ -278,6 +278,14 @@ class BatchHandle:
             self._client.background.soon(poller.take_up, self.id)
         return self
 
+    def cancel_duplicates(self) -> list[str]:
+        """Cancel second batches of its rows at the provider, which would be paid beside it.
+
+        A gateway that repeats a create makes one, and a snapshot's notice tells. Returns their ids.
+        """
+        poller = self._client.poller()
+        return self._client.background.call(poller.cancel_duplicates(self.id)).result()
+
     def retry(self, *, confirm: bool = False, unbilled: bool = False) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
 

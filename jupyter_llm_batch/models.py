@@ -380,6 +380,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     answer: str
 
 
+class Duplicate(msgspec.Struct, frozen=True, kw_only=True):
+    """A second batch of a job at its provider, paid beside its own unless it was cancelled."""
+
+    remote_id: str
+    cancelled: bool = False
+
+
 class Mode(StrEnum):
     """How a job's requests reach the provider."""
 
@@ -412,6 +419,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         The provider stores nothing any more that was only needed while the job ran.
     unasked
         Why its request lines are not here although it was sent: it was created elsewhere.
+    duplicates, repeated
+        Second batches of it that were seen, and whether its create may have made some.
     resent
         How often it was sent again by itself since a lost create was found to be absent.
     failing_since
@@ -454,6 +463,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     distrusted: bool = False
     resent: int = 0
     unasked: str = ""
+    duplicates: list[Duplicate] = msgspec.field(default_factory=list)
+    repeated: bool = False
     #: The process that began to create it and has not said how that went; see `lease.write`.
     sender: str = ""
     #: When that process was last known to live after another one had taken over.

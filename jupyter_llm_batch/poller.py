@@ -11,13 +11,15 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from . import (
+    duplicates,
     lease,
+    lookup,
     mending,
     notify,
     outlook,
@@ -664,13 +666,20 @@ class Poller:
         for _, _, job in entries:
             self._waits.tries(job, self._views.present(job))
         since = min(job.submitted_at or job.created_at for _, _, job in entries) - 600
+        asked = {job.id: (held, batch, job) for held, batch, job in entries}
+        second: list[tuple[str, Remote]] = []
+        beyond = 0
         try:
             async for remote in self._adapters(provider).list(since):
                 entry = left.pop(remote.remote_id, None)
                 if entry is not None:
                     self._saw(*entry, remote)
-                if not left:
+                elif (job_id := lookup.owner(remote.label)) in asked:
+                    second.append((job_id, remote))
+                beyond += not left
+                if beyond > duplicates.BEYOND:
                     break
+            await self._know_duplicates(provider, asked, second)
         except (ProviderError, UsageProblem) as error:
             busy = error if isinstance(error, ProviderError) else Busy(str(error))
             for held, batch, job in left.values():
@@ -688,6 +697,52 @@ class Poller:
             return
         for held, batch, job in left.values():
             await self._step(Action.POLL, held, batch, job)
+
+    async def _know_duplicates(
+        self,
+        provider: str,
+        asked: Mapping[str, tuple[Lease, Batch, Job]],
+        found: Iterable[tuple[str, Remote]],
+    ) -> None:
+        """Note the second batches of jobs that a listing has shown."""
+        for job_id, remote in found:
+            held, batch, _ = asked[job_id]
+            job = next(each for each in self._store.jobs(batch.id) if each.id == job_id)
+            if duplicates.is_one(remote, job):
+                with contextlib.suppress(LeaseLost):
+                    await self._driver.know_duplicates(
+                        held, job, self._adapters(provider), [remote]
+                    )
+
+    async def cancel_duplicates(self, batch_id: str) -> list[str]:
+        """Cancel the second batches of a batch's jobs at their provider; return their ids.
+
+        Raises
+        ------
+        UsageProblem
+            Another process drives the batch.
+        """
+        driven = batch_id in self._leases
+        held = self._leases.get(batch_id) or self._store.acquire(batch_id, self.owner)
+        if held is None:
+            raise UsageProblem("another process drives this batch: cancel them there")
+        self._leases[batch_id] = held
+        self._beats[batch_id] = self._clock()
+        done: list[str] = []
+        try:
+            for job in self._store.jobs(batch_id):
+                while job.id in self._steps:
+                    await asyncio.wait([self._steps[job.id]])
+                now = next(each for each in self._store.jobs(batch_id) if each.id == job.id)
+                if left := [each.remote_id for each in now.duplicates if not each.cancelled]:
+                    adapter = self._adapters(job.provider)
+                    deed = self._driver.cancel_duplicates(held, now, adapter)
+                    await self._launch(job.id, batch_id, deed)
+                    done += left
+        finally:
+            if not driven:
+                self._give_back(batch_id)
+        return done
 
     # -- the end of a round ------------------------------------------------------------------------
 

@@ -195,7 +195,13 @@ def snapshot(
         notice=" · ".join(
             filter(
                 None,
-                (batch.notice, expiring(jobs, now), _left_there(jobs), _without_key(batch, jobs)),
+                (
+                    batch.notice,
+                    _second(batch, jobs, expected),
+                    expiring(jobs, now),
+                    _left_there(jobs),
+                    _without_key(batch, jobs),
+                ),
             )
         ),
         jobs=[_job_line(job) for job in jobs],
@@ -271,6 +277,24 @@ def _without_key(batch: Batch, jobs: Iterable[Job]) -> str:
     """Return that answers came back of which nobody knows the row."""
     number = sum(job.unassigned for job in jobs)
     return without_key(number).replace("NAME", batch.title) if number else ""
+
+
+def _second(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
+    """Return that the provider has a second batch of the same rows, or nothing."""
+    told = []
+    for job in jobs:
+        usd = float(job.cost) if job.cost else (expected or 0.0) * job.rows / (batch.rows or 1)
+        for each in job.duplicates:
+            if each.cancelled:
+                told.append(f"a second batch of these rows ({each.remote_id}) was cancelled")
+                continue
+            cost = f", about {money(usd)}" if usd else ""
+            told.append(
+                f"{provider_name(job.provider)} has a second batch of these rows "
+                f"({each.remote_id}), and you pay for both{cost}: "
+                f"`%llm_batch cancel {batch.title} --duplicates` cancels it"
+            )
+    return "; ".join(told)
 
 
 def _left_there(jobs: Iterable[Job]) -> str:

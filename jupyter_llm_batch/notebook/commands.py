@@ -355,6 +355,10 @@ class Commands:
     def _cancel(self, found: list[str]) -> None:
         args = parsers.of("cancel").parse(found)
         handle = self.book.client.get(args.name)
+        if args.duplicates:
+            gone = handle.cancel_duplicates()
+            print(f"{handle.name}: {', '.join(gone) or 'no second batch'} cancelled")
+            return
         if handle.done:
             print(f"nothing to cancel: {handle!r}")
             return

@@ -132,6 +132,8 @@ Look after batches.
                                       them may have been billed: --yes sends all, --unbilled only
                                       those that were not
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
+                                      (--duplicates: only a second batch of the same rows, which a
+                                      panel points out)
     %llm_batch deadline NAME          --in 6h: what is not back by then is finished in real time
                                       (--max-cost USD: if it costs no more, else it asks);
                                       --finish: do so at once; --off: no deadline, it runs as a

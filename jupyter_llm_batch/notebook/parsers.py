@@ -46,6 +46,9 @@ def _retry(parser: Parser) -> None:
 
 def _cancel(parser: Parser) -> None:
     parser.add_argument("--yes", action="store_true", help="also if this kernel did not send it")
+    parser.add_argument(
+        "--duplicates", action="store_true", help="only second batches of the same rows"
+    )
 
 
 def _results(parser: Parser) -> None:
