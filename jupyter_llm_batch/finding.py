@@ -113,16 +113,25 @@ def _instead(store: Store, name: str, called: Sequence[Batch], identity: Identit
         return f"; it is only collected: `%llm_batch submit {name}` sends it"
     # The latest first.
     names = [*dict.fromkeys(batch.name for batch in reversed(batches) if not batch.draft)]
+    return hint(name, names, "`%llm_batch history` lists them")
+
+
+def hint(name: str, names: Sequence[str], where: str) -> str:
+    """Return what an unknown name may have meant: the nearest of `names`, or the first few.
+
+    Parameters
+    ----------
+    where
+        What lists all of them.
+    """
     near = difflib.get_close_matches(name, names, n=1)
     if near:
         return f": did you mean {near[0]!r}?"
     if not names:
         return "; there is none yet"
     left = len(names) - _LISTED
-    more = f" and {many(left, 'other')}: `%llm_batch history` lists them" if left > 0 else ""
-    return (
-        f"; there are {', '.join(names[:_LISTED])}{more}" if names[1:] else f"; there is {names[0]}"
-    )
+    more = f" and {many(left, 'other')}: {where}" if left > 0 else ""
+    return f"; there {'are' if names[1:] else 'is'} {', '.join(names[:_LISTED])}{more}"
 
 
 def _choices(batches: Sequence[Batch], identity: Identity) -> str:

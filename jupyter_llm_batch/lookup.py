@@ -119,7 +119,7 @@ def not_listed(job: Job) -> str:
     if job.resent >= RESENDS:
         return (
             f"{job.provider} has lost {job.resent + 1} submissions of it in a row: nothing is sent "
-            "again by itself, `%llm_batch resolve NAME --as-absent` sends it"
+            "again by itself, `%llm_batch resolve NAME --as-absent --yes` sends it"
         )
     return (
         f"{job.provider} does not list it, but a listing may lag: it is looked for until it shows, "

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import nbformat
 import pytest
 from support import mark, ok, until
 
 from jupyter_llm_batch import identity
+from jupyter_llm_batch.cli.choose import check_only, choose
 from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
 from jupyter_llm_batch.identity import Identity
 from jupyter_llm_batch.notebook.book import Book
@@ -139,11 +141,28 @@ def test_an_unknown_name_gets_one_short_hint(make_client, name, said):
     client = make_client()
     for each in (*(f"n{number}" for number in range(6)), "sentiment"):
         client.add("a", name=each, model=MODEL)
-        client.submit("a", name=each, model=MODEL)
+        client.submit("a", name=each, model=MODEL).wait(60)
     ask(make_client(notebook="/my work/b.ipynb"), "a")
     with pytest.raises(NotFound) as caught:
         client.get(name)
     assert said.replace("'/my", '"/my').replace("::x'", '::x"') in str(caught.value)
+
+
+def test_a_terminal_acts_on_the_one_that_is_named(make_client, sim):
+    """Of several batches under way with one name, a bare name cancels none; a version does."""
+    sim.behave(seconds=1000)
+    one, two = make_client(notebook=FOLDER), make_client(notebook=FOLDER)
+    first, second = ask(one, "a").record, ask(two, "b").record
+    batches = one.store.batches()
+    for bare in ("x", "/work::x"):
+        with pytest.raises(UsageProblem, match=f"x#1 .id {first.id}., x#2 .id {second.id}"):
+            check_only(batches, choose(batches, bare), bare)
+    for exact in ("x#1", first.id, f"/work::{first.id[:6]}"):
+        chosen = choose(batches, exact)
+        check_only(batches, chosen, exact)
+        assert chosen.id == first.id
+    with pytest.raises(NotFound, match="did you mean 'xyzzy'"):
+        choose([*batches, msgspec.structs.replace(first, name="xyzzy")], "xyzz")
 
 
 def test_a_batch_of_another_notebook_is_named_with_it(make_client):

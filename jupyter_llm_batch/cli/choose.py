@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import NotFound, UsageProblem
-from ..finding import is_of
+from ..finding import hint, is_of
 from ..models import Batch
 
 #: Shortest beginning of an id that is looked at.
@@ -49,9 +49,30 @@ def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
         found = [batch for batch in here if batch.id.startswith(name)]
         if found:
             return _only(found, wanted)
-    names = sorted({batch.name for batch in here})
-    known_names = f"; there are {', '.join(names)}" if names else "; there is none"
-    raise NotFound(f"no batch {wanted!r}{f' in {where}' if where else ''}{known_names}")
+    names = [*dict.fromkeys(batch.name for batch in reversed(here))]  # the latest first
+    words = hint(base, names, "`jupyter llm-batch list --all` lists them")
+    raise NotFound(f"no batch {wanted!r}{f' in {where}' if where else ''}{words}")
+
+
+def check_only(batches: Sequence[Batch], chosen: Batch, wanted: str) -> None:
+    """Raise `UsageProblem` when a bare name may mean several batches that are under way.
+
+    Kernels of one folder, or runs of one notebook, may use a name at the same time; what is about
+    to happen to one of them must not happen to another.
+    """
+    if "#" in wanted or wanted.rpartition("::")[2] != chosen.name:
+        return  # a version, or an id
+    running = [
+        batch
+        for batch in batches
+        if batch.finished_at is None
+        and (batch.notebook, batch.name) == (chosen.notebook, chosen.name)
+    ]
+    if len(running) > 1:
+        choices = ", ".join(f"{batch.exact} (id {batch.id})" for batch in running)
+        raise UsageProblem(
+            f"{wanted!r} is the name of several batches that are under way: say which, {choices}"
+        )
 
 
 def _only(found: Sequence[Batch], wanted: str) -> Batch:

@@ -23,7 +23,7 @@ from ..settings import Settings
 from ..terminal import print  # noqa: A004 - what is printed is cleaned
 from ..wording import many
 from . import report, watch
-from .choose import choose
+from .choose import check_only, choose
 from .show import Bars, Lines, Show
 from .watch import USAGE, Interrupted, Signals, handle_of, verdict
 
@@ -208,6 +208,12 @@ class Terminal:
         except NotFound as problem:
             raise NotFound(f"{problem}{self._simulated()}") from None
 
+    def acted_on(self, wanted: str) -> Batch:
+        """Return the batch that the user named, to do something to it: no other may be meant."""
+        batch = self.chosen(wanted)
+        check_only(self.batches(), batch, wanted)
+        return batch
+
     def _simulated(self) -> str:
         """Say how simulated batches are found, where there are any that are left out."""
         there = not self.args.simulated and (self.folder / "simulated" / "journal.sqlite").exists()
@@ -309,7 +315,7 @@ class Terminal:
 
     def cancel(self) -> int:
         """Ask the provider to cancel."""
-        batch = self.chosen(self.args.batch)
+        batch = self.acted_on(self.args.batch)
         if batch.finished_at is not None:
             self._say([watch.look(self.client, batch)])
             return 0
@@ -327,7 +333,7 @@ class Terminal:
 
     def resolve(self) -> int:
         """Decide about a lost submission, or show what it may have become."""
-        batch = self.chosen(self.args.batch)
+        batch = self.acted_on(self.args.batch)
         handle = handle_of(self.client, batch)
         if not (self.args.as_created or self.args.as_absent):
             return self._candidates(batch)
@@ -368,7 +374,7 @@ class Terminal:
         self.console.print(grid)
         print(
             f"jupyter llm-batch resolve {batch.id} --as-created ID takes one of them; --as-absent "
-            "sends the rows again,\nand you pay twice if one of them is yours, or is yet to show. "
+            "--yes sends the rows again,\nand you pay twice if one of them is yours, or is yet to show. "
             + lookup.waiting(undecided)
         )
         return watch.ATTENTION

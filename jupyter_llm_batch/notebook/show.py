@@ -238,8 +238,8 @@ def lost(handle: BatchHandle) -> None:
     grid(
         ["sent", "rows", "may be", "created", "state"],
         rows,
-        f"%llm_batch resolve {handle.name} --as-created ID takes one of them; --as-absent sends "
-        "the rows again, and you pay twice if one of them is yours, or is yet to show. "
+        f"%llm_batch resolve {handle.name} --as-created ID takes one of them; --as-absent --yes "
+        "sends the rows again, and you pay twice if one of them is yours, or is yet to show. "
         + lookup.waiting(undecided),
     )
 
