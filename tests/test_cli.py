@@ -346,6 +346,7 @@ def test_resolve_shows_candidates_and_decides(desk):
     (job,) = json.loads(desk.run("resolve", "x", "--json", code=3).stdout)
     (candidate,) = job["candidates"]
     assert candidate["id"] in desk.run("resolve", "x", code=3).stdout
+    assert "add --yes to send them again" in desk.run("resolve", "x", "--as-absent", code=2).stderr
     desk.run("resolve", "x", "--as-created", candidate["id"], code=4)
     desk.sim.advance(4000)
     assert "2 of 2 answered" in desk.run("watch").stdout

@@ -374,7 +374,7 @@ class Terminal:
         self.console.print(grid)
         print(
             f"jupyter llm-batch resolve {batch.id} --as-created ID takes one of them; --as-absent "
-            "--yes sends the rows again,\nand you pay twice if one of them is yours, or is yet to show. "
-            + lookup.waiting(undecided)
+            "--yes sends the rows again,\nand you pay twice if one of them is yours, or is yet to "
+            "show. " + lookup.waiting(undecided)
         )
         return watch.ATTENTION
