@@ -5,6 +5,7 @@ read again and put into the shape of the input. Only the provider's network half
 """
 
 import asyncio
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -54,11 +55,14 @@ def google(name, text):
 LINES = {"openai": openai, "anthropic": anthropic, "google": google}
 
 
+_reader = functools.cache(providers.reader)
+
+
 class _Fetched:
     """A provider's reader, with files to fetch."""
 
     def __init__(self, provider, content):
-        reader = providers.reader(provider)
+        reader = _reader(provider)
         self.parse, self.prompt_of = reader.parse, reader.prompt_of
         self._content = content
 
@@ -76,12 +80,14 @@ class Answering:
         self.store = Store(folder, lambda: 1e9)
         self._ends = Ends(self.store, FAST, lambda: 1e9, no_pause, lambda: Rules(book=PriceBook()))
         self._numbers = itertools.count()
+        self._loop = asyncio.Runner()
 
     def close(self):
         """Close the journal."""
+        self._loop.close()
         self.store.close()
 
-    def collect(self, provider, lines, *, rows, schema=None, over=None):
+    def collect(self, provider, lines, *, rows, schema=None, over=None, requests=None):
         """Collect a batch of `rows` rows and return it.
 
         Parameters
@@ -90,6 +96,8 @@ class Answering:
             The result lines, as bytes or as what `LINES` returns; a function of a row's id.
         over
             The input; a list by default.
+        requests
+            The bytes of the file of request lines; by default there is none.
         """
         batch_id = f"b{next(self._numbers)}"
         read = frames.read([""] * rows if over is None else over)
@@ -109,6 +117,8 @@ class Answering:
         folder.mkdir(parents=True, exist_ok=True)
         self.store.add_batch(batch, [(job, Ranges([(0, rows)]))], packs)
         read.snapshot(folder / ROWS_FILE)
+        if requests is not None:
+            (folder / job.payload).write_bytes(requests)
         held = self.store.acquire(batch_id, lease.me())
         found = [lines(f"{batch_id}-{row}", row) for row in range(rows)]
         content = b"".join(
@@ -116,7 +126,8 @@ class Answering:
             for each in found
             if each is not None
         )
-        asyncio.run(self._ends.collect(held, batch, job, _Fetched(provider, content)))
+        self._loop.run(self._ends.collect(held, batch, job, _Fetched(provider, content)))
+        self.store.finish(held)
         self.store.release(held)
         return self.store.batch(batch_id)
 

@@ -252,3 +252,14 @@ def test_odd_columns_are_exported_exactly(tmp_path, library):
     assert [json.loads(each) for each in table.column(0).to_pylist()] == values
     text = export.write_frame(frame, tmp_path / "x.csv").read_text().splitlines()
     assert text == ["v", "1", "1", str(WIDE), "1.5", '"{""a"":1}"']
+
+
+@pytest.mark.parametrize("provider", LINES)
+def test_a_request_that_cannot_be_shown_holds_up_nothing(answering, provider):
+    """Samples of prompts are a courtesy: a request of any form costs none of the answers."""
+    requests = b'{"body": ' + b"[" * 3000 + b'\n{"params": {"messages": 1}, "request": 1}\n'
+    batch = answering.collect(
+        provider, lambda name, _: LINES[provider](name, "fine"), rows=2, requests=requests
+    )
+    assert answering.tally(batch) == {"ok": 2}
+    assert answering.bound(batch) == ["fine", "fine"]
