@@ -1,6 +1,6 @@
 """Batches of any lines, schemas and values: each ends, good rows are bound exactly, counts add up.
 
-The test suite tries a few; ``python tests/fuzz.py --examples 10000`` tries that many per provider,
+The test suite tries a few; ``python tests/fuzz.py 10000`` tries that many per provider,
 and ``--provider openai`` one of them. What fails is printed in its smallest form.
 """
 
@@ -256,7 +256,7 @@ def run(provider, folder, examples):
 def main():
     """Run the long form."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=10_000)
+    parser.add_argument("examples", type=int, nargs="?", default=10_000)
     parser.add_argument("--provider", choices=LINES, action="append")
     asked = parser.parse_args()
     memory = Path("/dev/shm")  # each example is journaled, and that takes no disk here
