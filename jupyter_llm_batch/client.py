@@ -58,7 +58,7 @@ from .secret import HiddenDict
 from .settings import Settings
 from .spool import Lanes
 from .store import Store
-from .wording import many
+from .wording import local_time, many
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -419,9 +419,9 @@ class Client:
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
         self.store.use_again(batch.id, shape=ask.shape, notify=ask.notify)
         handle = self._asked(BatchHandle(self, batch.id, attached=True))
-        at = time.strftime("%H:%M", time.localtime(batch.created_at))
-        day = time.strftime("%d %b ", time.localtime(batch.created_at))
-        today = time.strftime("%d %b ", time.localtime(self._clock()))
+        at = local_time(batch.created_at, "%H:%M")
+        day = local_time(batch.created_at, "%d %b ")
+        today = local_time(self._clock(), "%d %b ")
         when = at if day == today else day + at
         cancelling = batch.cancel_requested and batch.finished_at is None
         what = "which is being cancelled" if cancelling else "no new cost"
@@ -565,7 +565,7 @@ class Client:
         """
         if not self.identity.is_folder or batch.id in self.asked:
             return
-        at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
+        at = local_time(batch.created_at, "%d %b %H:%M")
         elsewhere = ", and another kernel drives it" if self.is_driven_elsewhere(batch) else ""
         raise NotConfirmed(
             f"{batch.exact} was not sent by this kernel: it is the batch of {at} in "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ from .errors import UsageProblem
 from .models import Batch, Job, Mode, Result, Spend, Usage
 from .pricing import LINEAR, Cost, PriceBook, requested_name
 from .progress import money
+from .wording import local_time
 
 #: What sums can be grouped by.
 GROUPS = ("day", "month", "provider", "model", "batch", "notebook")
@@ -173,7 +173,7 @@ def _total(key: str, lines: Sequence[Spend]) -> Total:
 
 
 def _date(form: str) -> Callable[[Spend], str]:
-    return lambda line: time.strftime(form, time.localtime(line.at))
+    return lambda line: local_time(line.at, form)
 
 
 _KEYS: Mapping[str, Callable[[Spend], str]] = {
@@ -196,7 +196,7 @@ def _record(line: Spend, *, simulated: bool) -> dict[str, Any]:
     if line.paid is not None and line.realtime is not None:
         saved = float(Decimal(line.realtime) - Decimal(line.paid))
     return {
-        "at": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.at)),
+        "at": local_time(line.at, "%Y-%m-%d %H:%M:%S"),
         "notebook": line.notebook,
         "batch": line.title,
         "provider": line.provider,

@@ -32,6 +32,7 @@ from .models import (
 )
 from .pricing import PriceBook
 from .terminal import visible
+from .wording import local_time
 
 #: The words for a batch of which nothing moves until the user has answered its question.
 WAITS_FOR_YOU = "waits for your decision"
@@ -260,7 +261,7 @@ def expiring(jobs: Iterable[Job], now: float) -> str:
     until = first.keep_until or 0.0
     if until - now > SOON:
         return ""
-    who, at = provider_name(first.provider), time.strftime("%d %b %H:%M", time.localtime(until))
+    who, at = provider_name(first.provider), local_time(until, "%d %b %H:%M")
     if until <= now:
         return f"{who} kept the answers until {at} and may have deleted them: collect what is left"
     return f"{who} deletes the answers after {at}: collect them before (a key and a connection)"
@@ -682,7 +683,7 @@ def kept_words(shot: Snapshot) -> str:
     """Return until when a provider keeps the answers, or a copy of them; or nothing."""
     if shot.keep_until is None:
         return ""
-    day = time.strftime("%d %b", time.localtime(shot.keep_until)).lstrip("0")
+    day = local_time(shot.keep_until, "%d %b").lstrip("0")
     return f"{'provider keeps a copy' if shot.finished else 'answers kept'} until {day}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,3 +35,11 @@ def a_type(value: Any) -> str:
     """Return the type of a value with its article: ``an int``."""
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
+    """Return a moment in Unix seconds in local time; one that no calendar has is unknown."""
+    try:
+        return time.strftime(form, time.localtime(at)) if at is not None else "unknown"
+    except (ValueError, OverflowError, OSError):
+        return "unknown"

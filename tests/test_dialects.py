@@ -12,10 +12,12 @@ from recordings import NEEDED, RECORDINGS
 from replay import Replay
 from test_fuzzed_lines import ODD, STEPS, as_written, changed
 
+from jupyter_llm_batch.cli import report
 from jupyter_llm_batch.errors import Busy, Refused
 from jupyter_llm_batch.models import Job, Outcome, Phase
 from jupyter_llm_batch.providers import anthropic_objects, google_objects, make, openai_objects
 from jupyter_llm_batch.providers.moments import seconds
+from jupyter_llm_batch.wording import local_time
 
 BATCH = {
     "id": "batch_1",
@@ -237,6 +239,13 @@ def test_inline_answers_with_odd_values_become_lines():
     first, second = lines
     assert json.loads(first)["key"] == "b-1"
     assert second == b"5\n"
+
+
+@pytest.mark.parametrize("at", [1e18, -1e18, float("inf"), float("nan"), None])
+def test_a_date_that_no_calendar_has_is_unknown(at):
+    """A journal that holds one can still be listed, in a notebook and in a terminal."""
+    assert local_time(at) == "unknown"
+    assert report.iso(at) is None
 
 
 # -- uploads -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from .. import finding
 from ..lease import Owner
 from ..models import Batch, Snapshot
 from ..progress import count, duration, money
+from ..wording import local_time
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,10 @@ def iso(at: float | None) -> str | None:
     """Return a time as text that sorts, in UTC."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None  # of a server that does not know the date
 
 
 def as_json(value: object) -> str:
@@ -98,10 +102,10 @@ def _cells(seen: Seen, title: str) -> list[Text]:
     cells = [
         title + (" (simulated)" if shot.simulated else ""),
         seen.batch.id,
-        time.strftime("%d %b %H:%M", time.localtime(shot.started_at)),
+        local_time(shot.started_at, "%d %b %H:%M"),
         f"{count(shot.ok)} of {count(shot.rows)}" + (f" ({shot.cut} cut)" if shot.cut else ""),
         money(shot.cost) if shot.cost is not None else "",
-        time.strftime("%d %b", time.localtime(shot.keep_until)) if shot.keep_until else "",
+        local_time(shot.keep_until, "%d %b") if shot.keep_until else "",
         f"{shot.words}, {count(shot.failed)} failed" if shot.failed else shot.words,
     ]
     return [Text(clean(cell)) for cell in cells]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .. import filesystems, payloads, providers, reaching
 from ..errors import LLMBatchError, UsageProblem
+from ..wording import local_time
 from .grids import grid
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _journal(store: Store) -> list[list[str]]:
         rows.append(["journal", "read-only", remedy])
     loss = store.losses()
     if loss is not None:
-        at = time.strftime("%d %b %H:%M", time.localtime(loss.at))
+        at = local_time(loss.at, "%d %b %H:%M")
         rows.append(["journal lost", at, loss.words])
         if loss.folders:
             advice = (

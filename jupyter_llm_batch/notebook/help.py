@@ -127,7 +127,8 @@ Look after batches.
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
                                       the model thought, the tokens, the raw line; ROW is its
                                       position (or index label; of an adopted batch: custom_id)
-    %llm_batch errors NAME            rows without an answer: which, why, and what to do
+    %llm_batch errors NAME            rows without an answer, and answers that were cut: which,
+                                      why, and what to do
     %llm_batch retry NAME             send rows without an answer again; asks first where some of
                                       them may have been billed: --yes sends all, --unbilled only
                                       those that were not

@@ -370,7 +370,7 @@ function render({ model, el }) {
     if (s.saved_reuse) spent.push(`reuse saved ${money(s.saved_reuse)}`);
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
-    const until = s.keep_until === null ? "" : day.format(s.keep_until * 1000);
+    const until = s.keep_until === null ? "" : Math.abs(s.keep_until) < 8e12 ? day.format(s.keep_until * 1000) : "unknown";
     setText(kept, until && `${s.finished ? "provider keeps a copy" : "answers kept"} until ${until}`);
     setText(question_, s.question);
     setText(notice, s.notice);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 import msgspec
@@ -18,7 +17,7 @@ from ..previewing import Preview
 from ..progress import count, duration, money
 from ..providers.parts import shortened
 from ..terminal import print  # noqa: A004 - what is printed is cleaned
-from ..wording import many, spans
+from ..wording import local_time, many, spans
 from . import money_tables
 from .grids import grid
 
@@ -35,7 +34,7 @@ def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> Non
     titles = finding.titles(batch for batch, _ in batches)
     rows = []
     for batch, snapshot in sorted(batches, key=lambda each: each[0].created_at, reverse=True):
-        at = time.strftime("%d %b %H:%M", time.localtime(batch.created_at))
+        at = local_time(batch.created_at, "%d %b %H:%M")
         row = [
             at,
             titles[batch.id] + (" (simulated)" if snapshot.simulated else ""),
@@ -229,9 +228,9 @@ def lost(handle: BatchHandle) -> None:
         return
     rows = []
     for job, candidates in undecided:
-        at = time.strftime("%d %b %H:%M:%S", time.localtime(job.submitted_at))
+        at = local_time(job.submitted_at, "%d %b %H:%M:%S")
         for remote in candidates:
-            made = time.strftime("%d %b %H:%M:%S", time.localtime(remote.created_at))
+            made = local_time(remote.created_at, "%d %b %H:%M:%S")
             rows.append([at, count(job.rows), remote.remote_id, made, remote.state])
         if not candidates:
             rows.append([at, count(job.rows), "none found so far", "", ""])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import LLMBatchError, ProviderError, Unclear
 from ..secret import HiddenDict, Secret
 from . import bounds
+from .reasons import why
 from .translation import from_status, from_transport, hushed, retry_after
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ async def translate(who: str) -> AsyncIterator[None]:
 def _from_answer(exc: Any, who: str) -> ProviderError:
     message = exc.api_message
     if not isinstance(message, str):
-        # Pages of proxies are HTML; their status says as much as they do.
-        body = exc.body
-        message = body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+        message = why(exc.body)[1] or ""  # another server's form, or a page of a proxy
     kind = exc.type if isinstance(exc.type, str) else None
     code = exc.error_code or kind
     return from_status(

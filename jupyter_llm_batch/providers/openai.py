@@ -34,6 +34,7 @@ from . import openai_results as results
 from . import openai_wire as wire
 from .addresses import custom_headers, normalised
 from .base import Encoder, Limits
+from .reasons import why
 from .translation import (
     from_status,
     from_transport,
@@ -479,8 +480,7 @@ def _from_answer(exc: Any, who: str, key_hint: str) -> ProviderError:
     error = body if isinstance(body, dict) else {}
     message = error.get("message")
     if not isinstance(message, str):
-        # Pages of proxies are HTML; their status says as much as they do.
-        message = body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+        message = why(body)[1] or ""  # another server's form, or a page of a proxy
     named = {str(error[key]) for key in ("code", "type") if error.get(key) is not None}
     if _NO_ROOM in named:
         return Busy(

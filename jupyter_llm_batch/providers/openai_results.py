@@ -11,16 +11,15 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from .. import loosejson
 from ..models import TRUNCATED, Outcome, Result, ToolCall, Usage
 from . import encoding, lenient
+from . import openai_shapes as shapes
 from .decoding import arguments, as_json, no_text, one_line, unreadable
-from .lenient import Count
 from .openai_wire import kind
 from .reasons import plain, why
 
@@ -36,147 +35,6 @@ _ID = "custom_id"
 _BROKEN = "error"
 
 
-# -- what is read of a line; everything else is skipped by the decoder --------------------------
-# Short-lived and without cycles: not the garbage collector's business (gc=False).
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: Count | None = None
-    cache_write_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-
-
-class Tokens(msgspec.Struct, gc=False):
-    """Token counts as the API tells them."""
-
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
-
-
-class _Error(msgspec.Struct, gc=False):
-    code: str | int | None = None
-    type: str | None = None
-    message: str | None = None
-
-
-class _Body(msgspec.Struct, gc=False):
-    model: str | None = None
-    usage: Tokens | None = None
-    error: _Error | str | None = None
-
-
-class _Part(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    refusal: str | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    content: str | list[_Part] | None = None
-    refusal: str | None = None
-    tool_calls: Any = None
-    function_call: Any = None
-    #: What compatible servers call the model's thoughts.
-    reasoning_content: Any = None
-    reasoning: Any = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Message | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    error: Any = None
-
-
-class _Chat(_Body, gc=False):
-    choices: list[_Choice] | None = None
-
-
-class _Item(msgspec.Struct, gc=False):
-    type: str = ""
-    call_id: str | None = None
-    name: Any = None
-    arguments: Any = None
-    input: Any = None
-    action: Any = None
-    summary: Any = None
-    content: list[_Part] | str | None = None
-
-
-class _Incomplete(msgspec.Struct, gc=False):
-    reason: str | None = None
-
-
-class _Response(_Body, gc=False):
-    status: str | None = None
-    incomplete_details: _Incomplete | None = None
-    output: list[_Item] | None = None
-
-
-class _Vector(msgspec.Struct, gc=False):
-    embedding: list[float] | str
-    index: int | None = None
-
-
-class _Embeddings(_Body, gc=False):
-    data: list[_Vector] | None = None
-
-
-class _Moderations(_Body, gc=False):
-    results: list[Any] | None = None
-
-
-_B = TypeVar("_B")
-
-
-class _Answer(msgspec.Struct, Generic[_B], gc=False):
-    status_code: int | None = None
-    body: _B | str | None = None
-
-
-class _Any(_Body, gc=False):
-    """The body of an endpoint without a form of its own, which may be a chat's all the same."""
-
-    object: Any = None
-    choices: Any = None
-    output: Any = None
-    data: Any = None
-
-
-class _Line(msgspec.Struct, Generic[_B], gc=False):
-    #: Empty where there is none that could be read.
-    custom_id: str = ""
-    response: _Answer[_B] | None = None
-    error: _Error | str | None = None
-
-
-_CHAT = msgspec.json.Decoder(_Line[_Chat])
-_RESPONSES = msgspec.json.Decoder(_Line[_Response])
-_EMBEDDINGS = msgspec.json.Decoder(_Line[_Embeddings])
-_MODERATIONS = msgspec.json.Decoder(_Line[_Moderations])
-_OTHER = msgspec.json.Decoder(_Line[_Any])
-_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    "chat": _CHAT,
-    "completions": _CHAT,
-    "responses": _RESPONSES,
-    "embeddings": _EMBEDDINGS,
-    "moderations": _MODERATIONS,
-}
-_BODIES: dict[str, Any] = {
-    "chat": _Chat,
-    "completions": _Chat,
-    "responses": _Response,
-    "embeddings": _Embeddings,
-    "moderations": _Moderations,
-}
-
-
 # -- reading -----------------------------------------------------------------------------------
 
 
@@ -189,7 +47,7 @@ def line(custom_id: str, status: int, body: bytes) -> bytes:
 def parse(line: bytes, endpoint: str) -> Result:
     """Read one line of an output or error file; unknown shapes become ``failed``."""
     name = kind(endpoint)
-    decoder = _DECODERS.get(name, _OTHER)
+    decoder = shapes.DECODERS.get(name, shapes.OTHER)
     try:
         read = decoder.decode(line)
     except (ValueError, RecursionError):
@@ -198,13 +56,13 @@ def parse(line: bytes, endpoint: str) -> Result:
     if answer is None:
         return _failure(read, line)
     body = answer.body
-    if isinstance(body, _Any) and (shape := _shape(body.choices, body.output, body.data)):
+    if isinstance(body, shapes.AnyBody) and (shape := _shape(body.choices, body.output, body.data)):
         return parse(line, shape)
-    if isinstance(body, _Body):
+    if isinstance(body, shapes.Body):
         found = _answer(read.custom_id, body, answer.status_code)
         if found is not None:
             return found
-    if body is None or isinstance(body, _Any) or _is_success(answer.status_code):
+    if body is None or isinstance(body, shapes.AnyBody) or _is_success(answer.status_code):
         # Another endpoint's form, or one that a server in between has made of it.
         return _parse_loosely(line, name)
     return _failure(read, line)
@@ -214,7 +72,9 @@ def _parse_loosely(line: bytes, name: str) -> Result:
     """Read a line that has not quite the form it should have."""
     try:
         value = loosejson.loads(line)
-        read: _Line[Any] = lenient.fit({**value, "response": None}, _Line[_Any])
+        read: shapes.Line[Any] = lenient.fit(
+            {**value, "response": None}, shapes.Line[shapes.AnyBody]
+        )
     except (ValueError, TypeError):
         return unreadable(line, _ID)
     response = value.get("response")
@@ -223,17 +83,17 @@ def _parse_loosely(line: bytes, name: str) -> Result:
     if not isinstance(response, dict):
         return _failure(read, line)
     body = _opened(response.get("body", response))
-    status = lenient.fit(response, _Answer[Any]).status_code
+    status = lenient.fit(response, shapes.Answer[Any]).status_code
     if isinstance(body, dict):
         _write_out(body.get("choices"))
         shape = _shape(body.get("choices"), body.get("output"), body.get("data")) or name
-        typed = lenient.fit(body, _BODIES.get(shape, _Any))
+        typed = lenient.fit(body, shapes.BODIES.get(shape, shapes.AnyBody))
         found = _answer(read.custom_id, typed, status, body)
         if found is not None:
             return found
-    elif name not in _BODIES and _is_success(status) and isinstance(body, list):
-        return _ok(read.custom_id, _Body(), _as_json(body), "stop")
-    read.response = _Answer(status_code=status)
+    elif name not in shapes.BODIES and _is_success(status) and isinstance(body, list):
+        return _ok(read.custom_id, shapes.Body(), _as_json(body), "stop")
+    read.response = shapes.Answer(status_code=status)
     return _failure(read, line, body)
 
 
@@ -283,24 +143,26 @@ def _is_success(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
 
-def _answer(custom_id: str, body: _Body, status: int | None, whole: Any = None) -> Result | None:
+def _answer(
+    custom_id: str, body: shapes.Body, status: int | None, whole: Any = None
+) -> Result | None:
     """Return the answer that a body holds, and None where it holds none."""
     match body:
-        case _Chat():
+        case shapes.Chat():
             return _from_chat(custom_id, body)
-        case _Response():
+        case shapes.ResponseBody():
             return _from_response(custom_id, body)
-        case _Embeddings():
+        case shapes.Embeddings():
             return _from_embeddings(custom_id, body)
-        case _Moderations() if body.results:
+        case shapes.Moderations() if body.results:
             verdict = body.results[0] if len(body.results) == 1 else body.results
             return _ok(custom_id, body, _as_json(verdict), "stop")
-        case _Any() if whole is not None and body.error is None and _is_success(status):
+        case shapes.AnyBody() if whole is not None and body.error is None and _is_success(status):
             return _ok(custom_id, body, _as_json(whole), "stop")
     return None
 
 
-def _from_chat(custom_id: str, body: _Chat) -> Result | None:
+def _from_chat(custom_id: str, body: shapes.Chat) -> Result | None:
     choices = body.choices
     if not choices:
         return None
@@ -315,7 +177,7 @@ def _from_chat(custom_id: str, body: _Chat) -> Result | None:
     return replace(first, choices=[None if each is None else each.text for each in read])
 
 
-def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
+def _from_choice(custom_id: str, body: shapes.Chat, choice: shapes.Choice) -> Result | None:
     reason, message = choice.finish_reason, choice.message
     if message is None:  # the old completions endpoint
         return None if choice.text is None else _ok(custom_id, body, choice.text, reason)
@@ -342,7 +204,7 @@ def _from_choice(custom_id: str, body: _Chat, choice: _Choice) -> Result | None:
     return _answered(custom_id, body, text, reason, **more)
 
 
-def _broken(custom_id: str, body: _Chat, choice: _Choice) -> Result:
+def _broken(custom_id: str, body: shapes.Chat, choice: shapes.Choice) -> Result:
     """Read a choice that broke before it held anything."""
     code, message = why(choice.error)
     return Result(
@@ -368,11 +230,11 @@ def _call(call: dict[str, Any]) -> ToolCall:
     )
 
 
-def _from_response(custom_id: str, body: _Response) -> Result | None:
+def _from_response(custom_id: str, body: shapes.ResponseBody) -> Result | None:
     if body.output is None and body.status is None:
         return None
     items = body.output or []
-    parts: list[_Part] = []
+    parts: list[shapes.Part] = []
     state = body.status.lower() if body.status else "completed"
     usual = state == "completed"
     for item in items:
@@ -411,12 +273,12 @@ def _from_response(custom_id: str, body: _Response) -> Result | None:
     return _answered(custom_id, body, text, reason, kinds=kinds, **more)
 
 
-def _said_by(item: _Item) -> list[_Part]:
+def _said_by(item: shapes.Item) -> list[shapes.Part]:
     """Return what an item of the output says that has not quite a message's form."""
     if item.type == "reasoning" or item.type.endswith(("_call", "_output")):
         return []
     if isinstance(item.content, str):
-        return [_Part(text=item.content)]
+        return [shapes.Part(text=item.content)]
     return item.content or []
 
 
@@ -424,7 +286,7 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def _thoughts(items: list[_Item]) -> str | None:
+def _thoughts(items: list[shapes.Item]) -> str | None:
     """Return what the model thought: its own words, or else their summary."""
     found = []
     for item in items:
@@ -437,7 +299,7 @@ def _thoughts(items: list[_Item]) -> str | None:
     return "\n\n".join(filter(None, found)) or None
 
 
-def _from_embeddings(custom_id: str, body: _Embeddings) -> Result | None:
+def _from_embeddings(custom_id: str, body: shapes.Embeddings) -> Result | None:
     if not body.data:
         return None
     places = [each.index for each in body.data]
@@ -470,7 +332,7 @@ def _floats(vector: list[float] | str) -> list[float]:
     return [*struct.unpack(f"<{count}f", packed)]
 
 
-def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Result:
+def _ok(custom_id: str, body: shapes.Body, text: str | None, reason: str | None) -> Result:
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -484,7 +346,7 @@ def _ok(custom_id: str, body: _Body, text: str | None, reason: str | None) -> Re
 
 def _answered(
     custom_id: str,
-    body: _Body,
+    body: shapes.Body,
     text: str | None,
     reason: str | None,
     *,
@@ -510,7 +372,7 @@ def _answered(
 
 
 def _refused(
-    custom_id: str, body: _Body, told: str, code: str, reason: str | None, **more: Any
+    custom_id: str, body: shapes.Body, told: str, code: str, reason: str | None, **more: Any
 ) -> Result:
     return Result(
         custom_id=custom_id,
@@ -525,7 +387,7 @@ def _refused(
     )
 
 
-def _unfinished(custom_id: str, body: _Response, state: str) -> Result:
+def _unfinished(custom_id: str, body: shapes.ResponseBody, state: str) -> Result:
     """Read a response object that ended as failed or cancelled, or did not end at all."""
     code, message = _reason(body.error)
     usage = usage_of(body.usage)
@@ -542,7 +404,7 @@ def _unfinished(custom_id: str, body: _Response, state: str) -> Result:
     )
 
 
-def _failure(read: _Line[Any], line: bytes, body: Any = None) -> Result:
+def _failure(read: shapes.Line[Any], line: bytes, body: Any = None) -> Result:
     """Read a line without an answer.
 
     Parameters
@@ -554,14 +416,14 @@ def _failure(read: _Line[Any], line: bytes, body: Any = None) -> Result:
     if answer is None:
         return _never_ran(read, line)
     typed = answer.body if answer.body is not None else body
-    code, message = _reason(typed.error) if isinstance(typed, _Body) else why(typed)
-    if code is None and message is None and isinstance(typed, _Body):
+    code, message = _reason(typed.error) if isinstance(typed, shapes.Body) else why(typed)
+    if code is None and message is None and isinstance(typed, shapes.Body):
         # Its words stand under another name, or in the form of another server.
         code, message = why(_body_of(line))
     if code is None and message is None:
         code, message = _reason(read.error)
     status = answer.status_code
-    usage = usage_of(typed.usage if isinstance(typed, _Body) else _tokens(body))
+    usage = usage_of(typed.usage if isinstance(typed, shapes.Body) else _tokens(body))
     if status is None or _is_success(status):
         if code is None:
             return unreadable(line, _ID, message, usage)
@@ -582,7 +444,7 @@ def _failure(read: _Line[Any], line: bytes, body: Any = None) -> Result:
     )
 
 
-def _never_ran(read: _Line[Any], line: bytes) -> Result:
+def _never_ran(read: shapes.Line[Any], line: bytes) -> Result:
     """Read a line without a response: its error says why there is none."""
     code, message = _reason(read.error)
     if code is None and message is None:
@@ -602,7 +464,7 @@ def _never_ran(read: _Line[Any], line: bytes) -> Result:
     )
 
 
-def _reason(error: _Error | str | None) -> tuple[str | None, str | None]:
+def _reason(error: shapes.Error | str | None) -> tuple[str | None, str | None]:
     """Return the code and the one-line message of an error object."""
     if error is None:
         return None, None
@@ -612,12 +474,12 @@ def _reason(error: _Error | str | None) -> tuple[str | None, str | None]:
     return code or None, plain(error.message) if error.message else None
 
 
-def _tokens(body: Any) -> Tokens | None:
+def _tokens(body: Any) -> shapes.Tokens | None:
     usage = body.get("usage") if isinstance(body, dict) else None
-    return lenient.fit(usage, Tokens) if isinstance(usage, dict) else None
+    return lenient.fit(usage, shapes.Tokens) if isinstance(usage, dict) else None
 
 
-def usage_of(tokens: Tokens | None) -> Usage:
+def usage_of(tokens: shapes.Tokens | None) -> Usage:
     """Return the tokens in our own words."""
     if tokens is None:
         return Usage()
@@ -632,7 +494,7 @@ def usage_of(tokens: Tokens | None) -> Usage:
     )
 
 
-def _joined(parts: list[_Part]) -> str:
+def _joined(parts: list[shapes.Part]) -> str:
     return "".join(part.text for part in parts if part.text)
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 
 from ..models import Usage
-from . import anthropic_results, google_results, lenient, openai_results
+from . import anthropic_results, google_results, lenient, openai_results, openai_shapes
 
 
 class _OpenAI(msgspec.Struct):
     model: str | None = None
-    usage: openai_results.Tokens | None = None
+    usage: openai_shapes.Tokens | None = None
     #: In the events of a stream of the Responses API.
     response: _OpenAI | None = None
 
