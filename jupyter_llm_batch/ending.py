@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import filecmp
 import struct
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -90,31 +91,10 @@ class Ends:
         if job.mode is Mode.REALTIME:
             await self._collect_here(held, batch, job, adapter)
             return
-        assert job.remote_id is not None
-        remote_id = job.remote_id
-        gone: Vanished | None = None
-        if job.failures:
-            # Something did not agree: the provider may know of more parts by now.
-            try:
-                job = self._refreshed(held, job, await adapter.retrieve(remote_id))
-            except Vanished as error:
-                gone = error
-            except (ProviderError, Incomplete) as error:
-                self.again(held, job, error)
-                return
-        for name, ref in job.parts.items():
-            path = self.part(job, name)
-            if path.exists():
-                continue  # complete, since files get their name only when they are whole
-            try:
-                with payloads.writing(path) as writer:
-                    await adapter.fetch(remote_id, name, ref, writer)
-                    self._store.renew(held)  # else what another process has would be replaced
-            except Vanished as error:
-                gone = error
-            except (ProviderError, Incomplete) as error:
-                self.again(held, job, error)
-                return
+        downloaded = await self._download(held, job, adapter)
+        if downloaded is None:
+            return
+        job, gone = downloaded
         if gone is not None and job.absences + 1 < self._policy.absences:
             self.again(held, job, gone, absences=job.absences + 1)
             return
@@ -134,8 +114,16 @@ class Ends:
         counts = job.counts
         refused = job.rest is Outcome.FAILED  # as a whole: there will never be lines
         short = counts is not None and not refused and reconciler.came < counts.done + counts.failed
-        if short and gone is None and job.fetches < self._policy.fetches:
-            self._fetch_again(held, job, Incomplete("fewer lines than the provider counted"))
+        if counts and short and gone is None and job.fetches < self._policy.fetches:
+            if await asyncio.to_thread(self._is_all, job):
+                # The last look joins what every download brought, and ends the job.
+                job = self._store.note(held, job, fetches=self._policy.fetches)
+                await self.collect(held, batch, job, adapter)
+                return
+            came, all_ = f"{reconciler.came:,}", f"{counts.done + counts.failed:,}"
+            words = f"only {came} of {all_} results have arrived, and the others are fetched again"
+            partial = f"`%llm_batch results {batch.title} --partial` binds what is there"
+            self._fetch_again(held, job, Incomplete(f"{words}; {partial}"))
             return
         reconciler.close(None if short else job.rest, str(gone or job.error or ""))
         event = Event.COLLECTED if gone is None else Event.VANISHED
@@ -150,6 +138,43 @@ class Ends:
             name: await asyncio.to_thread(payloads.checksum, self.part(job, name)) for name in there
         }
         return job.sums | known
+
+    async def _download(
+        self, held: Lease, job: Job, adapter: Adapter
+    ) -> tuple[Job, Vanished | None] | None:
+        """Fetch the parts that are not here; None when one has to be fetched later.
+
+        Returns
+        -------
+        tuple
+            The job, and what the provider said of a part that it has no longer.
+        """
+        assert job.remote_id is not None
+        remote_id = job.remote_id
+        gone: Vanished | None = None
+        if job.failures:
+            # Something did not agree: the provider may know of more parts by now.
+            try:
+                job = self._refreshed(held, job, await adapter.retrieve(remote_id))
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return None
+        for name, ref in job.parts.items():
+            path = self.part(job, name)
+            if path.exists():
+                continue  # complete, since files get their name only when they are whole
+            try:
+                with payloads.writing(path) as writer:
+                    await adapter.fetch(remote_id, name, ref, writer)
+                    self._store.renew(held)  # else what another process has would be replaced
+            except Vanished as error:
+                gone = error
+            except (ProviderError, Incomplete) as error:
+                self.again(held, job, error)
+                return None
+        return job, gone
 
     async def _collect_here(self, held: Lease, batch: Batch, job: Job, adapter: Adapter) -> None:
         """Collect what was asked in real time: everything there is lies here already."""
@@ -295,6 +320,17 @@ class Ends:
         packs = adopting.packs(len(found.keys)) | {adopting.KEYS: msgspec.json.encode(found.keys)}
         of_job, of_batch = adopting.about(batch, job, found)
         return self._store.know_rows(held, job, found.rows, packs, of_batch, **of_job)
+
+    def _is_all(self, job: Job) -> bool:
+        """Whether an incomplete download brought, byte for byte, what the one before it did."""
+        paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
+        kept = [leftovers.of(path)[-1:] for path in paths]
+        if not job.failures or self._clock() - job.failing_since < self._policy.same_fetch:
+            return False
+        return bool(paths) and all(
+            before and filecmp.cmp(path, before[0], shallow=False)
+            for path, before in zip(paths, kept, strict=True)
+        )
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
         self._store.renew(held)  # else the good files of another process would be moved away

@@ -162,7 +162,7 @@ class BatchHandle:
                     f"`%llm_batch results {batch.title} --partial` binds the others"
                 )
         damaged = {harm.path for harm, _ in left}
-        found = results.read(self._client.store, batch, whole=whole, damaged=damaged)
+        found = results.read(self._client.store, batch, whole=whole, damaged=damaged, early=partial)
         if batch.finished_at is not None:
             self._client.store.mark_read(self.id)
         return found

@@ -663,8 +663,9 @@ class Poller:
     async def _poll_many(self, provider: str, entries: list[tuple[Lease, Batch, Job]]) -> None:
         """Ask for many jobs with one listing; those it does not show are asked for singly."""
         left = {job.remote_id: (held, batch, job) for held, batch, job in entries}
+        who = self._views.present(entries[0][2])
         for _, _, job in entries:
-            self._waits.tries(job, self._views.present(job))
+            self._waits.tries(job, who)
         since = min(job.submitted_at or job.created_at for _, _, job in entries) - 600
         asked = {job.id: (held, batch, job) for held, batch, job in entries}
         second: list[tuple[str, Remote]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from . import adopting, foreign, frames, payloads, planning, providers, schemas, sources
+from . import adopting, foreign, frames, leftovers, payloads, planning, providers, schemas, sources
 from .answers import Unreadable
 from .collecting import NO_KEY, without_key
 from .errors import Damaged, NotFound
@@ -30,7 +30,12 @@ def _reader(provider: str) -> providers.Adapter:
 
 
 def read(
-    store: Store, batch: Batch, *, whole: bool = False, damaged: Collection[Path] = ()
+    store: Store,
+    batch: Batch,
+    *,
+    whole: bool = False,
+    damaged: Collection[Path] = (),
+    early: bool = False,
 ) -> list[Result | None]:
     """Return the result of every row, in the order of the input; None where there is none yet.
 
@@ -43,6 +48,8 @@ def read(
         With each raw line and what the model thought; without them the answers alone are held.
     damaged
         Files that are not what they were, and could not be mended: nothing in them is believed.
+    early
+        With the answers that incomplete downloads of unfinished jobs have brought so far.
     """
     outcomes = store.pack(batch.id, "outcomes")
     ids = custom_ids(store, batch)
@@ -77,7 +84,26 @@ def read(
             found[row] = None
         elif (result := found[row]) and outcome is not Outcome.OK and may_be_billed(code):
             found[row] = replace(result, billed=True)  # an earlier attempt may have been
+    if early:
+        _so_far(store, batch, found, ids)
     return found
+
+
+def _so_far(store: Store, batch: Batch, found: list[Result | None], ids: Sequence[str]) -> None:
+    """Add the answers that jobs have brought which are not over, since their files came short."""
+    rows = {custom_id: row for row, custom_id in enumerate(ids)}
+    for job in store.jobs(batch.id):
+        if job.state is not JobState.COLLECTING:
+            continue
+        read_line = schemas.checked(_reader(job.provider).parse, batch.recipe.schema)
+        for part in job.parts:
+            path = _result_file(store, job, part)
+            for file in [*([path] if path.exists() else []), *leftovers.of(path)]:
+                for line in payloads.lines(file):
+                    result = read_line(line, job.endpoint)
+                    row = rows.get(result.custom_id, -1)
+                    if row >= 0 and found[row] is None and result.outcome is Outcome.OK:
+                        found[row] = result
 
 
 #: With this, texts of the simulator's say so themselves.

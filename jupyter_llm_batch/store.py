@@ -566,6 +566,13 @@ class Store(Books):
         rows = self._rows("SELECT * FROM event WHERE batch_id = ? ORDER BY seq", batch_id)
         return [dict(row) for row in rows]
 
+    def events_of(self, event: str, since: float) -> list[dict[str, Any]]:
+        """Return what happened to all batches since then under one name, oldest first."""
+        rows = self._rows(
+            "SELECT * FROM event WHERE event = ? AND at > ? ORDER BY seq", event, since
+        )
+        return [dict(row) for row in rows]
+
     # -- inside a transaction ----------------------------------------------------------------------
 
     def _change(self, db: sqlite3.Connection, batch_id: str, **changes: Any) -> None:

@@ -91,10 +91,7 @@ def words(error: BaseException) -> str:
 
 def internal(name: str) -> str:
     """Return what a batch says of a defect."""
-    return (
-        f"internal error ({name}), nothing was lost: `%llm_batch doctor` writes a report "
-        "that you can send us"
-    )
+    return f"internal error ({name}), nothing was lost: `%llm_batch doctor` writes a report for us"
 
 
 def report(error: BaseException, where: str) -> Defect:
@@ -121,7 +118,8 @@ def _trace(error: BaseException) -> str:
             path = Path(frame.filename)
             inside = path.is_relative_to(_PACKAGE)
             name = path.relative_to(_PACKAGE.parent) if inside else Path(*path.parts[-3:])
-            lines.append(f"  {name}:{frame.lineno} in {frame.name}: {frame.line or ''}")
+            code = f": {frame.line}" if inside else ""  # a cell's code is the user's
+            lines.append(f"  {name}:{frame.lineno} in {frame.name}{code}")
         said = f": {redact(str(chain))}" if isinstance(chain, _ABOUT_CODE) else ""
         lines.append(f"{type(chain).__name__}{said}")
         chain = chain.__cause__ or chain.__context__

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from support import KEYS
 
-from jupyter_llm_batch import reaching
-from jupyter_llm_batch.notebook import doctor
+from jupyter_llm_batch import reaching, trouble
+from jupyter_llm_batch.errors import StoreProblem
+from jupyter_llm_batch.notebook import book, doctor
 
 #: Nothing listens there.
 DEAD = "http://127.0.0.1:9/v1"
@@ -58,7 +60,7 @@ def test_doctor_tries_the_connections_of_providers_with_a_key(shell, make_client
     environ = {**sim.environ(), "ANTHROPIC_BASE_URL": DEAD}
     del environ["GEMINI_API_KEY"]
     found = rows(shell, make_client(environ=environ), capsys)
-    assert "answers (HTTP 4" in found["openai connection"]
+    assert "reachable (HTTP 401)" in found["openai connection"]
     assert "no answer" in found["anthropic connection"]
     assert "is the server running, and ANTHROPIC_BASE_URL right?" in found["anthropic connection"]
     assert "google connection" not in found
@@ -71,7 +73,8 @@ def test_servers_of_the_settings_are_tried_without_a_key_too(shell, make_client,
     shell.book.config.servers = {"mine": elsewhere, "gone": DEAD}
     found = rows(shell, make_client(), capsys)
     assert "missing" in found["mine key"]
-    assert "answers (HTTP 404)" in found["mine connection"]
+    assert "not usable (HTTP 404)" in found["mine connection"]
+    assert "is %config LLMBatch.servers right?" in found["mine connection"]
     assert "%config LLMBatch.servers right?" in found["gone connection"]
 
 
@@ -87,7 +90,7 @@ def test_no_key_is_sent_and_all_are_asked_at_once(server):
     }
     found = asyncio.run(reaching.look(addresses, {}))
     assert {each.status for each in found.values()} == {404}
-    assert sorted(path for path, _ in server.seen) == ["/a", "/b", "/c"]
+    assert sorted(path for path, _ in server.seen) == ["/a/models", "/b/models", "/c/models"]
     for _, headers in server.seen:
         assert not {"authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"} & {
             name.lower() for name in headers
@@ -145,3 +148,80 @@ def test_a_journal_that_is_read_only_has_its_remedy(shell, make_client, monkeypa
     capsys.readouterr()
     shell.run_cell("%llm_batch doctor", store_history=False)
     assert "and then %reload_ext jupyter_llm_batch" in capsys.readouterr().out
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def said(shell, capsys, line="%llm_batch doctor"):
+    """Run a line; return its first line of output, and all of it."""
+    capsys.readouterr()
+    result = shell.run_cell(line, store_history=False)
+    assert result.success, result.error_in_exec
+    out = capsys.readouterr().out.replace("\\n", "\n")
+    return out.splitlines()[0], out
+
+
+def test_the_verdict_comes_first(shell, make_client, sim, capsys):
+    """One line says whether batches can be sent, and by whom."""
+    environ = {**sim.environ(), "ANTHROPIC_BASE_URL": DEAD}
+    shell.book.use(make_client(environ=environ))
+    first, _ = said(shell, capsys)
+    assert first.startswith("Ready: google, openai. Not usable: anthropic: no answer, ")
+
+
+def test_without_a_key_the_verdict_says_what_to_do(shell, make_client, sim, capsys):
+    """No key is the first thing that a newcomer has to know."""
+    urls = {name: value for name, value in sim.environ().items() if "KEY" not in name}
+    shell.book.use(make_client(environ=urls))
+    first, _ = said(shell, capsys)
+    assert first.startswith("Not ready: no provider has a key. `%llm_batch login openai`")
+
+
+def test_keys_are_tried_where_that_is_wanted(shell, make_client, sim, capsys):
+    """A refused key is told with the provider's words, an accepted one too; nothing is paid."""
+    sim.fault(action="status", status=401, method="GET", path="*/v1/batches", times=None)
+    environ = {**sim.environ()}
+    del environ["ANTHROPIC_API_KEY"]
+    shell.book.use(make_client(environ=environ))
+    first, out = said(shell, capsys, "%llm_batch doctor --check-keys")
+    assert "openai: " in first.partition("Not usable")[2]
+    assert "401" in first
+    lines = {" ".join(line.split("  ")[0].split()): line for line in out.splitlines()}
+    assert "not accepted" in lines["openai key"]
+    assert " accepted" in lines["google key"]
+    assert sim.ledger() == []
+
+
+def test_doctor_survives_a_journal_that_cannot_be_opened(shell, monkeypatch, capsys):
+    """The verdict says so, and what does not need the journal is told all the same."""
+
+    def broken(*_, **__):
+        raise StoreProblem("the journal cannot be used now: no room")
+
+    monkeypatch.setattr(book, "Client", broken)
+    shell.book._client = None
+    first, out = said(shell, capsys)
+    assert first.startswith("Not ready: the journal cannot be used")
+    assert "front end" in out
+
+
+def test_doctor_survives_whatever_breaks_a_part_of_it(shell, make_client, monkeypatch, capsys):
+    """The part is a line that says so, and a report about it is written without contents."""
+
+    def broken(*_):
+        raise KeyError("what is the secret prompt")
+
+    shell.book.use(make_client())
+    monkeypatch.setattr(doctor.filesystems, "place_of", broken)
+    shell.book.client.submit(name="x", over=["a secret prompt"], model="openai:gpt-5-mini").wait(60)
+    first, out = said(shell, capsys)
+    trouble.defects.clear()
+    assert first.startswith("Ready: ")
+    assert "cannot be examined" in out
+    path = Path(out.partition("Report: ")[2].partition(" holds ")[0])
+    text = path.read_text()
+    assert "place_of" in text
+    assert "openai chat batch done" in text
+    assert "secret" not in text
+    assert path.stat().st_mode & 0o077 == 0

@@ -31,7 +31,7 @@ LAYERS = [
     ["prompts", "answers", "store", "providers", "estimate"],
     ["frames", "earlier", "spool", "media", "leaving", "spending"],
     ["rounds", "lookup", "reaching", "routing", "rotation", "export", "notify", "rowlog"],
-    ["leftovers", "foreign", "duplicates"],
+    ["leftovers", "foreign", "duplicates", "defects"],
     ["submission", "finding", "realtime", "ledger", "comparing", "advising"],
     ["adopting", "repaying"],
     ["consent"],

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from jupyter_llm_batch.errors import (
+    Blocked,
     Busy,
     KeyRefused,
     OutOfQuota,
@@ -165,7 +166,7 @@ def test_the_providers_words_are_told_on_one_line_without_keys():
 def test_a_certificate_that_is_not_trusted_means_nothing_was_sent():
     """TLS failures before the request are told apart from connections lost after it."""
     refused = ssl.SSLCertVerificationError("self-signed")
-    assert type(from_transport(refused, "OpenAI", "X")) is Busy
+    assert type(from_transport(refused, "OpenAI", "X")) is Blocked
     assert type(from_transport(ssl.SSLError("broken"), "OpenAI", "X")) is Unclear
 
 

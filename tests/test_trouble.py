@@ -1,5 +1,7 @@
 """Trouble that passes is waited out and said, trouble that lasts stops, defects are reported."""
 
+import re
+
 import msgspec
 import pytest
 from support import FAST, KEYS, Shifted, mark, until
@@ -16,7 +18,7 @@ from jupyter_llm_batch.errors import (
     Unclear,
     Vanished,
 )
-from jupyter_llm_batch.models import Account, Job, JobState
+from jupyter_llm_batch.models import Account, Job, JobState, Outcome
 from jupyter_llm_batch.policy import Policy
 from jupyter_llm_batch.providers import openai
 from jupyter_llm_batch.waiting import Waits
@@ -298,3 +300,38 @@ def test_another_key_is_a_reason_to_try_again():
     waits.tries(planned(), one)
     assert not waits.may_have_changed(planned(), one)
     assert waits.may_have_changed(planned(), other)
+
+
+# -- incomplete downloads --------------------------------------------------------------------------
+
+
+def test_a_short_download_is_said_and_its_answers_can_be_had(shell, make_client, sim, capsys):
+    """The panel says how much came, and `--partial` binds that before the rest is there."""
+    patient = msgspec.structs.replace(FAST, retry=3600.0, retry_longest=3600.0)
+    shell.book.use(make_client(policy=patient))
+    cut = {"action": "truncate", "shorten_length": True, "at_line": True}
+    sim.fault(method="GET", path="*/content", times=None, **cut)
+    assert shell.run_cell("%llm_batch run y --over list('abcd')", store_history=False).success
+    handle = shell.book.client.get("y")
+    until(lambda: job_of(handle).fetches)
+    shot = handle.snapshot()
+    assert (shot.state, shot.safe_to_close) == ("attention", False)
+    assert re.search(r"only [123] of 4 results have arrived, .*results y --partial", shot.words)
+    line = "%llm_batch results y --partial"
+    assert shell.run_cell(line, store_history=False).success
+    there = [answer for answer in shell.user_ns["y"] if answer is not None]
+    assert 0 < len(there) < 4
+    assert f"y holds {len(there)} of 4 answers so far" in capsys.readouterr().out
+
+
+def test_two_equal_downloads_are_all_that_there_is(make_client, sim):
+    """What a provider hands out twice, byte for byte, is not asked for four times more."""
+    client = make_client(policy=msgspec.structs.replace(FAST, same_fetch=0.0))
+    cut = {"action": "truncate", "shorten_length": True, "at_line": True}
+    sim.fault(method="GET", path="*/content", times=None, **cut)
+    handle = ask(client, "abcd").wait(60)
+    fetched = [each for each in sim.requests() if each["path"].endswith("/content")]
+    assert len(fetched) == 2
+    outcomes = sorted(result.outcome for result in handle.results())
+    assert set(outcomes) == {Outcome.MISSING, Outcome.OK}
+    assert len(creates(sim)) == 1

@@ -18,7 +18,7 @@ from ..cell_options import HelpShown, cell_parser
 from ..client import cell_key, check_name
 from ..errors import LLMBatchError, NotConfirmed, NotReady, UsageProblem
 from ..handle import BatchHandle
-from ..models import Batch, Snapshot
+from ..models import Batch, Outcome, Snapshot
 from ..progress import count, money
 from ..spending import month_start
 from ..terminal import print  # noqa: A004 - what is printed is cleaned
@@ -247,11 +247,12 @@ class Commands:
             money_tables.counted(found)
 
     def _doctor(self, found: list[str]) -> None:
-        if parsers.of("doctor").parse(found).settle:
+        args = parsers.of("doctor").parse(found)
+        if args.settle:
             self.book.client.store.settle_loss()
             print("The loss is settled: cells that the journal does not know are sent again.")
             return
-        doctor.report(self.book)
+        doctor.show(self.book, check_keys=args.check_keys, report=args.report)
 
     # -- keys --------------------------------------------------------------------------------------
 
@@ -331,8 +332,12 @@ class Commands:
         if snapshot.finished:
             print(f"{handle.record.name} holds the answers: {snapshot.line}")
         else:
+            there = sum(
+                each is not None and each.outcome is Outcome.OK
+                for each in handle.results(partial=True)
+            )
             print(
-                f"{handle.record.name} holds {count(snapshot.ok)} of {count(snapshot.rows)} "
+                f"{handle.record.name} holds {count(there)} of {count(snapshot.rows)} "
                 "answers so far (a provider hands them out when a job ends); the rest follow "
                 f"when they are there: {snapshot.line}"
             )

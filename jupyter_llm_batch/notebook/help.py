@@ -161,9 +161,11 @@ Look after batches.
     %llm_batch login PROVIDER         asks for its key, and keeps it in the computer's keyring where
                                       there is one, else for this kernel
     %llm_batch logout PROVIDER        forgets the key of a login
-    %llm_batch doctor                 keys, connection, versions, journal, front end: what is
-                                      missing and the remedy; --settle: after a damaged journal,
-                                      you know what was lost, go on
+    %llm_batch doctor                 whether batches can be sent, and why not: keys, connection,
+                                      versions, journal, front end, each with its remedy;
+                                      --check-keys: try each key (costs nothing); --report: write
+                                      a report (no keys, prompts or answers); --settle: after a
+                                      damaged journal, you know what was lost, go on
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes); --off: back to the
                                       real providers

@@ -118,6 +118,8 @@ def _provider(parser: Parser) -> None:
 
 def _doctor(parser: Parser) -> None:
     parser.add_argument("--settle", action="store_true", help="you know what was lost")
+    parser.add_argument("--check-keys", action="store_true", help="try each key; costs nothing")
+    parser.add_argument("--report", action="store_true", help="write a report about this kernel")
 
 
 def _simulator(parser: Parser) -> None:

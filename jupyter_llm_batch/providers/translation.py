@@ -12,7 +12,16 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
-from ..errors import Busy, KeyRefused, OutOfQuota, ProviderError, Refused, Unclear, Vanished
+from ..errors import (
+    Blocked,
+    Busy,
+    KeyRefused,
+    OutOfQuota,
+    ProviderError,
+    Refused,
+    Unclear,
+    Vanished,
+)
 
 #: A provider that asks for a longer wait than this is asked again after it.
 _LONGEST_WAIT = 86400.0
@@ -39,6 +48,13 @@ def from_transport(exc: BaseException, who: str, base_url_variable: str) -> Prov
         return kind(f"{who} {told}. Check {base_url_variable}")
     if isinstance(exc, TooLarge):
         return Unclear(f"{who}: {told}. Check {base_url_variable}")
+    if isinstance(exc, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in told:
+        return Blocked(
+            f"the certificate of {who} is not trusted here ({told}): a proxy or VPN stands "
+            "between; SSL_CERT_FILE names the file with its certificate"
+        )
+    if isinstance(exc, httpx2.ProxyError) and "407" in told:
+        return Blocked(f"the proxy before {who} wants a user and password ({told}): HTTPS_PROXY")
     if isinstance(exc, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return Refused(f"{who}: not a usable address ({told}): check {base_url_variable}")
     if isinstance(exc, httpx2.LocalProtocolError):
