@@ -4,6 +4,7 @@ import asyncio
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from support import KEYS
@@ -180,7 +181,8 @@ def test_without_a_key_the_verdict_says_what_to_do(shell, make_client, sim, caps
 
 def test_keys_are_tried_where_that_is_wanted(shell, make_client, sim, capsys):
     """A refused key is told with the provider's words, an accepted one too; nothing is paid."""
-    sim.fault(action="status", status=401, method="GET", path="*/v1/batches", times=None)
+    path = f"{urlsplit(sim.openai_url).path}/batches"
+    sim.fault(action="status", status=401, method="GET", path=path, times=None)
     environ = {**sim.environ()}
     del environ["ANTHROPIC_API_KEY"]
     shell.book.use(make_client(environ=environ))
