@@ -523,7 +523,7 @@ class Driver:
         """Return what a job's record says after a look: when the next one is due."""
         now = self._clock()
         return {
-            "asked_until": now + (remote.poll_after or 0.0),
+            "asked_until": now + remote.poll_after if remote.poll_after else 0.0,
             "not_before": now + self._policy.poll_wait(age, remote.poll_after),
         }
 
