@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,9 @@ from typing import Any, TypeVar
 from .errors import UsageProblem
 
 T = TypeVar("T")
+
+#: The logs of the SDKs and of what they call with.
+_SDKS = ("httpx2", "httpx", "openai._base_client", "anthropic._base_client", "google_genai.models")
 
 #: Name of the thread.
 THREAD = "llm-batch"
@@ -99,8 +103,27 @@ class Background:
         thread.join(timeout)
 
 
+class _Quiet(logging.Filter):
+    """Makes what the SDKs log of our own calls debug messages: each poll is one.
+
+    Records of other threads, such as the user's own calls, are left as they are.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be handled."""
+        if record.threadName != THREAD or record.levelno != logging.INFO:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+_QUIET = _Quiet()
+
+
 def _run(loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
     asyncio.set_event_loop(loop)
+    for name in _SDKS:
+        logging.getLogger(name).addFilter(_QUIET)
     loop.call_soon(ready.set)
     try:
         loop.run_forever()

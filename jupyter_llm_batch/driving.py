@@ -402,7 +402,7 @@ class Driver:
         except Refused as error:
             self._ends.fail(held, job, Event.INVALID, str(error))
         else:
-            if wrong is not None and trouble.is_defect(wrong):
+            if wrong is not None and (trouble.is_defect(wrong) or trouble.is_leaving(wrong)):
                 raise wrong
             if wrong is not None:
                 self._ends.again(held, job, wrong)

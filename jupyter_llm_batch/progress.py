@@ -197,6 +197,7 @@ def snapshot(
             filter(
                 None,
                 (
+                    _in_full(batch, jobs),
                     batch.notice,
                     _second(batch, jobs, expected),
                     expiring(jobs, now),
@@ -296,6 +297,18 @@ def _second(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
                 f"`%llm_batch cancel {batch.title} --duplicates` cancels it"
             )
     return "; ".join(told)
+
+
+def _in_full(batch: Batch, jobs: Iterable[Job]) -> str:
+    """Return how much of an ended batch was finished in real time after a deadline."""
+    late = [job for job in jobs if job.mode is Mode.REALTIME and job.round]
+    if not batch.cut or batch.finished_at is None or not late:
+        return ""
+    rows = sum(job.rows for job in late)
+    costs = [Decimal(job.cost) for job in late if job.cost]
+    paid = f" for {money(float(sum(costs)))}" if costs else ""
+    which = "1 row was" if rows == 1 else f"{count(rows)} rows were"
+    return f"after the deadline, {which} sent in real time at full price{paid}"
 
 
 def _left_there(jobs: Iterable[Job]) -> str:
@@ -452,7 +465,9 @@ def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> t
     # Of what was created elsewhere and refused as a whole no row may be known.
     lost = any(job.error and not job.rows for job in jobs)
     if answered or not (known or lost):
-        return "done", "done"
+        without = sum(outcomes.get(each, 0) for each in Outcome if each is not Outcome.OK)
+        rows = "1 row" if without == 1 else f"{count(without)} rows"
+        return ("partial", f"done, {rows} without an answer") if without else ("done", "done")
     reason = next((job.error for job in reversed(jobs) if job.error), "no row was answered")
     return "failed", f"failed: {reason}"
 
@@ -749,7 +764,7 @@ def spent(shot: Snapshot) -> list[str]:
 
 
 def tally(shot: Snapshot) -> str:
-    """Return the rows of a snapshot in words: ``412 of 1,000 done, 3 failed``."""
+    """Return the rows of a snapshot in words: ``412 of 1,000 done, 3 failed, 5 cancelled``."""
     noun = "row" if shot.rows == 1 else "rows"
     if not shot.rows:  # created elsewhere, and nobody has counted them
         return "" if shot.finished else "rows not counted yet"
@@ -762,8 +777,10 @@ def tally(shot: Snapshot) -> str:
     ):
         return f"{count(shot.rows)} {noun}"
     done = shot.ok + (shot.progress or 0) - shot.progress_failed
-    failed = shot.failed + shot.progress_failed
+    cancelled = min(shot.outcomes.get(Outcome.CANCELLED.value, 0), shot.failed)
+    failed = shot.failed + shot.progress_failed - cancelled
     words = f"{count(done)} of {count(shot.rows)} {'answered' if shot.finished else 'done'}"
     words = f"{words} ({count(shot.cut)} cut)" if shot.cut else words
     words = f"{words}, {count(failed)} failed" if failed else words
+    words = f"{words}, {count(cancelled)} cancelled" if cancelled else words
     return f"{words}, {count(shot.unsent)} not sent" if shot.unsent else words

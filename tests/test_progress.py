@@ -80,7 +80,8 @@ def test_the_line_of_a_finished_batch():
     """A finished batch says what was answered, what it took and cost, and no more."""
     view = shot(finished(), [done_job()], outcomes={"ok": 997, "failed": 3}, cost=0.01234, saved=2)
     assert view.line == (
-        "sentiment · openai:gpt-5-mini · done · 997 of 1,000 answered, 3 failed · 3 min · "
+        "sentiment · openai:gpt-5-mini · done, 3 rows without an answer · "
+        "997 of 1,000 answered, 3 failed · 3 min · "
         "$0.0123, saved $2.00"
     )
 
@@ -213,7 +214,13 @@ def test_terminal_escapes_of_a_provider_do_not_reach_the_line():
             "cancelling, waiting for OpenAI",
         ),
         (finished(), [done_job()], {"ok": 1_000}, "done", "done"),
-        (finished(), [done_job()], {"ok": 1, "failed": 999}, "done", "done"),
+        (
+            finished(),
+            [done_job()],
+            {"ok": 1, "failed": 999},
+            "partial",
+            "done, 999 rows without an answer",
+        ),
         (finished(rows=0), [], {}, "done", "done"),
         (
             finished(cancel_requested=True),

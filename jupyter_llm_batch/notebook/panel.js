@@ -89,7 +89,8 @@ function setText(element, text) {
 }
 
 function reasons(outcomes) {
-  const kinds = Object.keys(outcomes).filter((kind) => !["ok", "skipped"].includes(kind));
+  const apart = ["ok", "skipped", "cancelled"]; // they are counted by themselves
+  const kinds = Object.keys(outcomes).filter((kind) => !apart.includes(kind));
   if (kinds.every((kind) => kind === "failed")) return "";
   return ` (${kinds.map((kind) => `${number.format(outcomes[kind])} ${kind}`).join(", ")})`;
 }
@@ -284,14 +285,16 @@ function render({ model, el }) {
 
   function drawCounts() {
     const uncollected = (s.progress ?? 0) - s.progress_failed;
-    const failed = s.failed + s.progress_failed;
+    const cancelled = Math.min(s.outcomes.cancelled ?? 0, s.failed);
+    const failed = s.failed + s.progress_failed - cancelled;
     const done = s.ok + uncollected;
     const cut = s.cut ? ` (${number.format(s.cut)} cut)` : "";
-    const known = s.finished || s.progress !== null || done + failed > 0;
+    const known = s.finished || s.progress !== null || done + failed + cancelled > 0;
     const parts = known
       ? [[done, `of ${number.format(s.rows)} ${s.finished ? "answered" : "done"}${cut}`, "ok"]]
       : [[s.rows, s.rows === 1 ? "row" : "rows", "rows"]];
     if (failed) parts.push([failed, `failed${reasons(s.outcomes)}`, "failed"]);
+    if (cancelled) parts.push([cancelled, "cancelled", "unsent"]);
     if (s.unsent) parts.push([s.unsent, "not sent", "unsent"]);
     if (s.outcomes.skipped) parts.push([s.outcomes.skipped, "skipped", "skipped"]);
     const text = parts.map(([n, noun]) => `${number.format(n)} ${noun}`).join(", ");

@@ -35,14 +35,17 @@ def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> Non
     rows = []
     for batch, snapshot in sorted(batches, key=lambda each: each[0].created_at, reverse=True):
         at = local_time(batch.created_at, "%d %b %H:%M")
+        cancelled = snapshot.outcomes.get("cancelled", 0)
+        ended = snapshot.state == "cancelled" and cancelled
+        which = f" ({many(cancelled, 'row')})" if ended else ""
         row = [
             at,
             titles[batch.id] + (" (simulated)" if snapshot.simulated else ""),
             snapshot.model,
-            snapshot.words,
+            snapshot.words + which,
             count(snapshot.rows),
             "" if batch.draft else _answered(snapshot),
-            "" if batch.draft else count(snapshot.failed),
+            "" if batch.draft else count(snapshot.failed - cancelled),
             money(snapshot.cost) if snapshot.cost is not None else "",
             money(snapshot.saved) if snapshot.saved is not None else "",
             "" if batch.draft else duration(snapshot.elapsed),

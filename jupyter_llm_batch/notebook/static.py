@@ -118,6 +118,7 @@ def _facts(snapshot: Snapshot) -> str:
 
 def _reasons(snapshot: Snapshot) -> str:
     kinds = {name: rows for name, rows in snapshot.outcomes.items() if name not in _NO_REASON}
+    kinds.pop("cancelled", None)  # they are counted by themselves
     if not kinds.keys() - {"failed"}:
         return ""
     return f" ({', '.join(f'{count(rows)} {name}' for name, rows in kinds.items())})"
