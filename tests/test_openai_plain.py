@@ -9,6 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from support import DUMMY_KEY, mark
 
 from jupyter_llm_batch import session
+from jupyter_llm_batch.identity import Identity
 from jupyter_llm_batch.notebook.book import Book
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
@@ -72,7 +73,7 @@ def test_images_answer_at_once(sdk):
 def magic(client):
     """Submits by the magic's door."""
     shell, config = InteractiveShell(), LLMBatch()
-    book = Book(shell, config)
+    book = Book(shell, config, Identity("nb.ipynb"))
     book._client = session.use(client)
     commands = Commands(book)
 

@@ -115,8 +115,11 @@ def test_the_summary_says_until_when_the_provider_keeps_a_copy():
 
 
 def test_a_batch_without_rows_can_be_rendered():
-    """Nothing is divided by zero rows."""
-    assert "0 of 0 answered" in static.render(shot(rows=0, waiting=0, finished=True))
+    """Nothing is divided by zero rows, and no count of them is shown."""
+    drawn = static.render(shot(rows=0, waiting=0, finished=True))
+    assert "0 s" in drawn
+    assert "0 of 0" not in drawn
+    assert "<bdi></bdi>" not in drawn
 
 
 # -- in a kernel -----------------------------------------------------------------------------------

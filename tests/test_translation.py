@@ -98,7 +98,7 @@ def status_error(status, body=None, headers=None):
 def test_every_exception_of_the_transport_is_translated():
     """No exception class of httpx2 is unmapped, and each is judged by what it proves."""
     known = {httpx2.HTTPError, httpx2.InvalidURL, *subclasses(httpx2.HTTPError)}
-    assert known == set(TRANSPORT)
+    assert {kind for kind in known if kind.__module__.startswith("httpx2")} == set(TRANSPORT)
     for kind, expected in TRANSPORT.items():
         exc = (
             kind("told", request=REQUEST, response=httpx2.Response(500, request=REQUEST))

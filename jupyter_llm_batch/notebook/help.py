@@ -122,7 +122,8 @@ Look after batches.
     %llm_batch submit NAME            send what `%%llm_batch NAME --add` collected, or what waits
                                       after a --sample; --wait blocks until the answers are there,
                                       --max-cost USD sends nothing that may cost more, --resubmit
-                                      pays again although it was submitted before
+                                      pays again although it was submitted before, --yes goes
+                                      ahead with what was asked about
     %llm_batch results NAME           bind the answers now (--partial: what is there so far)
     %llm_batch show NAME ROW          the exact prompt, the answer with its tool calls and what
                                       the model thought, the tokens, the raw line; ROW is its
@@ -134,7 +135,8 @@ Look after batches.
                                       those that were not
     %llm_batch cancel NAME            cancel at the provider; what is done is still collected
                                       (--duplicates: only a second batch of the same rows, which a
-                                      panel points out)
+                                      panel points out; --yes: also a batch that another kernel of
+                                      this folder sent)
     %llm_batch deadline NAME          --in 6h: what is not back by then is finished in real time
                                       (--max-cost USD: if it costs no more, else it asks);
                                       --finish: do so at once; --off: no deadline, it runs as a

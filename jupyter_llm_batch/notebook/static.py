@@ -112,8 +112,8 @@ def _facts(snapshot: Snapshot) -> str:
         facts.append(f"deadline in {duration(snapshot.deadline)}")
     if not snapshot.finished and snapshot.safe_to_close:
         facts.append("safe to close")
-    facts += filter(None, [kept_words(snapshot)])
-    return f"<div>{' · '.join(f'<bdi>{escape(fact)}</bdi>' for fact in facts)}</div>"
+    facts.append(kept_words(snapshot))
+    return f"<div>{' · '.join(f'<bdi>{escape(fact)}</bdi>' for fact in facts if fact)}</div>"
 
 
 def _reasons(snapshot: Snapshot) -> str:
