@@ -11,7 +11,7 @@ from support import KEYS, ok, run
 
 from jupyter_llm_batch import collecting, download_limit, notify, providers, wording
 from jupyter_llm_batch.collecting import Reconciler
-from jupyter_llm_batch.errors import Incomplete, UsageProblem
+from jupyter_llm_batch.errors import Incomplete, LLMBatchError, UsageProblem
 from jupyter_llm_batch.models import Counts, Job, Outcome, Result
 from jupyter_llm_batch.planning import custom_id
 from jupyter_llm_batch.secret import Secret
