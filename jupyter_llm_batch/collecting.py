@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import TypeAlias
 
+import msgspec
+
+from .errors import redact
 from .lifecycle import BILLED, WAITING, is_cut, may_be_billed, outcome_of, result_code, row_code
 from .models import TRUNCATED, ErrorKind, Job, Mode, Outcome, Result, Sample, Usage
 from .planning import custom_id
@@ -49,6 +52,11 @@ _NO_KEY_REMEDY = (
 )
 
 _Kind: TypeAlias = "tuple[str, str, int, bool]"
+
+#: Reasons that are told apart in a panel; a server may invent one for each row.
+MOST_KINDS = 50
+#: Characters of a provider's code that are kept.
+_CODE = 100
 
 
 class Reconciler:
@@ -184,6 +192,7 @@ class Reconciler:
 
     def _end(self, row: int, byte: int, outcome: Outcome, code: str, message: str) -> None:
         """Note that a row has no answer, and why."""
+        code = redact(code[:_CODE])[:_CODE]
         before = row in self._billed and not may_be_billed(byte)
         self.codes[row] = byte | BILLED if before else byte
         key = self._kind_of[row] = (outcome.value, code, self.codes[row], before)
@@ -255,7 +264,7 @@ class Reconciler:
 
     def kinds(self) -> list[ErrorKind]:
         """Return the rows without an answer by reason, most frequent first."""
-        return [
+        kinds = [
             ErrorKind(
                 kind=f"{outcome}: {code}" if code else outcome,
                 code=byte,
@@ -267,6 +276,13 @@ class Reconciler:
                 self._kinds.items(), key=lambda item: -item[1][0]
             )
         ]
+        if len(kinds) <= MOST_KINDS:
+            return kinds
+        rest = kinds[MOST_KINDS - 1 :]
+        other = msgspec.structs.replace(
+            rest[0], kind=f"{len(rest):,} other reasons", rows=sum(each.rows for each in rest)
+        )
+        return [*kinds[: MOST_KINDS - 1], other]
 
     def sample_rows(self, prompts: dict[int, str]) -> list[Sample]:
         """Return a few answers with their prompts."""

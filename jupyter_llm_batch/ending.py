@@ -30,6 +30,7 @@ from . import (
     trouble,
 )
 from .collecting import Reconciler
+from .download_limit import Limited
 from .errors import Incomplete, ProviderError, Refused, Vanished
 from .lifecycle import Event, outcome_of, row_code
 from .models import Batch, Job, Mode, Outcome, Remote
@@ -167,7 +168,8 @@ class Ends:
                 continue  # complete, since files get their name only when they are whole
             try:
                 with payloads.writing(path) as writer:
-                    await adapter.fetch(remote_id, name, ref, writer)
+                    sink = Limited(writer, path.parent, job.rows)
+                    await adapter.fetch(remote_id, name, ref, sink)
                     self._store.renew(held)  # else what another process has would be replaced
             except Vanished as error:
                 gone = error

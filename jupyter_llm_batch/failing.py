@@ -6,6 +6,7 @@ import msgspec
 
 from . import results
 from .collecting import CUT, remedy
+from .errors import redact
 from .lifecycle import (
     may_be_billed,
     never_sent,
@@ -109,7 +110,8 @@ def _before(result: Result | None, code: int) -> bool:
 
 def _kind(result: Result | None, code: int) -> str:
     name = str(outcome_of(code))
-    return f"{name}: {result.code}" if result is not None and result.code else name
+    said = result.code if result is not None else None
+    return f"{name}: {redact(said[:100])}" if said else name
 
 
 def _example(row: int, result: Result | None) -> str:

@@ -231,12 +231,23 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return "\n".join([*parts, *map(str, self.tool_calls)])
 
 
+#: More rows than any job has.
+MOST_ROWS = 10_000_000
+
+
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider says about the rows of a job; `total` is 0 before it has looked at them."""
 
     total: int = 0
     done: int = 0
     failed: int = 0
+
+    def __post_init__(self) -> None:
+        """Bring what no job can have into bounds: servers count strangely, too."""
+        for name in ("total", "done", "failed"):
+            value = getattr(self, name)
+            if not 0 <= value <= MOST_ROWS:
+                msgspec.structs.force_setattr(self, name, min(max(value, 0), MOST_ROWS))
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,18 +13,27 @@ import shlex
 import shutil
 import subprocess
 import sys
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from . import trust
-from .errors import UsageProblem
+from .errors import UsageProblem, conceal
 from .models import Snapshot
 
 DESKTOP = "desktop"
 
 #: Words that switch a default off.
 OFF = frozenset({"", "off", "none"})
+
+#: ``env:NAME``: the URL is in a variable of the environment.
+VARIABLE = "env:"
+
+#: Parameters of a URL that are secrets.
+_SECRETS = frozenset(
+    {"key", "token", "sig", "signature", "secret", "password", "auth", "code", "access_token",
+     "api_key", "apikey", "api-key"}
+)  # fmt: skip
 
 #: Seconds for the whole attempt; a command that runs longer goes on by itself.
 PATIENCE = 10.0
@@ -84,11 +93,20 @@ def check(wanted: str) -> str:
         return ""
     if wanted.lower() == DESKTOP:
         return DESKTOP
+    if wanted.startswith(VARIABLE):
+        _url(wanted)
+        return wanted
     if "://" in wanted.split(maxsplit=1)[0]:
         parts = urlsplit(wanted)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageProblem(
                 f"--notify {parts.scheme}://…: a URL begins with https:// or http://"
+            )
+        named = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        if parts.username or parts.password or named & _SECRETS:
+            raise UsageProblem(
+                "--notify: this URL holds a key or a password, which would be stored with the "
+                "batch. Put the URL into a variable of the environment, and write --notify env:NAME"
             )
         return wanted
     program = (_words(wanted) or [""])[0]
@@ -101,7 +119,18 @@ def check(wanted: str) -> str:
 
 def is_command(wanted: str) -> bool:
     """Whether a way that `check` returned runs a program of the user's choice."""
-    return bool(wanted) and wanted != DESKTOP and not wanted.startswith(("http://", "https://"))
+    others = ("http://", "https://", VARIABLE)
+    return bool(wanted) and wanted != DESKTOP and not wanted.startswith(others)
+
+
+def _url(wanted: str) -> str:
+    """Return the URL that a variable of the environment holds; it is stored nowhere else."""
+    name = wanted.removeprefix(VARIABLE)
+    url = os.environ.get(name, "").strip()
+    if not url.startswith(("http://", "https://")):
+        raise UsageProblem(f"--notify {wanted}: set the variable {name} to a URL first")
+    conceal(url)
+    return url
 
 
 def is_foreign(wanted: str) -> bool:
@@ -124,6 +153,8 @@ async def send(wanted: str, told: Facts) -> str:
     try:
         if is_foreign(wanted):
             return FOREIGN
+        if wanted.startswith(VARIABLE):
+            return await _post(_url(wanted), told)
         if wanted.startswith(("http://", "https://")):
             return await _post(wanted, told)
         if wanted == DESKTOP:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from .redaction import redact
 from .terminal import visible
 
 _PACKAGE = str(Path(__file__).parent)
@@ -26,7 +27,11 @@ class ForUsers(BaseException):
 
 def render(error: BaseException) -> list[str]:
     """Return the user's own line of code, if there is one, and the message; nothing of ours."""
-    return [*list(_own(error))[-1:], f"{type(error).__name__}: {visible(str(error))}"]
+    # The line may hold a key that was typed into it.
+    return [
+        *map(redact, list(_own(error))[-1:]),
+        f"{type(error).__name__}: {visible(redact(str(error)))}",
+    ]
 
 
 def _own(error: BaseException) -> Iterator[str]:

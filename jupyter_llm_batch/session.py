@@ -11,7 +11,7 @@ from .advising import Advice
 from .asking import Options
 from .client import Client
 from .comparing import Comparison
-from .errors import NotReady, UsageProblem
+from .errors import NotReady, UsageProblem, conceal
 from .handle import BatchHandle
 from .identity import Identity
 from .ledger import Ledger
@@ -140,7 +140,13 @@ def logout(provider: str) -> list[str]:
 def _variable(provider: str) -> str:
     known = providers.names(current().settings.servers)
     if provider not in known:
-        raise UsageProblem(f"unknown provider {provider!r}: known are {', '.join(known)}")
+        # It may be a key that was typed in the provider's place.
+        conceal(provider.strip())
+        raise UsageProblem(
+            f"a provider's name is needed here: known are {', '.join(known)}. What was given is "
+            "not repeated: if it was a key, delete it from the cell and from the history, and "
+            "replace the key at its provider"
+        )
     return providers.key_variables(provider)[0]
 
 

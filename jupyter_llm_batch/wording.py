@@ -38,8 +38,14 @@ def a_type(value: Any) -> str:
 
 
 def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
-    """Return a moment in Unix seconds in local time; one that no calendar has is unknown."""
+    """Return a moment in Unix seconds in local time; one that no calendar has is unknown.
+
+    A day of another year has its year, where `form` names a month.
+    """
     try:
-        return time.strftime(form, time.localtime(at)) if at is not None else "unknown"
+        then = time.localtime(at)
+        if then.tm_year != time.localtime().tm_year and "%Y" not in form:
+            form = form.replace("%b", "%b %Y")
+        return time.strftime(form, then) if at is not None else "unknown"
     except (ValueError, OverflowError, OSError):
         return "unknown"

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
 
 #: From the ground up; a room imports only from layers before its own.
 LAYERS = [
-    ["terminal"],
+    ["terminal", "redaction"],
     ["own_line", "loosejson", "printing"],
     ["errors", "policy", "secret"],
     ["trouble"],
@@ -23,7 +23,7 @@ LAYERS = [
     ["columns"],
     ["pricing", "lease", "keys", "forks", "permissions", "filesystems", "salvage", "fingerprint"],
     ["sameness", "plaintext"],
-    ["templating", "outlook", "collecting", "snapshots", "payloads", "tokens"],
+    ["templating", "outlook", "collecting", "snapshots", "payloads", "download_limit", "tokens"],
     ["progress", "journal", "trust"],
     ["connection"],
     ["database"],

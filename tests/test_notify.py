@@ -37,7 +37,7 @@ class Hook:
                 pass
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?token=secret"
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?batch=secret"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
@@ -142,7 +142,7 @@ def test_a_redirect_is_not_followed(client, make_hook):
 
 def test_a_dead_url_harms_nothing_and_is_not_quoted(client):
     """The batch is done all the same, and the journal's note holds no secret of the URL."""
-    handle = run(client, "http://127.0.0.1:9/hook?token=secret")
+    handle = run(client, "http://127.0.0.1:9/hook?batch=secret")
     (note,) = came_of(client, handle)
     assert note.startswith("failed")
     assert "secret" not in note

@@ -92,7 +92,8 @@ Options
                             schema, were cut off or never came back (0)
 --notify [HOW]              tell, once, when it is done: `desktop` (notify-send, osascript or
                             PowerShell where the kernel runs), a URL that gets a small JSON
-                            object (name, state, counts), or a command line in quotes (the same
+                            object (name, state, counts; `env:NAME` where the variable NAME
+                            holds the URL), or a command line in quotes (the same
                             in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing.
                             A command runs only on the machine where it was set
 --resubmit                  pay again although this was submitted before

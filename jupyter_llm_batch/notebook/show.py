@@ -21,6 +21,9 @@ from ..wording import local_time, many, spans
 from . import money_tables
 from .grids import grid
 
+#: Reasons that `errors` lists.
+_REASONS = 50
+
 #: Characters of one text that `show` prints.
 _SHOWN = 20_000
 
@@ -175,12 +178,18 @@ def errors(handle: BatchHandle) -> None:
     if not failures:
         print(f"{_no_errors(snapshot)}: {snapshot.line}")
         return
-    which = [spans(kind.rows) for kind in failures]
+    more = len(failures) - _REASONS
     cut = sum(len(kind.rows) for kind in failures if kind.kind.startswith(CUT))
     failed = sum(len(kind.rows) for kind in failures) - cut
     note = f"{handle.name}: {count(failed)} of {many(snapshot.rows, 'row')} got no answer."
     if cut:
         note += f" {many(cut, 'answer was', 'answers were')} cut."
+    failures = failures[:_REASONS]
+    if more > 0:
+        note += (
+            f"\n{count(more)} further reasons: jupyter_llm_batch.get({handle.name!r}).failures()"
+        )
+    which = [spans(kind.rows) for kind in failures]
     for number, words in enumerate(which):
         if _is_cut(words):
             code = f"jupyter_llm_batch.get({handle.name!r}).failures()[{number}].rows"

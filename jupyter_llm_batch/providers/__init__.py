@@ -123,9 +123,10 @@ def _is_simulated(
     """
     if name not in _BUILT_IN and name not in servers:
         return False  # who knows what somebody else's adapter reaches
-    url = adapter.account(b"").base_url
-    if not url:
-        return True  # it reaches nothing, and says so itself
+    account = adapter.account(b"")
+    url = account.base_url
+    if not url or (name in _BUILT_IN and not account.fingerprint):
+        return True  # without address or key it reaches nothing, and says so itself
     known = {origin(environ[each]) for each in _ADDRESSES.values() if environ.get(each)}
     return is_loopback(url) and (not known or origin(url) in known)
 

@@ -21,9 +21,13 @@ def normalised(url: str, variable: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as exc:
-        raise UsageProblem(f"{variable} is no usable address ({exc}): {url!r}") from exc
+        raise UsageProblem(f"{variable} is no usable address ({exc})") from None
     if parts.username or parts.password:
         raise UsageProblem(f"{variable} holds a user or password: it is no place for secrets")
+    if parts.query:
+        raise UsageProblem(
+            f"{variable} is no base URL: it ends before '?'. A key goes into the key's own variable"
+        )
     return parts._replace(
         scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), path=parts.path.rstrip("/")
     ).geturl()

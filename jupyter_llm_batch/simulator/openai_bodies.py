@@ -244,6 +244,7 @@ class Bodies:
             "created_at": at,
             "status": status,
             "background": False,
+            "billing": {"payer": "developer"},
             "completed_at": None if reason else at,
             "error": None,
             "incomplete_details": {"reason": reason} if reason else None,
@@ -255,6 +256,7 @@ class Bodies:
             "parallel_tool_calls": True,
             "previous_response_id": None,
             "prompt_cache_key": asked_for.get("prompt_cache_key"),
+            "prompt_cache_retention": asked_for.get("prompt_cache_retention"),
             "reasoning": {"effort": None, "summary": None},
             "safety_identifier": None,
             "service_tier": "default",
@@ -278,7 +280,6 @@ class Bodies:
             },
             "user": None,
             "metadata": asked_for.get("metadata") or {},
-            "system_fingerprint": "simulated",
         }
         return Answered(body, usage)
 
