@@ -69,7 +69,10 @@ def _inner(found: Any) -> list[Any]:
 
 
 def _equal(before: Any, after: Any) -> bool:
-    return bool(before == after) or bool(before != before and after != after)  # noqa: PLR0124 - NaN
+    try:
+        return bool(before == after) or bool(before != before and after != after)  # noqa: PLR0124 - NaN
+    except Exception:  # noqa: BLE001 - a signalling NaN refuses to be compared, others' types may
+        return repr(before) == repr(after)
 
 
 def _reprs(found: Any) -> list[str]:

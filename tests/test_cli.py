@@ -246,8 +246,8 @@ def test_list_names_every_notebook_and_writes_json(desk):
     assert [each["id"] for each in found] == [first, second]
     assert set(found[0]) == {
         "id", "notebook", "name", "version", "models", "simulated", "state", "words", "finished",
-        "rows", "ok", "failed", "waiting", "retryable", "cost_usd", "saved_usd", "submitted_at",
-        "finished_at", "keep_until", "driven_by", "notice", "jobs",
+        "rows", "ok", "cut", "failed", "waiting", "retryable", "cost_usd", "saved_usd",
+        "submitted_at", "finished_at", "keep_until", "driven_by", "notice", "jobs",
     }  # fmt: skip
     assert found[0]["submitted_at"].endswith("Z")
     assert found[0]["keep_until"].endswith("Z")

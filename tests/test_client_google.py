@@ -93,7 +93,7 @@ def _get(sim, name):
     import urllib.request
 
     request = urllib.request.Request(
-        f"{sim.google_url}/v1/{name}", headers={"x-goog-api-key": "sim-dummy-key"}
+        f"{sim.google_url}/v1/{name}", headers={"x-goog-api-key": sim.key}
     )
     with urllib.request.urlopen(request) as answer:
         return answer.read()
@@ -350,7 +350,7 @@ def test_another_key_pauses(make_client, sim):
 
 def test_a_missing_key_names_the_variable(make_client, sim):
     """Without a key nothing is written; the message says where to get one."""
-    client = make_client(environ={})
+    client = make_client(environ={}, simulated=False)
     with pytest.raises(UsageProblem, match=r"GEMINI_API_KEY.*https://"):
         submit(client, ["a"])
     assert client.batches() == []

@@ -39,7 +39,7 @@ def made(sim):
 def kept(sim, version="v1"):
     """Return the caches that the account has now."""
     request = urllib.request.Request(
-        f"{sim.google_url}/{version}/cachedContents", headers={"x-goog-api-key": "sim-dummy-key"}
+        f"{sim.google_url}/{version}/cachedContents", headers={"x-goog-api-key": sim.key}
     )
     with urllib.request.urlopen(request) as answer:
         return json.load(answer).get("cachedContents", [])
@@ -322,7 +322,7 @@ def test_rows_whose_cache_is_gone_are_sent_again_without(make_client, sim):
     request = urllib.request.Request(
         f"{sim.google_url}/v1/{cache['name']}",
         method="DELETE",
-        headers={"x-goog-api-key": "sim-dummy-key"},
+        headers={"x-goog-api-key": sim.key},
     )
     urllib.request.urlopen(request).close()
     sim.behave(seconds=0)
@@ -375,7 +375,7 @@ def test_the_simulator_refuses_what_gemini_refuses(sim):
         request = urllib.request.Request(
             f"{sim.google_url}/v1beta/{path}",
             data=json.dumps(body).encode(),
-            headers={"x-goog-api-key": "sim-dummy-key"},
+            headers={"x-goog-api-key": sim.key},
         )
         try:
             with urllib.request.urlopen(request) as answer:

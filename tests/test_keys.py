@@ -110,7 +110,7 @@ def test_given_variables_are_all_there_is(make_client, colab):
     keyring.set_keyring(backends.File())
     keyring.set_password(keys.SERVICE, VARIABLE, KEY)
     KEYS.save("ANTHROPIC_API_KEY", KEY)
-    client = make_client(environ={})
+    client = make_client(environ={}, simulated=False)
     for model in (MODEL, "anthropic:claude-haiku-4-5"):
         with pytest.raises(UsageProblem, match="_API_KEY is not set"):
             client.submit(name="x", over=["a"], model=model)

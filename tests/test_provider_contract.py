@@ -61,6 +61,8 @@ class Spec:
         Bound of output tokens, where the provider demands one.
     skipped
         How a row ends that a completed job did not get to.
+    odd
+        How a row ends whose result has a type that nobody knows: answered where it holds an answer.
     keeps_expired
         Whether a job that expires gives the answers that it has.
     truncated
@@ -85,6 +87,7 @@ class Spec:
     endpoints: tuple[str, ...] = ("chat",)
     max_tokens: int | None = None
     skipped: Outcome = Outcome.EXPIRED
+    odd: Outcome = Outcome.FAILED
     keeps_expired: bool = True
     truncated: Mapping[str, str] = field(default_factory=lambda: {"chat": "length"})
     tool: Any = None
@@ -136,6 +139,7 @@ SPECS = [
         create="/anthropic/v1/messages/batches",
         content="*/results",
         unknown="msgbatch_0123456789abcdef",
+        odd=Outcome.OK,
         truncated={"chat": "max_tokens"},
         tool={"chat": {"tools": [{"name": "weather", "input_schema": WEATHER}]}},
         thinks=("chat",),
@@ -444,6 +448,7 @@ def test_every_answer_belongs_to_its_prompt(spec, endpoint, case):
 def test_every_end_of_a_row_is_told_apart(spec, endpoint, case):
     """Outcome, whether it may have been billed, and whether it is worth another try."""
     fates = FATES | {"[[sim:expire]]": (spec.skipped, False, True)}
+    fates["[[sim:odd]]"] = (spec.odd, True, False)
     prompts = list(fates)
     case.prepare(prompts, endpoint)
 

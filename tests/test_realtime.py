@@ -363,7 +363,7 @@ def test_a_local_server_works_without_batches(make_client, sim):
 )
 def test_a_base_url_that_cannot_be_used_is_one_line(make_client, options, words):
     """What is wrong with it, and for a server elsewhere the name of its key."""
-    client = make_client(environ={})
+    client = make_client(environ={}, simulated=False)
     with pytest.raises(UsageProblem, match=words):
         client.submit(**{"name": "x", "over": ["a"], "model": "llama3"} | options)
     assert "secret" not in str(client.store.servers())

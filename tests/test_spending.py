@@ -269,7 +269,7 @@ def test_own_prices_hold_for_an_adopted_batch(client, sim):
     client.settings = Settings(prices={"openai:gpt-5-mini": {"input": 1000.0, "output": 1000.0}})
     sent = client.submit("{{ item }}", name="x", over=["a", "b"], model=MODEL).wait()
     remote = client.store.jobs(sent.id)[0].remote_id
-    client.forget(sent)
+    client.forget(sent, confirm=True)
     adopted = client.adopt(f"openai:{remote}", "taken").wait()
     usage = client.cost("taken").total.usage
     assert usage.output > 0
