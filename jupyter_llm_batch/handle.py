@@ -105,8 +105,7 @@ class BatchHandle:
     def _ended(self) -> BatchHandle:
         if not self.done:
             snapshot = self.snapshot()
-            halts = snapshot.state in {"stopped", "paused"}
-            raise Halted(snapshot.line if halts else f"it waits for you: {snapshot.line}")
+            raise Halted(snapshot.line if snapshot.halted else f"it waits for you: {snapshot.line}")
         return self
 
     def __await__(self) -> Generator[Any, None, BatchHandle]:

@@ -818,6 +818,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[str] = msgspec.field(default_factory=list)
     alone: str = ""
 
+    @property
+    def halted(self) -> bool:
+        """Whether nothing goes on until somebody changes something, such as a key."""
+        return self.state in {"paused", "stopped"}
+
+    @property
+    def needs_user(self) -> bool:
+        """Whether the batch is halted, or waits for a decision."""
+        return self.halted or self.state == "attention"
+
 
 class Rows(Protocol):
     """The input of a batch, read once; `frames.read` makes one of whatever the user has.

@@ -214,6 +214,17 @@ def test_without_a_terminal_only_ends_and_problems_are_told(desk):
     assert "another openai account or base URL" in line
 
 
+def test_a_refused_key_ends_a_watch(desk):
+    """What only another key can mend is not waited for: it is told, and the code is 3."""
+    desk.sim.behave(seconds=600)
+    desk.abandoned()
+    body = {"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}}
+    desk.sim.fault(action="status", status=401, path="*/batches*", body=body, times=None)
+    done = desk.run("watch", code=3)
+    assert "stopped" in done.stdout + done.stderr
+    assert "key" in done.stderr
+
+
 def test_rows_without_an_answer_are_an_exit_code(desk):
     """A batch that ended with failed rows ends a watch with 1."""
     desk.sim.behave(fail_rate=1.0)

@@ -291,7 +291,7 @@ class Terminal:
                 )
             elif seen.shot.state == "attention":
                 _complain(f"{name}: {seen.shot.words}; `jupyter llm-batch resolve {seen.batch.id}`")
-            elif seen.shot.state == "paused":
+            elif seen.shot.halted:
                 _complain(f"{name}: {seen.shot.words}")
 
     def fetch(self) -> int:

@@ -61,7 +61,7 @@ class Lines:
         if shot.finished:
             return "ended"
         # What fails for a passing reason fails again and again, in ever new words.
-        stuck = shot.state if shot.state in {"paused", "attention"} else ""
+        stuck = shot.state if shot.needs_user else ""
         trouble = any(job.error for job in shot.jobs)
         return (stuck, shot.notice, trouble) if stuck or shot.notice or trouble else None
 

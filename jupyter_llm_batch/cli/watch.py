@@ -127,8 +127,8 @@ def watch(
         if not left:
             signals.result(client, client.poller().all_told())
             return [*seen.values()]
-        if all(each.shot.state in {"paused", "attention"} for each in left):
-            if all(each.shot.state == "paused" for each in left):
+        if all(each.shot.needs_user for each in left):
+            if all(each.shot.halted for each in left):
                 return [*seen.values()]
             if time.monotonic() - asked >= ASK or not asked:
                 asked = time.monotonic()
@@ -139,7 +139,7 @@ def watch(
 
 def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
     """Whether only the user can go on: a network that is away for a while comes back by itself."""
-    if seen.shot.state == "paused":
+    if seen.shot.halted:
         return True
     with contextlib.suppress(LLMBatchError):
         undecided = signals.result(client, client.poller().lost(seen.batch.id))
@@ -150,7 +150,7 @@ def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
 def verdict(found: Sequence[Seen]) -> int:
     """Return the exit code that says how batches stand."""
     left = [each.shot for each in found if not each.shot.finished]
-    if any(shot.state in {"paused", "attention"} for shot in left):
+    if any(shot.needs_user for shot in left):
         return ATTENTION
     if left:
         return UNDER_WAY

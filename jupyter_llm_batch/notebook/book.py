@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from .. import schemas, session
+from .. import schemas, session, trouble
 from ..asking import Options
 from ..client import Client
 from ..errors import Halted, LLMBatchError, NotReady, UsageProblem
@@ -25,8 +24,6 @@ from .namespace import Binder, Placeholder, kernel_scheduler
 from .options import names_in
 from .panels import Panels
 from .scope import Scope
-
-_log = logging.getLogger(__name__)
 
 #: What a cell without ``--model`` asks for after ``%llm_batch simulator``.
 SIMULATED_MODEL = "openai:gpt-5-mini"
@@ -329,7 +326,7 @@ class Book:
         except (LLMBatchError, OSError) as error:
             self.panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
         except Exception as error:  # noqa: BLE001 - else the panel would say nothing of it
-            _log.exception("the answers of %s could not be bound", handle.name)
+            trouble.report(error, f"binding the answers of {handle.name}")
             self.panels.notices[snapshot.batch_id] = (
                 f"the answers are here, and an internal error ({type(error).__name__}) kept them "
                 f"from being bound: `%llm_batch export {handle.name} FILE` writes them to a file"
