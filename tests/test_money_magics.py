@@ -10,6 +10,7 @@ from traitlets import TraitError
 
 from jupyter_llm_batch import session
 from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.identity import Identity
 from jupyter_llm_batch.notebook.book import Book
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
@@ -25,8 +26,8 @@ def run(client, monkeypatch):
     shell.user_ns["rows"] = [f"text {i}: good or bad" for i in range(20)]
     config = LLMBatch()
     config.model = MODELS[0]
-    book = Book(shell, config)
-    book._client = session.use(client)
+    book = Book(shell, config, Identity("nb.ipynb"))
+    book.use(client)
     commands = Commands(book)
     shown = []
     monkeypatch.setattr(
