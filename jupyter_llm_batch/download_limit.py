@@ -12,10 +12,10 @@ from .models import Sink
 
 #: Bytes that one row's answer may have; pictures and sound come as text.
 ROW = 64 << 20
-#: Bytes that stay free on the disk.
+#: Bytes that a large download leaves free on the disk.
 FREE = 200 << 20
-#: The disk is looked at once in so many bytes.
-_LOOK = 64 << 20
+#: The disk is looked at once in so many bytes; what is smaller is written wherever it has room.
+LOOK = 64 << 20
 
 
 class Limited:
@@ -36,7 +36,7 @@ class Limited:
         self._folder = folder
         self._rows = rows
         self._size = 0
-        self._looked = -_LOOK
+        self._looked = 0
 
     def write(self, data: bytes, /) -> object:
         """Take `data`.
@@ -54,7 +54,7 @@ class Limited:
                 f"the download is larger than the answers of {self._rows:,} rows can be "
                 f"({self._size / 1e9:,.1f} GB so far): it was stopped, and is tried again later"
             )
-        if self._size - self._looked >= _LOOK:
+        if self._size - self._looked >= LOOK:
             self._looked = self._size
             if shutil.disk_usage(self._folder).free < FREE:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
