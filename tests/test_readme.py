@@ -50,7 +50,7 @@ def test_options_exist():
     """No option is praised that the magic, the command or the campaign does not know."""
     known = {
         *cell_parser().options(),
-        *parsers.of("retry").options(),
+        *(option for name in ("retry", "doctor") for option in parsers.of(name).options()),
         "--raw",
         "--help",
         "--no-browser",
