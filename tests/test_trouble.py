@@ -313,9 +313,10 @@ def test_a_short_download_is_said_and_its_answers_can_be_had(shell, make_client,
     sim.fault(method="GET", path="*/content", times=None, **cut)
     assert shell.run_cell("%llm_batch run y --over list('abcd')", store_history=False).success
     handle = shell.book.client.get("y")
-    until(lambda: job_of(handle).fetches)
+    until(lambda: handle.snapshot().state == "attention")  # counted first, and said right after
     shot = handle.snapshot()
-    assert (shot.state, shot.safe_to_close) == ("attention", False)
+    assert job_of(handle).fetches
+    assert not shot.safe_to_close
     assert re.search(r"only [123] of 4 results have arrived, .*results y --partial", shot.words)
     line = "%llm_batch results y --partial"
     assert shell.run_cell(line, store_history=False).success
