@@ -341,7 +341,7 @@ class Ends:
             if path.exists():
                 leftovers.put_aside(path)
         # Counted apart from failures: an outage must not use up the patience for short downloads.
-        self.again(held, self._store.note(held, job, fetches=job.fetches + 1), error)
+        self.again(held, job, error, fetches=job.fetches + 1)
 
     def vanish(self, held: Lease, job: Job, error: Vanished) -> None:
         """End a job that the provider does not know any more."""
