@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from support import ANY
 
 from jupyter_llm_batch.simulator import Simulator
 
@@ -41,7 +40,7 @@ class Lane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sim = Simulator(
-            keys=ANY, seconds=0, anthropic_retry_after=0, state=folder / "sim"
+            keys=("sim-",), seconds=0, anthropic_retry_after=0, state=folder / "sim"
         ).start()
         paths = [str(_ROOT), str(_ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
         self._runs = 0
