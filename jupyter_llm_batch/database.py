@@ -130,8 +130,9 @@ class Database:
                     raise StoreProblem(journal.busy(self.path)) from error
                 passing = isinstance(error, sqlite3.OperationalError)
                 if passing and "no such" not in str(error):
+                    remedy = "; make room on the disk" if "full" in str(error) else ""
                     raise StoreProblem(
-                        f"the journal {self.path} cannot be used now: {error}"
+                        f"the journal {self.path} cannot be used now: {error}{remedy}"
                     ) from error
                 with contextlib.suppress(OSError):
                     journal.doubt(self.path).touch(0o600)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import shutil
@@ -19,9 +18,6 @@ CHUNK = 1 << 20
 
 #: ``r0-j1.sent.2``: the second attempt to send ``r0-j1.jsonl`` has begun.
 _SENT = "sent"
-
-#: What a disk says that takes no more; a user's own generator of rows raises other errors.
-NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
 
 def private_folder(path: Path) -> Path:

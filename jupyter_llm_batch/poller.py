@@ -341,7 +341,7 @@ class Poller:
             try:
                 wake_at = min(wake_at, self._look_at(batch, polls))
                 self._waits.went_well(batch.id)
-                if not any(self._waits.resting(job.id) for job in self._store.jobs(batch.id)):
+                if not self._is_failing(batch):
                     self._views.troubles.pop(batch.id, None)
             except StoreProblem as problem:
                 if not isinstance(problem, Damaged):
@@ -354,6 +354,11 @@ class Poller:
         for provider, entries in polls.items():
             wake_at = min(wake_at, self._start_polls(provider, entries))
         return min(wake_at, self._watch_others(self._clock()))
+
+    def _is_failing(self, batch: Batch) -> bool:
+        """Whether the last step of a job failed here, and that may not be in the journal."""
+        jobs = self._store.jobs(batch.id)
+        return any(self._waits.is_failing(job.id) for job in jobs if job.state not in TERMINAL)
 
     def _look_at(self, batch: Batch, polls: dict[str, list[_Poll]]) -> float:
         """Start what is due for a batch; return when the next thing will be (Unix seconds)."""
@@ -625,9 +630,13 @@ class Poller:
             return
         _log.debug("step of %s failed", job.id, exc_info=error)
         self._waits.rest(job.id, self.policy.retry_wait(1))
-        with contextlib.suppress(LLMBatchError, OSError):
+        try:
             current = next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
             self._ends.again(held, current, error)
+        except LeaseLost:
+            self._lose(held)
+        except (LLMBatchError, OSError):  # the disk is full, perhaps: the panel says it at least
+            self._views.trouble(job.batch_id, error)
 
     def _met_defect(
         self, error: BaseException, where: str, key: str = "", batch_id: str = ""

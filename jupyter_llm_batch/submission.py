@@ -28,6 +28,7 @@ from . import (
     sources,
     spending,
     tokens,
+    trouble,
 )
 from .earlier import HASH, Earlier
 from .errors import StoreProblem, UsageProblem
@@ -192,7 +193,7 @@ def plan(
         spool.discard()
         if not dry:
             payloads.remove(folder)
-        if isinstance(error, OSError) and error.errno in payloads.NO_ROOM:
+        if isinstance(error, OSError) and error.errno in trouble.NO_ROOM:
             raise StoreProblem(
                 f"cannot write to {folder.parent}: {error.strerror or error}; nothing was sent. "
                 "Make room, or choose another folder with %config LLMBatch.data_dir = '...' and "

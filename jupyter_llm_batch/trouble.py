@@ -7,6 +7,7 @@ is a mistake in this package: it is reported, and never taken for trouble.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -21,6 +22,9 @@ from .errors import Blocked, IllegalEvent, LLMBatchError, Refused, Vanished, red
 
 #: Set to 1 by the test suite: whoever waits for a batch gets the defect itself.
 STRICT = "JUPYTER_LLM_BATCH_STRICT"
+
+#: What a disk says that takes no more; a user's own generator of rows raises other errors.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
 #: Errors whose text speaks of code alone; of others it may quote prompts or answers.
 _ABOUT_CODE = (AttributeError, NameError, ImportError, IllegalEvent)
@@ -86,6 +90,10 @@ def words(error: BaseException) -> str:
     """Return an error in one line for people."""
     if is_defect(error):
         return internal(type(error).__name__)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        where = f" ({error.filename})" if error.filename else ""
+        said = (error.strerror or str(error)).lower()
+        return f"{said}{where}; make room on the disk"
     return " ".join(redact(str(error)).split()) or type(error).__name__
 
 

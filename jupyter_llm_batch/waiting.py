@@ -30,6 +30,8 @@ class Waits:
         self._due: dict[str, tuple[float, float]] = {}
         self._rests: dict[str, float] = {}
         self._defects: dict[str, int] = {}
+        #: What failed at its last try.
+        self._failing: set[str] = set()
         #: The account under which a job was last tried.
         self._tried: dict[str, Account | None] = {}
 
@@ -60,6 +62,7 @@ class Waits:
     def rest(self, key: str, seconds: float) -> None:
         """Leave a job or a batch alone for a while, whatever the journal says."""
         self._rests[key] = self._monotonic() + seconds
+        self._failing.add(key)
 
     def resting(self, key: str) -> float:
         """Return the seconds for which a job or a batch is still left alone."""
@@ -72,8 +75,13 @@ class Waits:
 
     def went_well(self, key: str) -> None:
         """Forget the defects of a job or a batch."""
+        self._failing.discard(key)
         if self._defects.pop(key, 0):
             self._rests.pop(key, None)
+
+    def is_failing(self, key: str) -> bool:
+        """Whether the last try of a job or a batch failed here."""
+        return key in self._failing
 
     def has_given_up(self, key: str) -> bool:
         """Whether a job or a batch is left alone until `take_up`."""
@@ -92,5 +100,6 @@ class Waits:
     def take_up(self, *keys: str) -> None:
         """Try jobs and batches again now: the user has asked for it."""
         for key in keys:
+            self._failing.discard(key)
             for known in (self._tried, self._rests, self._defects):
                 known.pop(key, None)

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_during_the_create_loses_no_batch(disk, make_client, s
 
 
 def test_a_disk_that_fills_while_polling_loses_no_answer(disk, make_client, sim):
-    """Collecting is tried again until there is room; a restart in between changes nothing."""
+    """It is collected when there is room, also after a restart; the panel says what is missing."""
     sim.behave(seconds=1000)
     client = make_client(folder=disk.path / "data")
     handle = client.submit(name="x", over=["a", "b"], model=MODEL)
@@ -110,6 +110,7 @@ def test_a_disk_that_fills_while_polling_loses_no_answer(disk, make_client, sim)
     asked = len(sim.requests())
     until(lambda: len(sim.requests()) > asked + 3)  # it goes on trying
     assert not handle.done
+    until(lambda: "disk is full; make room on the disk" in handle.snapshot().words)
     disk.empty()
     client.close()
     client = make_client(folder=disk.path / "data")
