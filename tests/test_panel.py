@@ -289,6 +289,24 @@ def test_without_anywidget_the_summary_is_live(obstacle):
     assert kernel.outputs(1)[0]["data"]["text/plain"] == "sentiment · done"
 
 
+@pytest.mark.parametrize("state", ["attention", "stopped", "paused"])
+def test_other_cells_of_a_terminal_are_told_news_only(capsys, state):
+    """Progress is not printed after a cell about something else; a batch that needs the user is."""
+    view = TextView()
+    view.show(shot())
+    capsys.readouterr()
+    view.update(shot(state="collecting", line="sentiment · collecting"), now=1)
+    view.speak(news=True)
+    assert capsys.readouterr().out == ""
+    view.update(shot(state=state, line="sentiment · needs you"), now=2)
+    view.speak(news=True)
+    assert capsys.readouterr().out == "sentiment · needs you\n"
+    view.finish(shot(state="done", line="sentiment · done", finished=True))
+    view.speak(news=True)
+    view.speak(news=True)
+    assert capsys.readouterr().out == "sentiment · done\n"
+
+
 def test_a_terminal_gets_a_line_per_state_between_cells(capsys):
     """In a terminal only new states are printed, and never by the background."""
     view = TextView()

@@ -399,7 +399,7 @@ class Book:
         if self._client is not None:
             self._client.background.user_is_busy = False
         self.binder.cell_ended()
-        self.panels.speak()
+        self.panels.speak(news=True)
 
     def retry(self, handle: BatchHandle, *, unbilled: bool) -> int:
         """Send rows without an answer again, and expect new answers; see `BatchHandle.retry`."""

@@ -110,8 +110,16 @@ class PanelView:
             update_display(self._summary, raw=True, display_id=self._display_id)
 
 
+#: States that a terminal mentions after a cell that is about something else.
+_NEWS = ("paused", "attention", "stopped")
+
+
 class TextView:
-    """A panel in a terminal: a line of text for each new state, printed between two cells only."""
+    """A panel in a terminal: lines of text, printed in the user's thread only.
+
+    A cell that waits for the batch gets a line for each new state. After other cells there is one
+    only when the batch is over or needs the user, as a shell does with its background jobs.
+    """
 
     def __init__(self) -> None:
         self._said = ""
@@ -139,11 +147,20 @@ class TextView:
         """Have `speak` print the line of `snapshot`, if that of its state was printed or not."""
         self._latest, self._said = snapshot, ""
 
-    def speak(self) -> None:
-        """Print the line if the state is new; called in the user's thread."""
-        if self._latest is not None and self._latest.state != self._said:
-            self._said = self._latest.state
-            print(self._latest.line)
+    def speak(self, *, news: bool = False) -> None:
+        """Print the line if the state is new; called in the user's thread.
+
+        Parameters
+        ----------
+        news
+            Only if the batch is over or needs the user.
+        """
+        latest = self._latest
+        if latest is None or latest.state == self._said:
+            return
+        if not news or latest.finished or latest.state in _NEWS:
+            self._said = latest.state
+            print(latest.line)
 
 
 def _live(snapshot: Snapshot, on_action: Callable[[str, str], object] | None) -> _Live:

@@ -64,10 +64,16 @@ class Panels:
         if not snapshot.finished:
             self._views.setdefault(snapshot.batch_id, []).append((view, notice, passing))
 
-    def speak(self) -> None:
-        """Say what is new in the user's thread: between two cells, and while one waits."""
+    def speak(self, *, news: bool = False) -> None:
+        """Say what is new in the user's thread: while a cell waits, and between two cells.
+
+        Parameters
+        ----------
+        news
+            Between two cells: a terminal prints a line only if a batch is over or needs the user.
+        """
         for view in self._texts:
-            view.speak()
+            view.speak(news=news)
         with self._lock:
             ended, self._ended = self._ended, []
         for panel in ended:
