@@ -235,7 +235,7 @@ class Client:
             reusing=bool(ask.reuse),
         )
         if count and found.samples:
-            counted = previewing.count(found, count, self.adapter, self.background)
+            counted = previewing.count(found, count, self.adapter, self.background.call)
             found = msgspec.structs.replace(found, counted=counted)
         return found
 

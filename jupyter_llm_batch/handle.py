@@ -9,7 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import export, failing, ledger, outlook, repaying, results, spending
+from . import export, failing, ledger, mending, outlook, repaying, results, spending
 from .errors import Damaged, Halted, NotFound, NotReady, UsageProblem
 from .models import Batch, Job, Remote, Result, Snapshot
 from .pricing import Cost
@@ -153,8 +153,10 @@ class BatchHandle:
         wrong = results.harmed(self._client.store, batch)
         left: list[tuple[results.Harm, str]] = []
         if wrong:
-            poller = self._client.poller()
-            left = self._client.background.call(poller.mend(wrong)).result()
+            client = self._client
+            why_not = client.poller().why_not_fetched
+            work = mending.refetch(client.store, client.adapter, why_not, wrong)
+            left = client.background.call(work).result()
             if left and not partial:
                 raise Damaged(
                     f"some answers of {batch.title} cannot be read: {left[0][1]}; "

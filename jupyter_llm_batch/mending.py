@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from . import payloads, results
 from .errors import Damaged, LLMBatchError
@@ -15,20 +15,25 @@ from .store import Store
 async def refetch(
     store: Store,
     adapters: Callable[[str], Adapter],
-    pause: Callable[[Job], str],
+    why_not: Callable[[Job], Awaitable[str]],
     wrong: Sequence[results.Harm],
 ) -> list[tuple[results.Harm, str]]:
     """Fetch each damaged file again; return those that could not be mended, each with the reason.
 
     Nothing is bought: the provider only hands out once more what it keeps. What lay there is set
     aside when a whole file takes its place, not before.
+
+    Parameters
+    ----------
+    why_not
+        Returns why files of a job cannot be fetched now; empty if they can.
     """
     left = []
     for harm in wrong:
         try:
             if not harm.job.remote_id or not harm.job.parts[harm.part]:
                 raise Damaged("no provider keeps it")
-            if reason := pause(harm.job):
+            if reason := await why_not(harm.job):
                 raise Damaged(reason)
             await _fetch(store, adapters(harm.job.provider), harm)
         except (LLMBatchError, OSError) as error:

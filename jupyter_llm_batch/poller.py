@@ -20,10 +20,8 @@ from . import (
     duplicates,
     lease,
     lookup,
-    mending,
     notify,
     outlook,
-    results,
     rounds,
     spending,
     trouble,
@@ -873,10 +871,9 @@ class Poller:
         except (Damaged, rounds.NotHere):
             return False  # the rows keep the outcome that they have
 
-    async def mend(self, wrong: Sequence[results.Harm]) -> list[tuple[results.Harm, str]]:
-        """Fetch damaged result files again; return what could not be mended, and in words why."""
-        for harm in wrong:
-            who = self._views.present(harm.job)
-            if who is not None and self._rotation.is_open(harm.job, who):
-                await self._rotation.ask(harm.job, who, self._adapters(harm.job.provider))
-        return await mending.refetch(self._store, self._adapters, self._views.pause, wrong)
+    async def why_not_fetched(self, job: Job) -> str:
+        """Return why files of `job` cannot be fetched under the present key; empty if they can."""
+        who = self._views.present(job)
+        if who is not None and self._rotation.is_open(job, who):
+            await self._rotation.ask(job, who, self._adapters(job.provider))
+        return self._views.pause(job)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
 
 import msgspec
 
 from . import estimate, spending, tokens
-from .background import Background
 from .errors import UsageProblem
 from .models import Estimate
 from .providers.base import Adapter
@@ -129,7 +130,10 @@ def _refusal(
 
 
 def count(
-    plan: Preview, rows: int, adapters: Callable[[str], Adapter], background: Background
+    plan: Preview,
+    rows: int,
+    adapters: Callable[[str], Adapter],
+    call: Callable[[Coroutine[Any, Any, int]], Future[int]],
 ) -> dict[str, tuple[int, int, int]]:
     """Count the tokens of some requests of `plan` at their providers, which costs nothing.
 
@@ -150,7 +154,7 @@ def count(
         if counter is None:
             raise UsageProblem(f"{provider} has no counter of tokens: leave out --count")
         chosen = lines[:: max(1, len(lines) // rows)][:rows]
-        work = [background.call(counter(line, model)) for line in chosen]
+        work = [call(counter(line, model)) for line in chosen]
         exact = sum(each.result() for each in work)
         guessed = sum(tokens.measure(line, provider, model).expected for line in chosen)
         found[name] = len(chosen), exact, guessed

@@ -243,7 +243,7 @@ class Commands:
         show.preview(plan)
         if args.count and plan.samples:
             client = self.book.client
-            found = previewing.count(plan, args.count, client.adapter, client.background)
+            found = previewing.count(plan, args.count, client.adapter, client.background.call)
             money_tables.counted(found)
 
     def _doctor(self, found: list[str]) -> None:
