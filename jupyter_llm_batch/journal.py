@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-from . import filesystems, forks, payloads, permissions, salvage
+from . import filesystems, forks, payloads, permissions, policy, salvage
 from .errors import StoreProblem
 from .identity import storable
 from .payloads import private_folder, private_opener, sync_folder
@@ -71,9 +71,6 @@ T = TypeVar("T")
 
 #: Up to this size every page is checked at each start; beyond, when something is suspicious.
 SMALL = 2_000_000
-
-#: Seconds that another process may hold the journal.
-PATIENCE = 30.0
 
 _CHOOSE = "choose another folder with %config LLMBatch.data_dir = '...'"
 
@@ -176,8 +173,9 @@ def is_busy(error: Exception) -> bool:
 def busy(path: Path) -> str:
     """Say so, and what helps."""
     return (
-        f"the journal {path} has been in another process's hands for {PATIENCE:g} s, which may be "
-        "frozen: wake or end that one (a stopped kernel), then try again; nothing is lost"
+        f"the journal {path} has been in another process's hands for {policy.JOURNAL_WAIT:g} s, "
+        "which may be frozen: wake or end that one (a stopped kernel), then try again; nothing "
+        "is lost"
     )
 
 
@@ -196,7 +194,11 @@ def _create(path: Path) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(
-        path, PATIENCE, isolation_level=None, check_same_thread=False, factory=forks.Connection
+        path,
+        policy.JOURNAL_WAIT,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=forks.Connection,
     )
     forks.opened(db)
     db.row_factory = sqlite3.Row
@@ -297,7 +299,7 @@ def damage(path: Path, *, thorough: bool = False) -> str:
     if not path.exists() or not path.stat().st_size:
         return ""
     try:
-        with contextlib.closing(sqlite3.connect(path, PATIENCE)) as db:
+        with contextlib.closing(sqlite3.connect(path, policy.JOURNAL_WAIT)) as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             names = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
             if version > SCHEMA_VERSION or not (version or names):
@@ -426,7 +428,7 @@ def _wait_for(descriptor: int) -> bool:
     """Take the lock when it is free; False when somebody, perhaps frozen, keeps it too long."""
     import fcntl
 
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + policy.JOURNAL_WAIT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

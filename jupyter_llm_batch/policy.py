@@ -9,6 +9,9 @@ import msgspec
 #: A job waits no longer than this for those that fill its cache (seconds).
 CACHE_PATIENCE = 3600.0
 
+#: How long a journal that another process uses is waited for (seconds).
+JOURNAL_WAIT = 30.0
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait, in seconds, and how often to try.

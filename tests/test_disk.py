@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support import mark
 
-from jupyter_llm_batch import filesystems, journal
+from jupyter_llm_batch import filesystems, policy
 from jupyter_llm_batch.client import Client
 from jupyter_llm_batch.errors import StoreProblem
 from jupyter_llm_batch.models import Job, JobState, Outcome
@@ -396,7 +396,7 @@ def test_a_journal_in_use_with_shared_memory_is_refused_on_a_network(make_client
     client.close()
     other = sqlite3.connect(client.store.path)
     other.execute("SELECT * FROM meta").fetchall()
-    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    monkeypatch.setattr(policy, "JOURNAL_WAIT", 0.1)
     place = filesystems.Place(kind="nfs4", remote=True)
     monkeypatch.setattr(filesystems, "place_of", lambda _: place)
     with pytest.raises(StoreProblem, match="close the other notebooks"):

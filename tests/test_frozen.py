@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from support import mark
 
-from jupyter_llm_batch import driving, journal, lease
+from jupyter_llm_batch import driving, lease, policy
 from jupyter_llm_batch.errors import Incomplete, LeaseLost, StoreProblem
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.store import Store
@@ -37,7 +37,7 @@ with journal.locked(Path(sys.argv[1]) / "journal.lock"):
 @pytest.fixture
 def freeze(tmp_path, monkeypatch):
     """Return a function that freezes a process with a lock of the journal; waits are short."""
-    monkeypatch.setattr(journal, "PATIENCE", 0.3)
+    monkeypatch.setattr(policy, "JOURNAL_WAIT", 0.3)
     frozen = []
 
     def do(script):
@@ -145,7 +145,7 @@ def test_a_woken_owner_puts_no_answers_in_place(client):
 
 def test_a_lock_that_is_free_costs_no_wait(tmp_path, monkeypatch):
     """Patience is for others; nobody waits for a lock that nobody has."""
-    monkeypatch.setattr(journal, "PATIENCE", 0.0)
+    monkeypatch.setattr(policy, "JOURNAL_WAIT", 0.0)
     Store(tmp_path / "data", time.time).close()
 
 
