@@ -412,26 +412,24 @@ class Driver:
     ) -> Job:
         """Note second batches of a job; of two of ours one that has not begun is cancelled."""
         for remote in found:
-            spare = remote
             known = {each.remote_id for each in job.duplicates if each.cancelled}
             if remote.remote_id in known:
                 continue
-            if duplicates.is_ours(remote, job) and job.remote_id is not None:
-                if not duplicates.is_early(remote.state) and duplicates.is_early(job.remote_state):
-                    # The earlier one has begun and ours has not: its answers are the same rows'.
-                    spare = msgspec.structs.replace(
-                        remote, remote_id=job.remote_id, state=job.remote_state or ""
-                    )
-                    job = self._store.note(
-                        held, job, remote_id=remote.remote_id, remote_state=remote.state
-                    )
-                if duplicates.is_early(spare.state):
-                    await self._call_off(held, job, adapter, spare)
-                    job = self._now(job)
-                    continue
-            job = self._store.note(
-                held, job, duplicates=duplicates.with_one(job, spare, cancelled=False)
-            )
+            spare, changes = remote, dict[str, Any]()
+            ours = duplicates.is_ours(remote, job) and job.remote_id is not None
+            begun = not duplicates.is_early(remote.state)
+            if ours and begun and duplicates.is_early(job.remote_state):
+                # The earlier one has begun: where ours has not, its answers do as well.
+                assert job.remote_id is not None
+                mine = await adapter.retrieve(job.remote_id)
+                if duplicates.is_early(mine.state):
+                    spare = mine
+                    changes = {"remote_id": remote.remote_id, "remote_state": remote.state}
+            noted = duplicates.with_one(job, spare, cancelled=False)
+            job = self._store.note(held, job, duplicates=noted, **changes)
+            if ours and duplicates.is_early(spare.state):
+                await self._call_off(held, job, adapter, spare)
+                job = self._store.now(job)
         return job
 
     async def cancel_duplicates(self, held: Lease, job: Job, adapter: Adapter) -> None:
@@ -439,23 +437,25 @@ class Driver:
         for each in job.duplicates:
             if not each.cancelled:
                 remote = await adapter.retrieve(each.remote_id)
-                await self._call_off(held, self._now(job), adapter, remote)
+                await self._call_off(held, self._store.now(job), adapter, remote)
 
     async def _call_off(self, held: Lease, job: Job, adapter: Adapter, remote: Remote) -> None:
-        with contextlib.suppress(Refused):  # it is over
+        try:
             await adapter.cancel(remote.remote_id)
+        except KeyRefused:
+            raise  # it is still under way
+        except Refused:
+            pass  # it is over
         known = duplicates.with_one(job, remote, cancelled=True)
-        self._store.note(held, self._now(job), duplicates=known)
-
-    def _now(self, job: Job) -> Job:
-        return next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
+        self._store.note(held, self._store.now(job), duplicates=known)
 
     async def _poll(self, held: Lease, job: Job, adapter: Adapter) -> None:
         assert job.remote_id is not None
         if job.repeated and adapter.limits(job.endpoint).labelled:
             with contextlib.suppress(ProviderError, Incomplete):  # the poll says it
                 found = await duplicates.find(adapter, job)
-                job = await self.know_duplicates(held, job, adapter, found)
+                await self.know_duplicates(held, job, adapter, found)
+            job = self._store.now(job)  # also where noting them broke off
         assert job.remote_id is not None
         try:
             remote = await adapter.retrieve(job.remote_id)

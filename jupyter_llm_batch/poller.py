@@ -11,7 +11,15 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import NamedTuple
 
 import msgspec
@@ -122,7 +130,6 @@ class Poller:
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._waits = Waits(policy)
         self._fatal: BaseException | None = None
-        self._polling: set[str] = set()
         self._followed: set[str] = set()
         self._watched: set[str] = set()
         self._watched_at = float("-inf")
@@ -188,24 +195,17 @@ class Poller:
         With `unbilled` only those that were certainly not billed.
         """
         batch = self._ended_batch(batch_id)
-        held = self._store.acquire(batch_id, self.owner)
+        # Known before the batch is unfinished again, so that nobody here takes it a second time.
+        held = self._acquire(batch_id)
         if held is None:
             raise UsageProblem(f"{batch.title} is driven by another process: retry it there")
-        try:
-            batch = self._ended_batch(batch_id)  # another process may have done it meanwhile
-        except UsageProblem:
-            self._store.release(held)
-            raise
-        # Known before the batch is unfinished again, so that nobody here takes it a second time.
-        self._leases[batch_id] = held
-        self._beats[batch_id] = time.monotonic()
         count = 0
         try:
+            batch = self._ended_batch(batch_id)  # another process may have done it meanwhile
             count = await asyncio.to_thread(self._retry, held, batch, unbilled=unbilled)
         finally:
             if not count:
-                self._leases.pop(batch_id, None)
-                self._store.release(held)
+                self._give_back(batch_id)
         self.follow(batch_id)
         return count
 
@@ -233,26 +233,17 @@ class Poller:
         UsageProblem
             Nothing is undecided, the id is another job's, or another process drives the batch.
         """
-        driven = batch_id in self._leases
-        held = self._leases.get(batch_id) or self._store.acquire(batch_id, self.owner)
-        if held is None:
-            raise UsageProblem("another process drives this batch: decide there")
-        self._leases[batch_id] = held
-        self._beats[batch_id] = time.monotonic()
-        for job in self._store.jobs(batch_id):
-            if job.state is not JobState.UNKNOWN:
-                continue
-            if job.id in self._steps:  # a look-up is under way: let it end first
-                await asyncio.wait([self._steps[job.id]])
-                return await self.resolve(batch_id, remote_id)
-            adapter = self._adapters(job.provider)
-            # A step like every other: no look-up begins meanwhile and writes over it, or under it.
-            deed = self._driver.decide(held, job, adapter, remote_id)
-            await self._launch(job.id, batch_id, deed)
-            self.follow(batch_id)
-            return job
-        if not driven:
-            self._give_back(batch_id)
+        async with self._driving(batch_id, "decide") as held:
+            for job in self._store.jobs(batch_id):
+                job = await self._idle(job)  # noqa: PLW2901 - as it stands once nothing goes on
+                if job.state is not JobState.UNKNOWN:
+                    continue
+                adapter = self._adapters(job.provider)
+                # A step like every other: no look-up begins meanwhile and writes over it.
+                deed = self._driver.decide(held, job, adapter, remote_id)
+                await self._launch(job.id, batch_id, deed)
+                self.follow(batch_id)
+                return job
         raise UsageProblem("nothing is undecided: every submission has a known outcome")
 
     async def once(self, batch_ids: Sequence[str]) -> None:
@@ -462,10 +453,8 @@ class Poller:
         held = self._leases.get(batch.id)
         now = time.monotonic()
         if held is None:
-            held = self._store.acquire(batch.id, self.owner)
+            held = self._acquire(batch.id)
             if held is not None:
-                self._leases[batch.id] = held
-                self._beats[batch.id] = now
                 # Since it was read, the last owner may have gone on with it, and ended it.
                 batch = self._store.batch(batch.id) or batch
                 self._views.publish(batch)
@@ -478,6 +467,33 @@ class Poller:
                 return None, batch
             self._beats[batch.id] = now
         return held, batch
+
+    def _acquire(self, batch_id: str) -> Lease | None:
+        """Take the lease of a batch; None when another process has it."""
+        held = self._store.acquire(batch_id, self.owner)
+        if held is not None:
+            self._leases[batch_id] = held
+            self._beats[batch_id] = time.monotonic()
+        return held
+
+    @contextlib.asynccontextmanager
+    async def _driving(self, batch_id: str, deed: str) -> AsyncIterator[Lease]:
+        """Hold the lease of a batch for a wish of the user; `UsageProblem` when another has it."""
+        driven = batch_id in self._leases
+        held = self._leases.get(batch_id) or self._acquire(batch_id)
+        if held is None:
+            raise UsageProblem(f"another process drives this batch: {deed} there")
+        try:
+            yield held
+        finally:
+            if not driven and batch_id not in self._followed:
+                self._give_back(batch_id)
+
+    async def _idle(self, job: Job) -> Job:
+        """Return a job as it stands once no step of it is under way."""
+        while job.id in self._steps:
+            await asyncio.wait([self._steps[job.id]])
+        return self._store.now(job)
 
     def _stuck(self, batch: Batch, jobs: Sequence[Job]) -> bool:
         """Whether every job that is not at its end has to wait for another key."""
@@ -629,8 +645,7 @@ class Poller:
         _log.debug("step of %s failed", job.id, exc_info=error)
         self._waits.rest(job.id, self.policy.retry_wait(1))
         try:
-            current = next(each for each in self._store.jobs(job.batch_id) if each.id == job.id)
-            self._ends.again(held, current, error)
+            self._ends.again(held, self._store.now(job), error)
         except LeaseLost:
             self._lose(held)
         except (LLMBatchError, OSError):  # the disk is full, perhaps: the panel says it at least
@@ -692,7 +707,7 @@ class Poller:
             busy = error if isinstance(error, ProviderError) else Busy(str(error))
             for held, batch, job in left.values():
                 try:
-                    self._ends.again(held, job, busy)
+                    self._ends.again(held, self._store.now(job), busy)
                     self._views.publish(batch)
                 except LeaseLost:
                     pass
@@ -704,7 +719,8 @@ class Poller:
                 self._stumble(held, job, error)
             return
         for held, batch, job in left.values():
-            await self._step(Action.POLL, held, batch, job)
+            # Its duplicates may have been noted meanwhile.
+            await self._step(Action.POLL, held, batch, self._store.now(job))
 
     async def _know_duplicates(
         self,
@@ -714,8 +730,8 @@ class Poller:
     ) -> None:
         """Note the second batches of jobs that a listing has shown."""
         for job_id, remote in found:
-            held, batch, _ = asked[job_id]
-            job = next(each for each in self._store.jobs(batch.id) if each.id == job_id)
+            held, _, job = asked[job_id]
+            job = self._store.now(job)
             if duplicates.is_one(remote, job):
                 with contextlib.suppress(LeaseLost):
                     await self._driver.know_duplicates(
@@ -730,26 +746,15 @@ class Poller:
         UsageProblem
             Another process drives the batch.
         """
-        driven = batch_id in self._leases
-        held = self._leases.get(batch_id) or self._store.acquire(batch_id, self.owner)
-        if held is None:
-            raise UsageProblem("another process drives this batch: cancel them there")
-        self._leases[batch_id] = held
-        self._beats[batch_id] = self._clock()
         done: list[str] = []
-        try:
+        async with self._driving(batch_id, "cancel them") as held:
             for job in self._store.jobs(batch_id):
-                while job.id in self._steps:
-                    await asyncio.wait([self._steps[job.id]])
-                now = next(each for each in self._store.jobs(batch_id) if each.id == job.id)
-                if left := [each.remote_id for each in now.duplicates if not each.cancelled]:
+                job = await self._idle(job)  # noqa: PLW2901 - as it stands once nothing goes on
+                if left := [each.remote_id for each in job.duplicates if not each.cancelled]:
                     adapter = self._adapters(job.provider)
-                    deed = self._driver.cancel_duplicates(held, now, adapter)
+                    deed = self._driver.cancel_duplicates(held, job, adapter)
                     await self._launch(job.id, batch_id, deed)
                     done += left
-        finally:
-            if not driven:
-                self._give_back(batch_id)
         return done
 
     # -- the end of a round ------------------------------------------------------------------------

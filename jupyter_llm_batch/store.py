@@ -357,6 +357,10 @@ class Store(Books):
         mine = (job for job in jobs if job.provider == provider and job.account == account)
         return next((job.remote_id for job in mine if job.remote_id), None)
 
+    def now(self, job: Job) -> Job:
+        """Return a job as it stands in the journal now."""
+        return next(each for each in self.jobs(job.batch_id) if each.id == job.id)
+
     def batch_of(self, job_id: str) -> Batch | None:
         """Return the batch that has this job."""
         found = self._rows("SELECT batch_id FROM job WHERE id = ?", job_id)
