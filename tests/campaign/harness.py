@@ -165,8 +165,11 @@ class Lane:
         self.end(order)
         return killed
 
-    def everywhere(self, deed: str, provider: str, scenario: str) -> tuple[int, list[str]]:
-        """Kill or freeze once at every point; return how often, and which were not passed then.
+    def everywhere(self, deed: str, provider: str, scenario: str) -> int:
+        """Kill or freeze once at every point; return how often.
+
+        A busy machine makes a poll more or less between two runs; all other points are passed in
+        each, and one that is not breaks the promise of this check.
 
         Parameters
         ----------
@@ -182,10 +185,11 @@ class Lane:
                     missed.append(name)
             except Broken as error:
                 broken[name] = str(error)
+        broken |= {name: "not passed again" for name in missed if not _POLL.search(name)}
         if broken:
             told = "\n".join(f"{name}: {said}" for name, said in broken.items())
             raise Broken(f"{provider}, {scenario}: {len(broken)} {deed} of {len(names)}\n{told}")
-        return len(names) - len(missed), missed
+        return len(names) - len(missed)
 
     def endure(self, provider: str, scenario: str, *faults: dict) -> int:
         """Play a scenario while the wire fails; return how often it did."""
@@ -373,6 +377,9 @@ class Lane:
         if report.unfinished:
             raise Broken(f"left unfinished: {report.unfinished}")
 
+
+#: A point of a poll: the question, and the note of what was seen.
+_POLL = re.compile(r" GET \S+/(batches|batches/\*) #| commit update batch #")
 
 #: The path of a request that creates a batch.
 _CREATE = re.compile(r"/batches$|:(async)?batch\w+$", re.IGNORECASE)
