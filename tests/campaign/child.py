@@ -10,15 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import journal, lease
+from jupyter_llm_batch import lease, policy
 from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.policy import Policy
 
 from .points import Points
 from .scenarios import MODELS, PATIENCE, SCENARIOS, User
 
 #: As fast as may be; every wait is tiny, every rule stays.
-FAST = Policy(poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=0.05, settle=0.15)
+FAST = policy.Policy(
+    poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=0.05, settle=0.15
+)
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -88,7 +89,7 @@ def _prepare(order: Order, points: Points) -> None:
         module._INLINE_ROWS = 0
     if order.impatient:
         lease.STALE = 0.0
-        journal.PATIENCE = 0.5
+        policy.JOURNAL_WAIT = 0.5
     points.install()
 
 
