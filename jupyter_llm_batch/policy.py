@@ -12,6 +12,12 @@ CACHE_PATIENCE = 3600.0
 #: How long a journal that another process uses is waited for (seconds).
 JOURNAL_WAIT = 30.0
 
+#: How long a call to a provider waits for a connection, and for a free one of those it may have.
+CONNECT, POOL = 10.0, 30.0
+#: Seconds of silence that a call bears: a look at a model, most calls, those that move whole
+#: batches, and an answer in real time or an upload that the provider takes in.
+LOOK, CALL, LONG_CALL, ANSWER = 15.0, 60.0, 120.0, 600.0
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait, in seconds, and how often to try.

@@ -10,7 +10,7 @@ from support import ANY, FAST, Shifted, mark
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.models import JobState
 from jupyter_llm_batch.policy import Policy
-from jupyter_llm_batch.providers import anthropic, google, openai
+from jupyter_llm_batch.providers import network
 from jupyter_llm_batch.simulator import Simulator
 
 DAY = 86400.0
@@ -287,8 +287,7 @@ def test_no_network_from_the_start(make_client, tmp_path, model):
 @pytest.mark.parametrize("action", ["freeze", "accept_then_freeze"])
 def test_a_create_that_is_not_answered_in_time(client, sim, model, action, monkeypatch):
     """A timeout says nothing about what became of the create: it is looked up."""
-    for module, name in ((openai, "_timeout"), (anthropic, "timeout"), (google, "_timeout")):
-        monkeypatch.setattr(module, name, lambda *_, **__: httpx2.Timeout(0.4))
+    monkeypatch.setattr(network, "timeout", lambda **_: httpx2.Timeout(0.4))
     sim.fault(method="POST", path=CREATE, action=action)
     handle = client.submit(name="x", over=["a", "b"], model=model).wait(120)
     assert "lost" in events(handle)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .. import policy
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -42,7 +43,6 @@ from .anthropic_client import (
     KEYS_PAGE,
     TOKEN,
     connect,
-    timeout,
     translate,
 )
 from .base import Encoder, Limits
@@ -168,7 +168,7 @@ class Anthropic:
                 content=body,
                 options={
                     "headers": {"Content-Length": str(length)},
-                    "timeout": timeout(read=600.0, write=120.0),
+                    "timeout": network.timeout(read=policy.ANSWER, write=policy.LONG_CALL),
                     # A body that is streamed cannot be sent a second time.
                     "follow_redirects": False,
                 },
@@ -194,7 +194,7 @@ class Anthropic:
         """Ask for one batch."""
         async with self._translated():
             answer = await self._connected().messages.batches.with_raw_response.retrieve(
-                remote_id, timeout=timeout(read=60.0)
+                remote_id, timeout=network.timeout()
             )
             return _remote(answer.http_response)
 
@@ -208,7 +208,7 @@ class Anthropic:
         try:
             async with self._translated():
                 answer = await self._connected().messages.batches.with_raw_response.cancel(
-                    remote_id, timeout=timeout(read=60.0)
+                    remote_id, timeout=network.timeout()
                 )
                 return _remote(answer.http_response)
         except (Refused, Unclear) as exc:
@@ -223,7 +223,7 @@ class Anthropic:
         with suppress(Vanished):
             async with self._translated():
                 await self._connected().messages.batches.with_raw_response.delete(
-                    job.remote_id, timeout=timeout(read=60.0)
+                    job.remote_id, timeout=network.timeout()
                 )
 
     async def count(self, line: bytes, model: str) -> int:  # noqa: ARG002 - the line names it
@@ -231,7 +231,7 @@ class Anthropic:
         body = counting.anthropic(line)
         async with self._translated():
             answer = await self._connected().messages.with_raw_response.count_tokens(
-                **body, timeout=timeout(read=60.0)
+                **body, timeout=network.timeout()
             )
             found: dict[str, Any] = msgspec.json.decode(answer.http_response.content)
             return int(found["input_tokens"])
@@ -249,7 +249,7 @@ class Anthropic:
                     cast_to=_response_type(),
                     options={
                         "headers": {"Accept": "application/binary"},
-                        "timeout": timeout(read=120.0),
+                        "timeout": network.timeout(read=policy.LONG_CALL),
                     },
                     stream=True,
                     stream_cls=AsyncStream[Any],
@@ -277,7 +277,7 @@ class Anthropic:
                     content=body,
                     options={
                         "headers": {"Content-Type": "application/json"},
-                        "timeout": timeout(read=600.0),
+                        "timeout": network.timeout(read=policy.ANSWER),
                     },
                 )
         except Refused as exc:
@@ -328,7 +328,7 @@ class Anthropic:
 
         async with self._translated():
             answer = await self._connected().messages.batches.with_raw_response.list(
-                after_id=after or omit, limit=_PAGE, timeout=timeout(read=60.0)
+                after_id=after or omit, limit=_PAGE, timeout=network.timeout()
             )
             response = answer.http_response
             page, more = objects.read_page(response.content)
@@ -347,7 +347,7 @@ class Anthropic:
         try:
             async with self._translated():
                 answer = await self._connected().models.with_raw_response.retrieve(
-                    model, timeout=timeout(read=15.0)
+                    model, timeout=network.timeout(read=policy.LOOK)
                 )
                 usable = objects.takes_batches(answer.http_response.content)
         except Vanished as exc:

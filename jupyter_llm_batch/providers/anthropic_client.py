@@ -15,7 +15,6 @@ from .translation import from_status, from_transport, hushed, retry_after
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
-    from httpx2 import Timeout
 
 KEY = "ANTHROPIC_API_KEY"
 TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
@@ -51,13 +50,6 @@ def connect(
     # where another account may live than the one meant.
     client._custom_headers = HiddenDict(headers)
     return client
-
-
-def timeout(*, read: float, write: float = 60.0) -> Timeout:
-    """Return the seconds that a call may take, by what it waits for."""
-    import httpx2
-
-    return httpx2.Timeout(connect=10.0, read=read, write=write, pool=30.0)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from .. import payloads
+from .. import payloads, policy
 from ..errors import (
     Incomplete,
     KeyRefused,
@@ -44,7 +44,7 @@ from .translation import no_key, refusal
 
 if TYPE_CHECKING:
     from google.genai import Client
-    from httpx2 import AsyncClient, Timeout
+    from httpx2 import AsyncClient
 
 KEY = "GEMINI_API_KEY"
 #: Wins over the other one, as in the SDK.
@@ -175,7 +175,9 @@ class Google:
         try:
             async with self._translated():
                 path = f"{_model_path(job.model)}:{method}"
-                return objects.read_remote(await self._ask("POST", path, read=120.0, body=body))
+                return objects.read_remote(
+                    await self._ask("POST", path, read=policy.LONG_CALL, body=body)
+                )
         except Vanished as exc:
             if file is not None:
                 raise  # the upload may be what is gone
@@ -205,7 +207,7 @@ class Google:
     async def retrieve(self, remote_id: str) -> Remote:
         """Ask for one batch."""
         async with self._translated(), bounds.up_to(bounds.MAX_INLINE):
-            body = await self._ask("GET", remote_id, read=120.0)
+            body = await self._ask("GET", remote_id, read=policy.LONG_CALL)
             return objects.read_remote(body)
 
     async def list(self, since: float) -> AsyncIterator[Remote]:
@@ -279,7 +281,7 @@ class Google:
         path = f"{_model_path(model)}:{wire.SINGLE[endpoint]}"
         try:
             async with self._translated(), bounds.up_to(bounds.MAX_ANSWER):
-                body = await self._ask("POST", path, read=600.0, body=request)
+                body = await self._ask("POST", path, read=policy.ANSWER, body=request)
                 return Reply(line=results.line(key, 200, body))
         except Refused as exc:
             answer = refusal(exc)
@@ -346,7 +348,7 @@ class Google:
         method: str,
         path: str,
         *,
-        read: float = 60.0,
+        read: float = policy.CALL,
         body: bytes | None = None,
         params: dict[str, str] | None = None,
     ) -> bytes:
@@ -359,7 +361,7 @@ class Google:
             headers=self._headers(),
             content=body,
             params=params,
-            timeout=_timeout(read),
+            timeout=network.timeout(read=read, write=policy.LONG_CALL),
         )
         await APIError.raise_for_async_response(answer)
         return answer.content
@@ -367,7 +369,7 @@ class Google:
     async def _page(self, token: str) -> tuple[Sequence[Remote], str]:
         params = {"pageSize": str(_PAGE)} | ({"pageToken": token} if token else {})
         async with self._translated():
-            body = await self._ask("GET", "batches", read=120.0, params=params)
+            body = await self._ask("GET", "batches", read=policy.LONG_CALL, params=params)
             return objects.read_page(body)
 
     async def _download(
@@ -384,7 +386,7 @@ class Google:
                     self._url(path),
                     headers=self._headers(),
                     params=params,
-                    timeout=_timeout(120.0),
+                    timeout=network.timeout(read=policy.LONG_CALL),
                     follow_redirects=True,
                 ) as answer,
             ):
@@ -421,7 +423,7 @@ class Google:
     async def _make_cache(self, job: Job, instruction: bytes) -> str:
         body = caches.body(job, wire.path(job.model), instruction)
         async with self._translated():
-            answer = await self._ask("POST", "cachedContents", read=120.0, body=body)
+            answer = await self._ask("POST", "cachedContents", read=policy.LONG_CALL, body=body)
             return caches.read(answer).name
 
     async def _cache_of(self, job: Job) -> str | None:
@@ -454,7 +456,7 @@ class Google:
             return
         try:
             async with self._translated():
-                await self._ask("GET", _model_path(model), read=15.0)
+                await self._ask("GET", _model_path(model), read=policy.LOOK)
         except Vanished as exc:
             if exc.code == "NOT_FOUND":
                 raise self._unknown(model, exc) from exc
@@ -478,12 +480,6 @@ class Google:
 
     def _translated(self) -> AbstractAsyncContextManager[None]:
         return translate(self._who, f"(check {self._variable}: {_KEYS_PAGE})")
-
-
-def _timeout(read: float) -> Timeout:
-    import httpx2
-
-    return httpx2.Timeout(connect=10.0, read=read, write=120.0, pool=30.0)
 
 
 def _model_path(model: str) -> str:

@@ -12,12 +12,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from .. import policy
 from ..errors import UsageProblem
 from .addresses import is_loopback
+
+if TYPE_CHECKING:
+    from httpx2 import Timeout
 
 #: What a proxy's address may begin with; those of SOCKS need a package.
 _SCHEMES = frozenset({"http", "https", "socks5", "socks5h"})
@@ -42,6 +46,13 @@ def options(url: str) -> dict[str, Any]:
         return {"trust_env": False}
     # Neither can a proxy reach this machine's own servers, wherever such an address comes from.
     return {"mounts": {"all://127.0.0.1": None, "all://localhost": None, "all://[::1]": None}}
+
+
+def timeout(*, read: float = policy.CALL, write: float = policy.CALL) -> Timeout:
+    """Return the seconds that a call may be silent: while it is answered, while it is sent."""
+    import httpx2
+
+    return httpx2.Timeout(connect=policy.CONNECT, read=read, write=write, pool=policy.POOL)
 
 
 def _is_local(url: str) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from .. import policy
 from ..errors import (
     Busy,
     Incomplete,
@@ -46,7 +47,6 @@ from .translation import (
 )
 
 if TYPE_CHECKING:
-    from httpx2 import Timeout
     from openai import AsyncOpenAI
 
 KEY = "OPENAI_API_KEY"
@@ -180,7 +180,7 @@ class OpenAI:
                     answer = await self._connected().files.with_raw_response.create(
                         file=(f"{job.id}.jsonl", file, "application/jsonl"),
                         purpose="batch",
-                        timeout=_timeout(read=600.0, write=120.0),
+                        timeout=network.timeout(read=policy.ANSWER, write=policy.LONG_CALL),
                     )
                     return self._uploaded(objects.read_file(answer.content))
         except Refused as exc:
@@ -204,7 +204,7 @@ class OpenAI:
                 endpoint=_literal(self._endpoint(job)),
                 completion_window="24h",
                 metadata={objects.LABEL: label},
-                timeout=_timeout(read=120.0),
+                timeout=network.timeout(read=policy.LONG_CALL),
             )
             return objects.read_remote(answer.content)
 
@@ -224,7 +224,7 @@ class OpenAI:
         try:
             async with self._translated():
                 answer = await self._connected().files.with_raw_response.retrieve(
-                    upload_id, timeout=_timeout(read=60.0)
+                    upload_id, timeout=network.timeout()
                 )
                 file = objects.read_file(answer.content)
         except KeyRefused:
@@ -252,7 +252,7 @@ class OpenAI:
         """Ask for one batch."""
         async with self._translated():
             answer = await self._connected().batches.with_raw_response.retrieve(
-                remote_id, timeout=_timeout(read=60.0)
+                remote_id, timeout=network.timeout()
             )
             return objects.read_remote(answer.content)
 
@@ -268,7 +268,7 @@ class OpenAI:
         try:
             async with self._translated():
                 answer = await self._connected().batches.with_raw_response.cancel(
-                    remote_id, timeout=_timeout(read=60.0)
+                    remote_id, timeout=network.timeout()
                 )
                 return objects.read_remote(answer.content)
         except (Refused, Unclear) as exc:
@@ -282,7 +282,7 @@ class OpenAI:
             with suppress(Vanished):
                 async with self._translated():
                     await self._connected().files.with_raw_response.delete(
-                        ref, timeout=_timeout(read=60.0)
+                        ref, timeout=network.timeout()
                     )
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
@@ -293,7 +293,7 @@ class OpenAI:
                 self._translated(),
                 bounds.up_to(None),
                 self._connected().files.with_streaming_response.content(
-                    ref, timeout=_timeout(read=120.0)
+                    ref, timeout=network.timeout(read=policy.LONG_CALL)
                 ) as answer,
             ):
                 started = True
@@ -312,7 +312,7 @@ class OpenAI:
         try:
             async with self._translated():
                 await self._connected().models.with_raw_response.retrieve(
-                    model, timeout=_timeout(read=15.0)
+                    model, timeout=network.timeout(read=policy.LOOK)
                 )
         except Vanished as exc:
             if exc.code == "model_not_found":
@@ -337,7 +337,7 @@ class OpenAI:
                     content=body,
                     options={
                         "headers": {"Content-Type": "application/json"},
-                        "timeout": _timeout(read=600.0),
+                        "timeout": network.timeout(read=policy.ANSWER),
                     },
                 )
         except Refused as exc:
@@ -352,7 +352,7 @@ class OpenAI:
         body = counting.openai(line)
         async with self._translated():
             answer = await self._connected().responses.input_tokens.with_raw_response.count(
-                extra_body=body, timeout=_timeout(read=60.0)
+                extra_body=body, timeout=network.timeout()
             )
             return int(msgspec.json.decode(answer.content)["input_tokens"])
 
@@ -384,7 +384,7 @@ class OpenAI:
 
         async with self._translated():
             answer = await self._connected().batches.with_raw_response.list(
-                after=after or omit, limit=_PAGE, timeout=_timeout(read=60.0)
+                after=after or omit, limit=_PAGE, timeout=network.timeout()
             )
             page, more = objects.read_page(answer.content)
             return page, page[-1].remote_id if more and page else ""
@@ -428,12 +428,6 @@ def _client(
     # By way of the constructor they would join those that the process's own environment names.
     client._custom_headers = HiddenDict({**headers, **custom})
     return client
-
-
-def _timeout(*, read: float, write: float = 60.0) -> Timeout:
-    import httpx2
-
-    return httpx2.Timeout(connect=10.0, read=read, write=write, pool=30.0)
 
 
 def _response_type() -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 
+from .. import policy
 from ..secret import Secret
 from . import bounds, network
 from .bounds import PLACEHOLDER, origin
@@ -130,14 +131,14 @@ class Client(httpx2.AsyncClient):
 def client(base_url: str, key: Secret) -> Client:
     """Return a client as the SDKs have it by default, for one account."""
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-    return Client(base_url, key, timeout=600.0, limits=limits, follow_redirects=True)
+    return Client(base_url, key, timeout=policy.ANSWER, limits=limits, follow_redirects=True)
 
 
 def _patience(request: httpx2.Request) -> float:
     """Return the seconds that a call may take up to its answer's first byte."""
     timeouts: Mapping[str, float | None] = request.extensions.get("timeout") or {}
     size = int(request.headers.get("content-length") or 0)
-    return 2 * (timeouts.get("read") or 600.0) + GRACE + size / FLOOR
+    return 2 * (timeouts.get("read") or policy.ANSWER) + GRACE + size / FLOOR
 
 
 def _bound(response: httpx2.Response, deadline: float) -> None:
