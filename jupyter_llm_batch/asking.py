@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike
@@ -19,6 +20,9 @@ from .wording import many
 
 #: What ``--cache`` alone means: a batch takes longer than five minutes.
 CACHE = "1h"
+
+#: A place for a value, as the cell's text may have it.
+_PLACE = re.compile(r"\{\{[^{}]+\}\}")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
@@ -215,6 +219,12 @@ def ask(
             f"the prompts share about {many((len(system or '') + len(prefix)) // 4, 'token')}, and "
             "providers cache from about 1,024 on: --cache will hardly help"
         )
+    if system and (placed := _PLACE.search(system)):
+        unfilled = (
+            f"the system prompt is sent as it is, and {placed[0]} in it is not filled in: move it "
+            "into the cell's text"
+        )
+        note = "; ".join(filter(None, (note, unfilled)))
     described, title = (None, "")
     if options.get("schema") is not None:
         if endpoint == "embeddings":

@@ -9,6 +9,7 @@ import argparse
 import ast
 import difflib
 import json
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -262,10 +263,17 @@ def _param(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     for form in (value, unquoted(value)):
         try:
-            return key, json.loads(form, parse_constant=_no_constant)
+            return key, json.loads(form, parse_constant=_no_constant, parse_float=_finite)
         except ValueError:
             continue
     return key, unquoted(value)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is larger than any number that can be sent")
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:

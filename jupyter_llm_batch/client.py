@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -84,6 +85,13 @@ def check_name(name: str) -> None:
     """Raise `UsageProblem` unless `name` can be a variable of the user's own."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageProblem(f"{name!r} cannot be a batch's name: it must be a variable name")
+    if name != (read := unicodedata.normalize("NFKC", name)):
+        # Under the name as it was typed nobody could reach the answers, and two spellings that
+        # look alike would be two batches, both paid for.
+        raise UsageProblem(
+            f"Write {read!r} instead of {name!r}: Python reads the name so, and nothing was sent "
+            "(the two may look alike; copy the first)"
+        )
     if name in _SHELL or re.fullmatch(r"_+|_i*|_i?\d+|_[iod]h|__.*", name):
         raise UsageProblem(f"Choose another name: {name!r} is one of IPython's own")
     if hasattr(builtins, name):

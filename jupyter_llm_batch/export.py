@@ -140,15 +140,29 @@ _PLAIN = frozenset({type(None), bool, int, float, str, list, dict})
 
 
 def _from_polars(frame: Any) -> Any:
-    """Return a polars frame as a Table; of columns of objects polars itself gives the addresses."""
-    import polars as pl
+    """Return a polars frame as a Table.
 
-    odd = [name for name, dtype in frame.schema.items() if dtype == pl.Object]
+    Of columns of objects polars itself gives the addresses, and of 128-bit integers what pyarrow
+    does not read.
+    """
+    odd = [name for name in frame.columns if not _is_known_to_arrow(frame.get_column(name))]
     made = frame.drop(odd).to_arrow()
     for name in odd:
         values = columns.for_pyarrow(frame.get_column(name).to_list())
         made = made.append_column(name, values)
     return made.select(frame.columns)
+
+
+def _is_known_to_arrow(column: Any) -> bool:
+    """Whether a polars column keeps its values in pyarrow."""
+    import polars as pl
+    import pyarrow as pa
+
+    try:
+        column.clear().to_arrow()
+    except pa.ArrowException:
+        return False
+    return bool(column.dtype != pl.Object)
 
 
 def _is_missing(value: Any) -> bool:
@@ -167,11 +181,40 @@ def _text(value: Any) -> str:
 
 def _parquet(made: Any, writer: PayloadWriter) -> None:
     import pyarrow as pa
+
+    try:
+        found = _packed(made)
+    except pa.ArrowException:
+        found = _packed(_storable(made))
+    writer.write(found)
+
+
+def _packed(made: Any) -> bytes:
+    """Return a table as Parquet; `ArrowException` if a column has no form there."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
     pq.write_table(made, sink)
-    writer.write(sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _storable(made: Any) -> Any:
+    """Return a table whose columns without a form in Parquet, as categories of intervals, are text.
+
+    It is what a CSV file holds of them.
+    """
+    import pyarrow as pa
+
+    for position, name in enumerate(made.column_names):
+        column = made.column(position)
+        try:
+            _packed(pa.table({name: column}))
+        except pa.ArrowException:
+            texts = [None if each is None else _text(each) for each in column.to_pylist()]
+            made = made.set_column(position, name, pa.array(texts, pa.string()))
+    return made
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]], writer: PayloadWriter) -> None:

@@ -555,9 +555,21 @@ def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job], book
     costs = [Decimal(job.cost) for job in sample if job.cost]
     paid = f", {money(float(sum(costs)))}" if costs else ""
     rest = _about(outlook.rest(batch, jobs, Mode.BATCH, book))
+    lost = rows - sum(job.tally.get(Outcome.OK, 0) for job in sample)
+    if lost == rows:
+        # Nothing was measured, and what it took is not known: some may have been billed.
+        took = (
+            f"no row of the sample of {count(rows)} got an answer (%llm_batch errors {batch.title})"
+        )
+    else:
+        took = (
+            f"the sample of {count(rows)} took {count(usage.input)} tokens in and "
+            f"{count(usage.output)} out{paid}"
+        )
+        if lost:
+            took += f", {count(lost)} without an answer"
     return (
-        f"the sample of {count(rows)} took {count(usage.input)} tokens in and "
-        f"{count(usage.output)} out{paid}: send {rest} as a batch? "
+        f"{took}: send {rest} as a batch? "
         f"(%llm_batch submit {batch.title}, %llm_batch cancel {batch.title})"
     )
 

@@ -254,6 +254,35 @@ def test_odd_columns_are_exported_exactly(tmp_path, library):
     assert text == ["v", "1", "1", str(WIDE), "1.5", '"{""a"":1}"']
 
 
+UNKNOWN_TO_FILES = {
+    "categories of intervals": (
+        lambda: pd.DataFrame({"n": [1, 2], "v": pd.cut([1, 2], 2)}),
+        {"left": 0.999, "right": 1.5},
+    ),
+    "128 bits": (
+        lambda: pl.DataFrame({"n": [1, 2], "v": [2**100, None]}, schema_overrides={"v": pl.Int128}),
+        2**100,
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", UNKNOWN_TO_FILES)
+def test_a_column_that_a_format_does_not_know_is_exported_as_text(tmp_path, name, ending):
+    """Paid answers reach a file whatever columns of the input stand beside them."""
+    make, expected = UNKNOWN_TO_FILES[name]
+    path = export.write_frame(make(), tmp_path / f"x.{ending}")
+    if ending == "jsonl":
+        found = json.loads(path.read_text().splitlines()[0])["v"]
+    elif ending == "parquet":
+        table = pq.read_table(path)
+        assert table.column("n").to_pylist() == [1, 2]
+        found = json.loads(table.column("v").to_pylist()[0])
+    else:
+        found = json.loads(pd.read_csv(path, dtype={"v": str})["v"][0])
+    assert found == expected
+
+
 @pytest.mark.parametrize("provider", LINES)
 def test_a_request_that_cannot_be_shown_holds_up_nothing(answering, provider):
     """Samples of prompts are a courtesy: a request of any form costs none of the answers."""

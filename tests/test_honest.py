@@ -76,3 +76,14 @@ def test_polls_are_not_logged_as_news(client, info):
     assert info.records == []
     logging.getLogger("httpx2").info("a call of the user's own")
     assert [record.message for record in info.records] == ["a call of the user's own"]
+
+
+@pytest.mark.parametrize(
+    ("system", "said"), [("About {{ item }}, in brief", True), ("Answer as {{}} or {x}", False)]
+)
+def test_a_place_in_the_system_prompt_is_said_not_to_be_filled(client, system, said):
+    """Only the cell's text is a template, and a person who takes `--system` for one is told."""
+    preview = client.preview("{{ item }}", name="x", over=["a"], model=MODEL, system=system)
+    assert ("{{ item }} in it is not filled in" in preview.note) == said
+    handle = client.submit("{{ item }}", name="x", over=["a"], model=MODEL, system=system)
+    assert ("{{ item }} in it is not filled in" in handle.notice) == said

@@ -116,3 +116,14 @@ def test_duckdb_relations_are_told_how_to_come():
     duckdb = pytest.importorskip("duckdb")
     with pytest.raises(UsageProblem, match=r"add \.df\(\), \.pl\(\) or \.to_arrow_table\(\)"):
         frames.read(duckdb.sql("select 1 as a"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"), [("\ufb01", "fi"), ("cafe\u0301", "caf\u00e9"), ("r\u1d52ws", "rows")]
+)
+def test_a_name_is_spelled_as_python_reads_it(client, sim, typed, read):
+    """Nobody could reach a variable of another spelling, and two that look alike are paid twice."""
+    with pytest.raises(UsageProblem, match=f"Write {read!r} instead of"):
+        client.submit(name=typed, over=["a"], model="openai:gpt-5-mini")
+    assert not sim.ledger()
+    check_name(read)

@@ -89,6 +89,7 @@ def test_what_is_left_open_is_shown(line, said):
         ("b --max-tokens 0", "argument --max-tokens: must be at least 1"),
         ("b --retry 1.5", "argument --retry: '1.5' is not a whole number"),
         ("b --reask=-1", "argument --reask: '-1' is not a whole number"),
+        ("b --param seed=1e999", "argument --param: 1e999 is larger than any number that can be"),
         ("b --param a", "argument --param: 'a' is not KEY=VALUE"),
         ("b --param =a", "argument --param: '=a' is not KEY=VALUE"),
     ],

@@ -68,6 +68,22 @@ def test_the_panel_asks_with_figures(client):
     assert not shot.safe_to_close
 
 
+def test_a_sample_without_an_answer_has_no_figures(client, sim):
+    """What was lost on the way may have been billed: no tokens and no price are named for it."""
+    sim.fault(action="accept_then_drop", method="POST", times=2)
+    question = looked_at(start(client, 10, sample=2)).snapshot().question
+    assert len(sim.ledger()) == 2
+    assert "no row of the sample of 2 got an answer (%llm_batch errors x): send 8 rows" in question
+
+
+def test_a_sample_names_its_rows_without_an_answer(client, sim):
+    """Tokens of nine rows are not taken for those of ten."""
+    sim.fault(action="accept_then_drop", method="POST")
+    question = looked_at(start(client, 20, sample=10)).snapshot().question
+    assert "the sample of 10 took" in question
+    assert ", 1 without an answer: send 10 rows" in question
+
+
 def test_the_panel_has_one_figure(client):
     """What all will cost is what the sample cost and what the rest costs by its answers."""
     handle = looked_at(start(client, 100, sample=10))

@@ -57,7 +57,7 @@ Options
 --file COL                  the same for PDFs, texts and what else the model takes
 --media-folder FOLDER       rows may name files of this folder, too, besides the notebook's own
                             (in hidden folders only where they are named); may be repeated
---system TEXT               system prompt; --system-from VAR takes it from a variable
+--system TEXT               system prompt, sent as it is; --system-from VAR takes a variable
 --max-tokens N              most output tokens per answer
 --param KEY=VALUE           any request parameter; the value is JSON, or else a string;
                             PROVIDER:KEY=VALUE goes to that provider only
