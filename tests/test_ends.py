@@ -216,11 +216,11 @@ def kernel(sim, tmp_path):
             return "".join(said)
 
         run.manager, run.client = manager, client
-        run(f"%config LLMBatch.data_dir = {str(tmp_path / 'data')!r}")
-        said = run(
-            f"%load_ext jupyter_llm_batch\n%config LLMBatch.data_dir = {str(tmp_path / 'data')!r}"
+        run(
+            "%load_ext jupyter_llm_batch\n"
+            f"%config LLMBatch.data_dir = {str(tmp_path / 'data')!r}\n"
+            "%config LLMBatch.poll_seconds = 1.0"
         )
-        run.loaded = said
         return run
 
     yield start
