@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import gzip
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+
+class Asked(NamedTuple):
+    """A request: its path has no query."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
 
 
 class Hostile:
@@ -13,7 +24,7 @@ class Hostile:
 
     def __init__(self, answer=None) -> None:
         self.answer = answer or (lambda handler: send(handler, b"{}"))
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.asked: list[Asked] = []
 
     def __enter__(self) -> Self:
         hostile = self
@@ -23,7 +34,8 @@ class Hostile:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                hostile.asked.append((self.command, self.path, dict(self.headers), body))
+                path = urlsplit(self.path).path
+                hostile.asked.append(Asked(self.command, path, self.headers, body))
                 try:
                     hostile.answer(self)
                 except OSError:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from answering import LINES, Answering, openai
+from fuzz import there
 from pydantic import BaseModel, field_validator
 
 from jupyter_llm_batch import columns, export, schemas
@@ -36,19 +37,6 @@ ODD = {
     "deep": [json.loads("[" * 60 + "]" * 60), None],
     "many keys": [{str(i): i} for i in range(300)],
 }
-
-
-def there(value):
-    """Return a value as it is compared: arrays as lists, NA as None, unset keys as null."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if value is pd.NA:
-        return None
-    if isinstance(value, list):
-        return [there(each) for each in value]
-    if isinstance(value, dict):
-        return {key: there(each) for key, each in value.items() if each is not None}
-    return value
 
 
 def read(column):

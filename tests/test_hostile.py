@@ -148,7 +148,7 @@ def test_the_key_is_in_the_request_and_not_in_the_sdk(provider):
             await adapter.retrieve("b")
 
         ask(provider, server.url, work)
-    sent = server.asked[0][2]
+    sent = server.asked[0].headers
     assert KEYS[provider] in " ".join(sent.values())
     assert KEYS[provider] not in told[0]
 
