@@ -212,23 +212,21 @@ def any_line() -> Parser:
 
 def seconds(text: str) -> float:
     """Return a number of seconds that is not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return value
+    return _amount(text, text, "a number of seconds")
 
 
 def usd(text: str) -> float:
     """Return an amount of money that is not negative."""
+    return _amount(text.removeprefix("$"), text, "an amount in USD")
+
+
+def _amount(number: str, text: str, what: str) -> float:
     try:
-        value = float(text.removeprefix("$"))
+        value = float(number)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount in USD")
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value
 
 

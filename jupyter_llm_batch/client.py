@@ -486,7 +486,7 @@ class Client:
         except ProviderError as error:
             raise UsageProblem(f"cannot adopt {remote}: {error}") from None
         # Ours, though its id never arrived: it is about to be found.
-        ours = self.store.batch_of((found.label or "").rpartition(lookup.MARK)[0])
+        ours = self.store.batch_of(lookup.owner(found.label))
         if ours is not None:
             raise UsageProblem(
                 f"{remote} is what {ours.title} sent: `%llm_batch status {ours.title}`"

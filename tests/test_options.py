@@ -146,7 +146,7 @@ def test_the_last_of_equal_parameters_counts():
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e9", "soon", ""])
 def test_a_wait_is_a_finite_number_of_seconds(text):
     """A wait that is negative, endless or no number is refused."""
-    with pytest.raises(argparse.ArgumentTypeError, match="is no number of seconds"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number of seconds"):
         cell_options.seconds(text)
     assert cell_options.seconds("0") == 0
     assert cell_options.seconds("2.5") == 2.5
