@@ -87,6 +87,8 @@ def _check(schema: dict[str, Any]) -> None:
             )
     try:
         top = subschemas.top(schema)
+        for part in subschemas.walk(schema):
+            subschemas.follow(schema, part)
     except LookupError as error:
         raise UsageProblem(f"--schema is not a valid JSON schema: {error} leads nowhere") from None
     if top.get("type", "object" if "$ref" in schema else None) != "object":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -80,6 +81,8 @@ def resolve(root: dict[str, Any], reference: Any) -> Any:
     path = reference.removeprefix(LOCAL)
     for part in path.lstrip("/").split("/") if path else ():
         name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and name not in found:
+            name = urllib.parse.unquote(name)
         if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
             found = found[int(name)]
         elif isinstance(found, dict) and name in found:
@@ -87,6 +90,24 @@ def resolve(root: dict[str, Any], reference: Any) -> Any:
         else:
             raise LookupError(reference)
     return found
+
+
+def follow(root: dict[str, Any], part: Any) -> Any:
+    """Return what the references of a part of `root` lead to; the part where it has none.
+
+    Raises
+    ------
+    LookupError
+        The references go round in a circle, or lead nowhere.
+    """
+    seen: set[str] = set()
+    while isinstance(part, dict) and "$ref" in part:
+        reference = part["$ref"]
+        if not isinstance(reference, str) or reference in seen:
+            raise LookupError(reference)
+        seen.add(reference)
+        part = resolve(root, reference)
+    return part
 
 
 def top(schema: dict[str, Any]) -> dict[str, Any]:
@@ -97,14 +118,7 @@ def top(schema: dict[str, Any]) -> dict[str, Any]:
     LookupError
         The references go round in a circle, or lead nowhere.
     """
-    found: Any = schema
-    seen: set[str] = set()
-    while isinstance(found, dict) and "$ref" in found:
-        reference = found["$ref"]
-        if not isinstance(reference, str) or reference in seen:
-            raise LookupError(reference)
-        seen.add(reference)
-        found = resolve(schema, reference)
+    found = follow(schema, schema)
     if isinstance(found, dict):
         return found
     raise LookupError(str(found))

@@ -68,6 +68,24 @@ def answered(text, **more):
 
 
 @pytest.mark.parametrize(
+    ("first", "refused"), [({"$ref": "#/$defs/b"}, True), ({"type": "string"}, False)]
+)
+def test_references_that_go_round_in_a_circle_are_refused(client, sim, first, refused):
+    """No answer could follow them, so that each row would be paid for and fail."""
+    schema = {
+        "$defs": {"a b": first, "b": {"$ref": "#/$defs/a%20b"}},
+        "type": "object", "properties": {"x": {"$ref": "#/$defs/a%20b"}},
+        "required": ["x"], "additionalProperties": False,
+    }  # fmt: skip
+    if refused:
+        with pytest.raises(UsageProblem, match="leads nowhere"):
+            client.submit(name="x", over=["a"], model="openai:gpt-5-mini", schema=schema)
+        assert not sim.ledger()
+    else:
+        schemas.read(schema)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ('{"mood": "fine", "stars": 3}', "mood"),
