@@ -59,7 +59,7 @@ from .secret import HiddenDict
 from .settings import Settings
 from .spool import Lanes
 from .store import Store
-from .wording import local_time, many
+from .wording import local_time, many, moment
 
 #: One background thread serves every client of the process.
 BACKGROUND = Background()
@@ -427,10 +427,7 @@ class Client:
             submission.write_rows(ask.rows, payloads.private_folder(self.store.folder_of(batch.id)))
         self.store.use_again(batch.id, shape=ask.shape, notify=ask.notify)
         handle = self._asked(BatchHandle(self, batch.id, attached=True))
-        at = local_time(batch.created_at, "%H:%M")
-        day = local_time(batch.created_at, "%d %b ")
-        today = local_time(self._clock(), "%d %b ")
-        when = at if day == today else day + at
+        when = moment(batch.created_at, self._clock())
         cancelling = batch.cancel_requested and batch.finished_at is None
         what = "which is being cancelled" if cancelling else "no new cost"
         handle.lasting = f"attached to the batch of {when}, {what}; --resubmit pays again"

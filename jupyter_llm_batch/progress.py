@@ -7,7 +7,6 @@ and everything that was read from the store come in as arguments.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from statistics import median
@@ -32,7 +31,7 @@ from .models import (
 )
 from .pricing import PriceBook
 from .terminal import visible
-from .wording import local_time
+from .wording import local_time, moment
 
 #: The words for a batch of which nothing moves until the user has answered its question.
 WAITS_FOR_YOU = "waits for your decision"
@@ -427,13 +426,13 @@ def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
     if not under_way or not all(has_stopped(job) for job in under_way):
         return ""
     first = min(under_way, key=lambda job: job.failing_since)
-    kept = [
+    kept = (
         "nothing was sent" if all(job.submitted_at is None for job in jobs) else "nothing is lost"
-    ]
+    )
     if any(job.state in _AT_PROVIDER and not _is_ours(job) for job in under_way):
-        kept = [f"the batch is still at {_where(under_way)}"]
+        kept = f"the batch is still at {_where(under_way)}"
     return (
-        f"stopped: {first.error} (since {moment(first.failing_since, now)}; {kept[0]}). When that "
+        f"stopped: {first.error} (since {moment(first.failing_since, now)}; {kept}). When that "
         f"is mended, `%llm_batch status {batch.title}` goes on at once"
     )
 
@@ -447,14 +446,6 @@ def _failing(failing: Sequence[Job], words: str, now: float) -> str:
     due = min(job.not_before for job in failing) - now
     again = f"trying again in {duration(due)}" if due >= 1 else "trying again now"
     return f"; {first.error} ({', '.join(filter(None, (since, again)))})"
-
-
-def moment(at: float, now: float) -> str:
-    """Return a moment for people: ``12:03``, with its day where that is not today's."""
-    day = "%d %b "
-    then, today = time.localtime(at), time.localtime(now)
-    form = "%H:%M" if time.strftime(day, then) == time.strftime(day, today) else f"{day}%H:%M"
-    return time.strftime(form, then).lstrip("0") if form != "%H:%M" else time.strftime(form, then)
 
 
 def _ending(batch: Batch, jobs: Sequence[Job], outcomes: Mapping[str, int]) -> tuple[str, str]:

@@ -49,3 +49,10 @@ def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
         return time.strftime(form, then) if at is not None else "unknown"
     except (ValueError, OverflowError, OSError):
         return "unknown"
+
+
+def moment(at: float, now: float) -> str:
+    """Return a moment for people: ``12:03``, with its day where that is not today's."""
+    if local_time(at, "%d %b %Y") == local_time(now, "%d %b %Y"):
+        return local_time(at, "%H:%M")
+    return local_time(at).lstrip("0")

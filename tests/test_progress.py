@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import progress
+from jupyter_llm_batch import progress, wording
 from jupyter_llm_batch.models import (
     Batch,
     Counts,
@@ -399,3 +399,8 @@ def test_whatever_happens_the_rows_add_up_on_one_line(situation, now, history, p
     assert len(view.line.splitlines()) == 1
     assert view.line.isprintable()
     assert view.finished == (batch.finished_at is not None)
+
+
+def test_trouble_since_another_year_names_the_year():
+    """A batch that has stopped long ago says since when without a doubt."""
+    assert "1970" in wording.moment(200 * 86400.0, 900 * 86400.0)
