@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -247,7 +248,7 @@ def ask(
             endpoint=endpoint,
             system=system,
             max_tokens=max_tokens,
-            params=dict(options.get("params") or {}),
+            params=_params(options),
             raw=raw,
             schema=described,
             schema_name=title,
@@ -318,6 +319,21 @@ def _deadline(options: Options) -> float | None:
     if options.get("realtime"):
         raise UsageProblem("--deadline ends the waiting for a batch; --realtime waits for none")
     return span(deadline, "--deadline")
+
+
+def _params(options: Options) -> dict[str, Any]:
+    """Return the request parameters, which JSON can hold as they are."""
+    found = dict(options.get("params") or {})
+    for name, value in found.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise UsageProblem(
+                f"params: {name} is {value!r}, which JSON cannot hold; nothing was sent"
+            ) from error
+        except TypeError:
+            pass  # an object of the user's own, which the encoder may know
+    return found
 
 
 def _endpoint(options: Options) -> str:

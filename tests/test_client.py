@@ -124,6 +124,14 @@ def test_options_reach_the_wire(client):
 # -- outcomes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [float("inf"), [float("nan")], {"a": {"b": float("-inf")}}])
+def test_a_parameter_that_json_cannot_hold_is_refused(client, sim, value):
+    """It would go out as null, and be paid for."""
+    with pytest.raises(UsageProblem, match=r"params: seed is .* which JSON cannot hold"):
+        client.submit(name="x", over=["a"], model="openai:gpt-5-mini", params={"seed": value})
+    assert sim.requests() == []
+
+
 def test_every_row_ends_as_exactly_one_outcome(client, sim):
     """ok, failed, refused, expired, missing: their sum is what was submitted."""
     prompts = [
