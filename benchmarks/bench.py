@@ -22,9 +22,9 @@ from pathlib import Path
 import pandas as pd
 from by_hand import MODELS, QUESTION, SCRIPTS, openai_lines
 
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.policy import Policy
 from jupyter_llm_batch.simulator import Simulator
 
 TEMPLATE = QUESTION + "\n\n{{ text }}"
@@ -207,8 +207,8 @@ def loading(rounds):
 MEMORY = """
 import resource, sys, tempfile, threading, time
 from pathlib import Path
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.policy import Policy
 import openai, pyarrow, genai_prices, msgspec
 
 def resident():

@@ -19,8 +19,8 @@ import httpx2
 import openai
 
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch import session
-from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.client.client import Client
 
 BUDGET = 0.001
 BLOCK = 20

@@ -19,74 +19,74 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from . import identity as _identity  # noqa: F401 - the working folder is taken now
+from .core import identity as _identity  # noqa: F401 - the working folder is taken now
 
 if TYPE_CHECKING:
-    from .client import Client as Client
-    from .errors import LLMBatchError as LLMBatchError
-    from .errors import NotReady as NotReady
-    from .errors import UsageProblem as UsageProblem
-    from .failing import Failure as Failure
-    from .handle import BatchHandle as BatchHandle
-    from .models import Outcome as Outcome
-    from .models import Result as Result
-    from .models import Snapshot as Snapshot
-    from .models import ToolCall as ToolCall
-    from .models import Usage as Usage
-    from .previewing import Preview as Preview
-    from .session import add as add
-    from .session import adopt as adopt
-    from .session import advise as advise
-    from .session import batches as batches
-    from .session import collected as collected
-    from .session import compare as compare
-    from .session import cost as cost
-    from .session import forget as forget
-    from .session import get as get
-    from .session import login as login
-    from .session import logout as logout
-    from .session import preview as preview
-    from .session import retry as retry
-    from .session import simulate as simulate
-    from .session import submit as submit
-    from .session import submit_draft as submit_draft
-    from .session import track as track
-    from .session import untrack as untrack
-    from .settings import Settings as Settings
+    from .client.client import Client as Client
+    from .client.failures import Failure as Failure
+    from .client.handle import BatchHandle as BatchHandle
+    from .client.session import add as add
+    from .client.session import adopt as adopt
+    from .client.session import advise as advise
+    from .client.session import batches as batches
+    from .client.session import collected as collected
+    from .client.session import compare as compare
+    from .client.session import cost as cost
+    from .client.session import forget as forget
+    from .client.session import get as get
+    from .client.session import login as login
+    from .client.session import logout as logout
+    from .client.session import preview as preview
+    from .client.session import retry as retry
+    from .client.session import simulate as simulate
+    from .client.session import submit as submit
+    from .client.session import submit_draft as submit_draft
+    from .client.session import track as track
+    from .client.session import untrack as untrack
+    from .core.errors import LLMBatchError as LLMBatchError
+    from .core.errors import NotReady as NotReady
+    from .core.errors import UsageProblem as UsageProblem
+    from .core.result import Outcome as Outcome
+    from .core.result import Result as Result
+    from .core.result import ToolCall as ToolCall
+    from .core.result import Usage as Usage
+    from .core.settings import Settings as Settings
+    from .core.snapshot import Snapshot as Snapshot
+    from .submission.preview import Preview as Preview
 
 #: Where each public name lives. Imported on first use, so that loading costs next to nothing.
 _HOMES = {
-    "BatchHandle": "handle",
-    "Client": "client",
-    "Failure": "failing",
-    "LLMBatchError": "errors",
-    "NotReady": "errors",
-    "Outcome": "models",
-    "Preview": "previewing",
-    "Result": "models",
-    "Settings": "settings",
-    "Snapshot": "models",
-    "ToolCall": "models",
-    "Usage": "models",
-    "UsageProblem": "errors",
-    "add": "session",
-    "adopt": "session",
-    "advise": "session",
-    "batches": "session",
-    "collected": "session",
-    "compare": "session",
-    "cost": "session",
-    "forget": "session",
-    "get": "session",
-    "login": "session",
-    "logout": "session",
-    "preview": "session",
-    "retry": "session",
-    "simulate": "session",
-    "submit": "session",
-    "submit_draft": "session",
-    "track": "session",
-    "untrack": "session",
+    "BatchHandle": "client.handle",
+    "Client": "client.client",
+    "Failure": "client.failures",
+    "LLMBatchError": "core.errors",
+    "NotReady": "core.errors",
+    "Outcome": "core.result",
+    "Preview": "submission.preview",
+    "Result": "core.result",
+    "Settings": "core.settings",
+    "Snapshot": "core.snapshot",
+    "ToolCall": "core.result",
+    "Usage": "core.result",
+    "UsageProblem": "core.errors",
+    "add": "client.session",
+    "adopt": "client.session",
+    "advise": "client.session",
+    "batches": "client.session",
+    "collected": "client.session",
+    "compare": "client.session",
+    "cost": "client.session",
+    "forget": "client.session",
+    "get": "client.session",
+    "login": "client.session",
+    "logout": "client.session",
+    "preview": "client.session",
+    "retry": "client.session",
+    "simulate": "client.session",
+    "submit": "client.session",
+    "submit_draft": "client.session",
+    "track": "client.session",
+    "untrack": "client.session",
 }
 
 __all__ = [  # noqa: PLE0604 - computed once, from the table above

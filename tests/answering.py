@@ -12,14 +12,19 @@ from pathlib import Path
 
 from support import FAST
 
-from jupyter_llm_batch import frames, lease, providers, results
-from jupyter_llm_batch.ending import Ends, no_pause
-from jupyter_llm_batch.models import Batch, Job, JobState, Mode, Recipe
-from jupyter_llm_batch.planning import Ranges
-from jupyter_llm_batch.pricing import PriceBook
-from jupyter_llm_batch.spending import Rules
-from jupyter_llm_batch.store import Store
-from jupyter_llm_batch.submission import ROWS_FILE
+from jupyter_llm_batch.client import results
+from jupyter_llm_batch.core.batch import Batch
+from jupyter_llm_batch.core.ids import Ranges
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.request import Mode, Recipe
+from jupyter_llm_batch.costs.budget import Rules
+from jupyter_llm_batch.costs.prices import PriceBook
+from jupyter_llm_batch.data import rows as frames
+from jupyter_llm_batch.engine.collect import Ends, no_pause
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.storage import process
+from jupyter_llm_batch.storage.input_file import ROWS_FILE
+from jupyter_llm_batch.storage.store import Store
 
 MODELS = {"openai": "gpt-5-mini", "anthropic": "claude-haiku-4-5", "google": "gemini-2.5-flash"}
 
@@ -55,7 +60,7 @@ def google(name, text):
 LINES = {"openai": openai, "anthropic": anthropic, "google": google}
 
 
-_reader = functools.cache(providers.reader)
+_reader = functools.cache(registry.reader)
 
 
 class _Fetched:
@@ -119,7 +124,7 @@ class Answering:
         read.snapshot(folder / ROWS_FILE)
         if requests is not None:
             (folder / job.payload).write_bytes(requests)
-        held = self.store.acquire(batch_id, lease.me())
+        held = self.store.acquire(batch_id, process.me())
         found = [lines(f"{batch_id}-{row}", row) for row in range(rows)]
         content = b"".join(
             (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n"

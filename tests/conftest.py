@@ -10,8 +10,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import ANY, FAST
 
-from jupyter_llm_batch import session, trouble
-from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core import trouble
 from jupyter_llm_batch.notebook import extension
 from jupyter_llm_batch.simulator import Simulator
 

@@ -20,8 +20,8 @@ from answering import LINES, Answering
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch.lifecycle import outcome_of
-from jupyter_llm_batch.models import Outcome
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.core.row_codes import outcome_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 WHOLE = st.one_of(

@@ -3,7 +3,7 @@
 import hashlib
 import time
 
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.core.policy import Policy
 
 #: As fast as a test may be; every wait is tiny, every rule stays.
 FAST = Policy(poll=0.02, poll_longest=0.05, retry=0.02, retry_longest=0.1, room=0.05, settle=0.2)

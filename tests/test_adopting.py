@@ -11,9 +11,11 @@ import pytest
 from google import genai
 from support import mark, until
 
-from jupyter_llm_batch import Outcome, adopting
-from jupyter_llm_batch.errors import NotFound, UsageProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.client import rows
+from jupyter_llm_batch.core.errors import NotFound, UsageProblem
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.submission import adopt
 
 KEYS = ["row-10", "row-9", "zeta", "row-1"]
 SORTED = ["row-1", "row-9", "row-10", "zeta"]
@@ -128,10 +130,9 @@ def test_requests_that_are_not_handed_out_cannot_be_sent_again(client, sim):
     with pytest.raises(UsageProblem, match="was created elsewhere"):
         handle.retry(confirm=True)
     assert handle.done
-    from jupyter_llm_batch import results
 
     with pytest.raises(NotFound, match="does not hand out the requests"):
-        results.request_line(client.store, handle.record, 0)
+        rows.request_line(client.store, handle.record, 0)
 
 
 def test_cancelling_an_adopted_batch_cancels_it_at_the_provider(client, sim):
@@ -225,7 +226,7 @@ def test_the_answers_file_is_read_whole_before_rows_are_named(client, sim):
 def test_natural_order():
     """Numbers count as numbers, whatever stands around them."""
     keys = ["b2", "b10", "a", "10", "9", "²"]
-    assert sorted(keys, key=adopting._natural) == ["9", "10", "a", "b2", "b10", "²"]
+    assert sorted(keys, key=adopt._natural) == ["9", "10", "a", "b2", "b10", "²"]
 
 
 def test_a_simulated_batch_is_adopted_by_the_magic(sim, tmp_path):

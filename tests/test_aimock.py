@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 from support import FAST
 
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.models import Counts, Job, JobState, Outcome, Phase, Recipe
-from jupyter_llm_batch.providers import make
-from jupyter_llm_batch.providers import openai_wire as wire
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.job import Counts, Job, JobState, Phase
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.providers.openai import requests as wire
+from jupyter_llm_batch.providers.registry import make
 
 PACKAGE, VERSION, COMMAND = "@copilotkit/aimock", "1.43.0", "llmock"
 MODEL = "gpt-5-mini"

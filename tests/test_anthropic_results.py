@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from jupyter_llm_batch.models import Outcome, ToolCall, Usage
-from jupyter_llm_batch.providers.anthropic_results import parse
+from jupyter_llm_batch.core.result import Outcome, ToolCall, Usage
+from jupyter_llm_batch.providers.anthropic.results import parse
 
 
 def read(result, custom_id="b-1"):

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Recipe
-from jupyter_llm_batch.providers import anthropic_wire as wire
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.providers.anthropic import requests as wire
 
 MODEL = "claude-haiku-4-5"
 

@@ -9,12 +9,18 @@ import traceback
 import pytest
 from support import KEYS, ok, run
 
-from jupyter_llm_batch import collecting, download_limit, notify, providers, wording
-from jupyter_llm_batch.collecting import Reconciler
-from jupyter_llm_batch.errors import Incomplete, UsageProblem
-from jupyter_llm_batch.models import Counts, Job, Outcome, Result
-from jupyter_llm_batch.planning import custom_id
-from jupyter_llm_batch.secret import Secret
+from jupyter_llm_batch.core import text
+from jupyter_llm_batch.core.errors import Incomplete, UsageProblem
+from jupyter_llm_batch.core.ids import custom_id
+from jupyter_llm_batch.core.job import Counts, Job
+from jupyter_llm_batch.core.result import Outcome, Result
+from jupyter_llm_batch.core.secret import Secret
+from jupyter_llm_batch.engine import reconcile
+from jupyter_llm_batch.engine.reconcile import Reconciler
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.providers.shared import addresses
+from jupyter_llm_batch.storage import download_limit
+from jupyter_llm_batch.submission import notify_target
 
 KEY = KEYS["odd"]
 
@@ -43,7 +49,7 @@ def test_invented_codes_are_merged():
         code = f"code {row} {KEYS['openai']} {'x' * 1_000}"
         rows.take(Result(custom_id=custom_id("b", row), outcome=Outcome.FAILED, code=code))
     kinds = rows.kinds()
-    assert len(kinds) == collecting.MOST_KINDS
+    assert len(kinds) == reconcile.MOST_KINDS
     assert sum(kind.rows for kind in kinds) == 2_000
     assert kinds[-1].kind == "1,951 other reasons"
     assert KEYS["openai"] not in str(kinds)
@@ -89,9 +95,9 @@ def test_a_secret_shows_nothing():
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 def test_a_traceback_with_variables_shows_no_key(provider, bare_shell):
     """A client that cannot be built in the foreground: IPython's `%xmode Verbose` has no key."""
-    variable = providers.key_variables(provider)[0]
+    variable = addresses.key_variables(provider)[0]
     address = variable.replace("API_KEY", "BASE_URL")
-    adapter = providers.make(provider, {variable: KEY, address: "https://h.example/\x07"})
+    adapter = registry.make(provider, {variable: KEY, address: "https://h.example/\x07"})
     with pytest.raises(Exception, match="URL") as caught:
         adapter._connected()
     error = caught.value
@@ -129,17 +135,17 @@ def test_show_hides_keys_in_raw_lines(shell, capsys):
 def test_a_webhook_with_a_secret_is_not_stored(url):
     """It is refused without being repeated, and a variable can hold it."""
     with pytest.raises(UsageProblem, match="env:NAME") as caught:
-        notify.check(url)
+        notify_target.check(url)
     assert url not in str(caught.value)
 
 
 def test_a_webhook_may_be_in_a_variable(monkeypatch):
     """Only the variable's name is stored; without a URL in it the cell is refused."""
     monkeypatch.setenv("MY_HOOK", "https://h.example/hook?key=abcdefgh123")
-    assert notify.check("env:MY_HOOK") == "env:MY_HOOK"
-    assert not notify.is_command("env:MY_HOOK")
+    assert notify_target.check("env:MY_HOOK") == "env:MY_HOOK"
+    assert not notify_target.is_command("env:MY_HOOK")
     with pytest.raises(UsageProblem, match="set the variable OTHER"):
-        notify.check("env:OTHER")
+        notify_target.check("env:OTHER")
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"])
@@ -147,7 +153,7 @@ def test_a_base_url_with_a_key_is_refused(variable):
     """A query is no part of a base URL, and its key would be stored and shown."""
     provider = variable.partition("_")[0].lower()
     with pytest.raises(UsageProblem, match="ends before") as caught:
-        providers.make(provider, {variable: f"https://h.example/v1?key={KEY}"})
+        registry.make(provider, {variable: f"https://h.example/v1?key={KEY}"})
     assert KEY not in str(caught.value)
 
 
@@ -157,6 +163,6 @@ def test_a_base_url_with_a_key_is_refused(variable):
 def test_a_date_of_another_year_has_its_year():
     """``30 Dec`` is this year's; any other year is named."""
     now, form = time.time(), "%d %b"
-    assert wording.local_time(now, form) == time.strftime(form, time.localtime(now))
+    assert text.local_time(now, form) == time.strftime(form, time.localtime(now))
     later = now + 400 * 86_400
-    assert wording.local_time(later, form) == time.strftime("%d %b %Y", time.localtime(later))
+    assert text.local_time(later, form) == time.strftime("%d %b %Y", time.localtime(later))

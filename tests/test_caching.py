@@ -5,12 +5,14 @@ import json
 import pytest
 from support import mark
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.lifecycle import waits_until
-from jupyter_llm_batch.models import Job, JobState, Recipe
-from jupyter_llm_batch.planning import Splitter
-from jupyter_llm_batch.policy import CACHE_PATIENCE as PATIENCE
-from jupyter_llm_batch.providers import anthropic_wire, make
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.lifecycle import waits_until
+from jupyter_llm_batch.core.policy import CACHE_PATIENCE as PATIENCE
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.providers.anthropic import requests
+from jupyter_llm_batch.providers.registry import make
+from jupyter_llm_batch.submission.splitter import Splitter
 
 ANTHROPIC, OPENAI, GOOGLE = (
     "anthropic:claude-haiku-4-5",
@@ -139,7 +141,7 @@ def test_openai_is_told_which_requests_share_their_beginning(client, sim):
 def test_a_block_of_blanks_is_never_sent():
     """Anthropic refuses a text block of blanks: then the prompt stays in one piece."""
     recipe = Recipe(cache="1h", prefix="Say:")
-    line = json.loads(anthropic_wire.encoder(recipe, "m")("x-0", "Say:\n "))
+    line = json.loads(requests.encoder(recipe, "m")("x-0", "Say:\n "))
     assert line["params"]["messages"][0]["content"] == "Say:\n "
 
 

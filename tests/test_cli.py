@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from support import FAST, mark
 
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.job import JobState
 
 ROOT = Path(__file__).parent.parent
 MODEL = "openai:gpt-5-mini"
@@ -21,8 +21,8 @@ MODEL = "openai:gpt-5-mini"
 KERNEL = """
 import sys, time
 from pathlib import Path
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.policy import Policy
 folder, notebook, name, rows, model = sys.argv[1:]
 client = Client(folder=Path(folder), notebook=notebook, policy=Policy(poll=0.05))
 handle = client.submit("Say {{ item }}", name=name, over=[f"p{i}" for i in range(int(rows))],

@@ -12,8 +12,8 @@ import pytest
 from support import FAST, KEYS, mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import NotFound, NotReady, UsageProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.errors import NotFound, NotReady, UsageProblem
+from jupyter_llm_batch.core.job import JobState
 
 MODEL = "openai:gpt-5-mini"
 

@@ -12,8 +12,8 @@ import pytest
 from support import ANY, FAST, mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import NotConfirmed, UsageProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.errors import NotConfirmed, UsageProblem
+from jupyter_llm_batch.core.job import JobState
 from jupyter_llm_batch.simulator import Simulator
 
 MODEL = "anthropic:claude-haiku-4-5"

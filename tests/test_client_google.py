@@ -9,7 +9,7 @@ import pytest
 from support import mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
 
 MODEL = "google:gemini-2.5-flash"
 CREATE = "*:batchGenerateContent"

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import lifecycle
-from jupyter_llm_batch.collecting import SAMPLES, Reconciler
-from jupyter_llm_batch.models import Job, Outcome, Result, Sample, Usage
-from jupyter_llm_batch.pricing import LINEAR, cost
+from jupyter_llm_batch.core import row_codes
+from jupyter_llm_batch.core.job import Job
+from jupyter_llm_batch.core.result import Outcome, Result, Sample, Usage
+from jupyter_llm_batch.costs.prices import cost
+from jupyter_llm_batch.costs.rates import LINEAR
+from jupyter_llm_batch.engine.reconcile import SAMPLES, Reconciler
 
 MODEL = "gemini-2.5-pro"
 JOB = Job(
@@ -27,7 +29,7 @@ def result(row, outcome=Outcome.OK, **more):
 
 
 def outcomes(found):
-    return {row: lifecycle.outcome_of(code) for row, code in found.codes.items()}
+    return {row: row_codes.outcome_of(code) for row, code in found.codes.items()}
 
 
 @given(
@@ -93,9 +95,9 @@ def test_a_row_without_a_line_is_missing_and_maybe_billed():
     found.close(None)
     codes = bytes(found.codes.values())
     assert found.tally() == {"missing": 1}
-    assert lifecycle.may_be_billed(codes[0])
-    assert lifecycle.rows_to_repeat(codes) == []
-    assert lifecycle.rows_to_reask(codes) == [0]
+    assert row_codes.may_be_billed(codes[0])
+    assert row_codes.rows_to_repeat(codes) == []
+    assert row_codes.rows_to_reask(codes) == [0]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,8 @@ def test_the_rest_of_a_job_is_repeated_unless_the_user_ended_it(rest, user_cance
     found.close(rest, "the window closed")
     codes = bytes(found.codes.values())
     assert found.tally() == {"ok": 1, rest.value: 1}
-    assert not lifecycle.may_be_billed(codes[1])
-    assert lifecycle.rows_to_repeat(codes) == ([1] if repeated else [])
+    assert not row_codes.may_be_billed(codes[1])
+    assert row_codes.rows_to_repeat(codes) == ([1] if repeated else [])
     assert found.kinds()[0].example == "row 1: the window closed"
 
 
@@ -125,8 +127,8 @@ def test_a_job_that_never_ran_fails_all_rows_unbilled():
     found.fail(Outcome.FAILED, "bad model")
     codes = bytes(found.codes.values())
     assert found.tally() == {"failed": 3}
-    assert not any(map(lifecycle.may_be_billed, codes))
-    assert lifecycle.rows_to_repeat(codes) == []
+    assert not any(map(row_codes.may_be_billed, codes))
+    assert row_codes.rows_to_repeat(codes) == []
     (kind,) = found.kinds()
     assert (kind.kind, kind.rows, kind.example) == ("failed", 3, "row 0: bad model")
 

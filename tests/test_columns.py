@@ -12,9 +12,10 @@ from answering import LINES, Answering, openai
 from fuzz import there
 from pydantic import BaseModel, field_validator
 
-from jupyter_llm_batch import columns, export, schemas
-from jupyter_llm_batch.models import Outcome
-from jupyter_llm_batch.notebook import untouched
+from jupyter_llm_batch.client import export
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.data import columns, structured
+from jupyter_llm_batch.notebook import unchanged
 
 WIDE = 2**53 + 1
 ODD = {
@@ -160,7 +161,7 @@ def test_what_a_reader_trips_over_is_one_failed_row():
         b'{"key": "b-7"',
         b'{"custom_id": "b-7"' + b"[" * 9000,
     ):
-        result = schemas.checked(parse, None)(line, "chat")
+        result = structured.checked(parse, None)(line, "chat")
         assert (result.custom_id, result.outcome, result.billed) == ("b-7", Outcome.FAILED, True)
         assert "AttributeError" in result.error
 
@@ -179,7 +180,7 @@ class Picky(BaseModel):
 
 def test_a_validator_of_the_users_concerns_one_row(answering):
     """What a class raises for one answer leaves that answer a dict, and the others objects."""
-    schema = schemas.read(Picky)[0]
+    schema = structured.read(Picky)[0]
     batch = answering.collect(
         "openai", lambda name, row: openai(name, json.dumps({"v": row + 1})), rows=3, schema=schema
     )
@@ -194,7 +195,7 @@ def test_a_series_gets_plain_values(answering, library):
         "openai",
         lambda name, row: openai(name, json.dumps({"v": row})),
         rows=2,
-        schema=schemas.read(Picky)[0],
+        schema=structured.read(Picky)[0],
         over=over,
     )
     bound = answering.bound(batch, kind=Picky)
@@ -217,11 +218,11 @@ def test_a_schema_that_names_no_fields_gives_a_column_of_objects(answering):
 def test_a_column_of_objects_is_untouched_until_it_is_changed():
     """A polars frame with odd answers is ours as long as nobody has changed it."""
     frame = pl.DataFrame({"n": [1, 2]}).with_columns(columns.for_polars("v", ["x", 1]))
-    kept = untouched.keep(frame)
-    assert untouched.is_untouched(frame, kept)
+    kept = unchanged.keep(frame)
+    assert unchanged.is_untouched(frame, kept)
     changed = frame.with_columns(columns.for_polars("v", ["x", 2]))
-    assert not untouched.is_untouched(changed, kept)
-    assert not untouched.is_untouched(frame.drop("v"), kept)
+    assert not unchanged.is_untouched(changed, kept)
+    assert not unchanged.is_untouched(frame.drop("v"), kept)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])

@@ -7,9 +7,9 @@ from IPython.core.completer import CompletionContext
 from IPython.core.error import UsageError
 from support import mark, until
 
-from jupyter_llm_batch.cell_options import cell_parser
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import LLMBatchError
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.cell_options import cell_parser
+from jupyter_llm_batch.core.errors import LLMBatchError
 from jupyter_llm_batch.notebook import commands, extension, parsers
 from jupyter_llm_batch.notebook.config import LLMBatch
 from jupyter_llm_batch.notebook.help import CELL_HELP, LINE_HELP

@@ -5,11 +5,12 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from jupyter_llm_batch.advising import Call, Habit, advise
-from jupyter_llm_batch.comparing import Side, compare
-from jupyter_llm_batch.errors import NotFound, UsageProblem
-from jupyter_llm_batch.models import Outcome, Result, Usage
-from jupyter_llm_batch.pricing import PriceBook, listed
+from jupyter_llm_batch.core.errors import NotFound, UsageProblem
+from jupyter_llm_batch.core.result import Outcome, Result, Usage
+from jupyter_llm_batch.costs.advice import Call, Habit, advise
+from jupyter_llm_batch.costs.comparison import Side, compare
+from jupyter_llm_batch.costs.price_list import listed
+from jupyter_llm_batch.costs.prices import PriceBook
 
 BIG, SMALL = "openai:gpt-5.4", "openai:gpt-5-mini"
 

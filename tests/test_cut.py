@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support import ok
 
-from jupyter_llm_batch.lifecycle import (
+from jupyter_llm_batch.core.result import Outcome, Result
+from jupyter_llm_batch.core.row_codes import (
     is_cut,
     outcome_of,
     result_code,
@@ -14,8 +15,7 @@ from jupyter_llm_batch.lifecycle import (
     rows_without_answer,
     tally,
 )
-from jupyter_llm_batch.models import Outcome, Result
-from jupyter_llm_batch.notebook import static
+from jupyter_llm_batch.notebook.panel import static_html
 
 MODEL = "openai:gpt-5-mini"
 PROMPTS = ["one", "two [[sim:length]]", "three"]
@@ -64,7 +64,7 @@ def test_cut_answers_are_bound_counted_and_named(client):
     assert (kind.kind, kind.rows, kind.billed) == ("cut: length", [1], True)
     assert "--max-tokens" in kind.remedy
     assert [each.kind for each in shot.errors] == ["cut: length"]
-    html = static.render(shot)
+    html = static_html.render(shot)
     assert "1 cut" in html
     assert "#c98a12;opacity:1" in html
     assert "%llm_batch errors x" in html

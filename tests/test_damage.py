@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from support import mark
 
-from jupyter_llm_batch.errors import Damaged
-from jupyter_llm_batch.models import JobState, Outcome
+from jupyter_llm_batch.core.errors import Damaged
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.result import Outcome
 
 MODEL = "openai:gpt-5-mini"
 

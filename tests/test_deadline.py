@@ -9,11 +9,14 @@ import pytest
 from support import mark
 from test_spending import bill
 
-from jupyter_llm_batch import Outcome, outlook
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Batch, Job, JobState, Mode, Recipe, Shape
-from jupyter_llm_batch.pricing import PriceBook
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.core.batch import Batch
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.request import Mode, Recipe, Shape
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.costs import remaining
+from jupyter_llm_batch.costs.prices import PriceBook
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 
@@ -170,13 +173,13 @@ def job(**more):
 def test_a_batch_is_stuck_by_what_is_usual():
     """Twice the longest of the latest batches without progress is strange; half an hour never."""
     history = [3600.0, 5000.0, 7200.0]
-    assert not outlook.stuck_for([job()], 14_000, history)
-    assert outlook.stuck_for([job()], 15_000, history) == 15_000.0
-    assert not outlook.stuck_for([job(progress_at=9_000.0)], 15_000, history)
-    assert not outlook.stuck_for([job()], 1_000, [8.0, 8.0, 8.0])
-    assert not outlook.stuck_for([job()], 40_000, [])
-    assert outlook.stuck_for([job()], 50_000, [])
-    assert not outlook.stuck_for([job(state=JobState.COLLECTING)], 50_000, [])
+    assert not remaining.stuck_for([job()], 14_000, history)
+    assert remaining.stuck_for([job()], 15_000, history) == 15_000.0
+    assert not remaining.stuck_for([job(progress_at=9_000.0)], 15_000, history)
+    assert not remaining.stuck_for([job()], 1_000, [8.0, 8.0, 8.0])
+    assert not remaining.stuck_for([job()], 40_000, [])
+    assert remaining.stuck_for([job()], 50_000, [])
+    assert not remaining.stuck_for([job(state=JobState.COLLECTING)], 50_000, [])
 
 
 def test_the_rest_is_priced_by_what_was_measured():
@@ -186,17 +189,17 @@ def test_the_rest_is_priced_by_what_was_measured():
         recipe=Recipe(max_tokens=1000), models=["openai:gpt-5-mini"], shape=Shape(kind="list"),
         plan_hash="",
     )  # fmt: skip
-    ceiling = outlook.rest(batch, [job()], Mode.BATCH, PriceBook())
-    from jupyter_llm_batch.models import Usage
+    ceiling = remaining.rest(batch, [job()], Mode.BATCH, PriceBook())
+    from jupyter_llm_batch.core.result import Usage
 
     done = job(state=JobState.DONE, tally={"ok": 10}, usage=Usage(input=1000, output=500))
-    measured = outlook.rest(batch, [done, job()], Mode.BATCH, PriceBook())
+    measured = remaining.rest(batch, [done, job()], Mode.BATCH, PriceBook())
     assert (ceiling.rows, ceiling.measured, measured.measured) == (10, False, True)
     assert ceiling.cost == 2 * ceiling.cost / 2 > measured.cost > 0
-    full = outlook.rest(batch, [done, job()], Mode.REALTIME, PriceBook())
+    full = remaining.rest(batch, [done, job()], Mode.REALTIME, PriceBook())
     assert full.cost == 2 * measured.cost
     own = PriceBook(discounts={"openai": 0.5})
-    assert outlook.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
+    assert remaining.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
 
 
 # -- a decision made later costs money too ---------------------------------------------------------

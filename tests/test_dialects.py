@@ -13,11 +13,15 @@ from replay import Replay
 from test_fuzzed_lines import ODD, STEPS, as_written, changed
 
 from jupyter_llm_batch.cli import report
-from jupyter_llm_batch.errors import Busy, Refused
-from jupyter_llm_batch.models import Job, Outcome, Phase
-from jupyter_llm_batch.providers import anthropic_objects, google_objects, make, openai_objects
-from jupyter_llm_batch.providers.moments import seconds
-from jupyter_llm_batch.wording import local_time
+from jupyter_llm_batch.core.errors import Busy, Refused
+from jupyter_llm_batch.core.job import Job, Phase
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.core.text import local_time
+from jupyter_llm_batch.providers.anthropic import objects as anthropic_objects
+from jupyter_llm_batch.providers.google import objects as google_objects
+from jupyter_llm_batch.providers.openai import objects as openai_objects
+from jupyter_llm_batch.providers.registry import make
+from jupyter_llm_batch.providers.shared.moments import seconds
 
 BATCH = {
     "id": "batch_1",

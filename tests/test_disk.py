@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from support import mark
 
-from jupyter_llm_batch import filesystems, policy
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import StoreProblem
-from jupyter_llm_batch.models import Job, JobState, Outcome
-from jupyter_llm_batch.rowlog import Past, RowLog
-from jupyter_llm_batch.store import Store
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core import policy
+from jupyter_llm_batch.core.errors import StoreProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.storage import location
+from jupyter_llm_batch.storage.realtime_log import Past, RowLog
+from jupyter_llm_batch.storage.store import Store
 
 MODEL = "openai:gpt-5-mini"
 
@@ -180,8 +182,8 @@ def test_a_file_size_limit_stops_a_submission_too(tmp_path, sim):
     """Without a small disk at hand: a limit of the process has the same effect."""
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from jupyter_llm_batch.client import Client\n"
-        "from jupyter_llm_batch.errors import StoreProblem\n"
+        "from jupyter_llm_batch.client.client import Client\n"
+        "from jupyter_llm_batch.core.errors import StoreProblem\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "client = Client(folder=Path(sys.argv[1]), notebook='nb', simulated=True)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
@@ -202,8 +204,10 @@ def open_as_nobody(folder):
 
 
 OPEN = (
-    "import os, sys, time; from pathlib import Path; from jupyter_llm_batch.store import Store\n"
-    "from jupyter_llm_batch.errors import StoreProblem\n"
+    "import os, sys, time\n"
+    "from pathlib import Path\n"
+    "from jupyter_llm_batch.storage.store import Store\n"
+    "from jupyter_llm_batch.core.errors import StoreProblem\n"
     "os.setgid(65534); os.setuid(65534)\n"
     "try: Store(Path(sys.argv[1]), time.time)\n"
     "except StoreProblem as problem: print(problem)\n"
@@ -268,7 +272,7 @@ def test_nobody_else_can_read_anything(make_client, tmp_path, umask, mode, monke
     """Folders are 0700 and files 0600, whatever the umask, while in use and after."""
     if mode == "delete":
         monkeypatch.setattr(
-            filesystems, "place_of", lambda _: filesystems.Place(kind="nfs4", remote=True)
+            location, "place_of", lambda _: location.Place(kind="nfs4", remote=True)
         )
     before = os.umask(umask)
     try:
@@ -349,23 +353,23 @@ def test_a_folder_with_other_files_keeps_its_mode(tmp_path):
 )  # fmt: skip
 def test_network_file_systems_are_known(kind, options, device, remote, lockless):
     """What shares no memory is remote, what keeps no locks is lockless."""
-    place = filesystems.judge(kind, options, device)
+    place = location.judge(kind, options, device)
     assert (place.remote, place.lockless) == (remote, lockless)
 
 
 def test_the_file_system_of_a_folder_is_found(tmp_path):
     """The innermost mount counts; a folder that does not exist yet lies where it will lie."""
-    shm = filesystems.place_of(filesystems.Path("/dev/shm/none/yet"))
+    shm = location.place_of(location.Path("/dev/shm/none/yet"))
     if sys.platform == "linux":
         assert shm.kind == "tmpfs"
-    assert not filesystems.place_of(tmp_path).remote
+    assert not location.place_of(tmp_path).remote
 
 
 @pytest.fixture
 def network(monkeypatch):
     """Every folder lies on NFS."""
-    place = filesystems.Place(kind="nfs4", remote=True)
-    monkeypatch.setattr(filesystems, "place_of", lambda _: place)
+    place = location.Place(kind="nfs4", remote=True)
+    monkeypatch.setattr(location, "place_of", lambda _: place)
 
 
 def test_a_network_folder_gets_a_rollback_journal(network, make_client, sim):
@@ -382,8 +386,8 @@ def test_a_journal_that_moves_to_a_network_folder_changes_its_mode(make_client, 
     """And back: the mode follows the place."""
     make_client().close()
     with monkeypatch.context() as patched:
-        place = filesystems.Place(kind="nfs4", remote=True)
-        patched.setattr(filesystems, "place_of", lambda _: place)
+        place = location.Place(kind="nfs4", remote=True)
+        patched.setattr(location, "place_of", lambda _: place)
         client = make_client()
         assert client.store.mode == "delete"
         client.close()
@@ -397,8 +401,8 @@ def test_a_journal_in_use_with_shared_memory_is_refused_on_a_network(make_client
     other = sqlite3.connect(client.store.path)
     other.execute("SELECT * FROM meta").fetchall()
     monkeypatch.setattr(policy, "JOURNAL_WAIT", 0.1)
-    place = filesystems.Place(kind="nfs4", remote=True)
-    monkeypatch.setattr(filesystems, "place_of", lambda _: place)
+    place = location.Place(kind="nfs4", remote=True)
+    monkeypatch.setattr(location, "place_of", lambda _: place)
     with pytest.raises(StoreProblem, match="close the other notebooks"):
         make_client()
     other.close()
@@ -406,8 +410,8 @@ def test_a_journal_in_use_with_shared_memory_is_refused_on_a_network(make_client
 
 def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
     """An object store as a folder, or NFS without locks: the remedy is another folder."""
-    place = filesystems.Place(kind="fuse.s3fs", remote=True, lockless=True)
-    monkeypatch.setattr(filesystems, "place_of", lambda _: place)
+    place = location.Place(kind="fuse.s3fs", remote=True, lockless=True)
+    monkeypatch.setattr(location, "place_of", lambda _: place)
     with pytest.raises(StoreProblem, match="data_dir"):
         Store(tmp_path / "data", time.time)
     assert not (tmp_path / "data" / "journal.sqlite").exists()
@@ -416,10 +420,12 @@ def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
 def test_two_processes_share_a_rollback_journal(tmp_path, sim):
     """Both submit and finish batches at once; nothing is locked out or billed twice."""
     script = (
-        "import sys; from pathlib import Path; from jupyter_llm_batch import filesystems\n"
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from jupyter_llm_batch.storage import location as filesystems\n"
         "filesystems.place_of = lambda _: filesystems.Place(kind='nfs4', remote=True)\n"
-        "from jupyter_llm_batch.client import Client\n"
-        "from jupyter_llm_batch.policy import Policy\n"
+        "from jupyter_llm_batch.client.client import Client\n"
+        "from jupyter_llm_batch.core.policy import Policy\n"
         "fast = Policy(poll=0.02, poll_longest=0.05, retry=0.02, settle=0.2)\n"
         "c = Client(folder=Path(sys.argv[1]), notebook='nb', simulated=True, policy=fast)\n"
         "for i in range(8):\n"

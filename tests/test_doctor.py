@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from support import KEYS
 
-from jupyter_llm_batch import reaching, trouble
-from jupyter_llm_batch.errors import StoreProblem
-from jupyter_llm_batch.notebook import book, doctor
+from jupyter_llm_batch.client import connectivity
+from jupyter_llm_batch.core import trouble
+from jupyter_llm_batch.core.errors import StoreProblem
+from jupyter_llm_batch.notebook import controller, doctor
 
 #: Nothing listens there.
 DEAD = "http://127.0.0.1:9/v1"
@@ -89,7 +90,7 @@ def test_no_key_is_sent_and_all_are_asked_at_once(server):
         "b": f"http://me:{secret}@{host}/b",
         "c": f"{server.url}/c?k={secret}",
     }
-    found = asyncio.run(reaching.look(addresses, {}))
+    found = asyncio.run(connectivity.look(addresses, {}))
     assert {each.status for each in found.values()} == {404}
     assert sorted(path for path, _ in server.seen) == ["/a/models", "/b/models", "/c/models"]
     for _, headers in server.seen:
@@ -100,7 +101,7 @@ def test_no_key_is_sent_and_all_are_asked_at_once(server):
 
 
 def reach(url, setting="ACME_BASE_URL"):
-    return asyncio.run(reaching.look({"acme": url}, {"acme": setting}))["acme"]
+    return asyncio.run(connectivity.look({"acme": url}, {"acme": setting}))["acme"]
 
 
 def test_each_obstacle_has_its_remedy(monkeypatch):
@@ -121,7 +122,7 @@ def test_each_obstacle_has_its_remedy(monkeypatch):
 def test_a_server_that_says_nothing_is_left_in_time(server, monkeypatch):
     """Who takes the connection and never answers is said to."""
     server.all_there = threading.Barrier(2)  # nobody else comes
-    monkeypatch.setattr(reaching, "PATIENCE", 0.2)
+    monkeypatch.setattr(connectivity, "PATIENCE", 0.2)
     found = reach(server.url)
     server.all_there.abort()
     assert found.status is None
@@ -201,7 +202,7 @@ def test_doctor_survives_a_journal_that_cannot_be_opened(shell, monkeypatch, cap
     def broken(*_, **__):
         raise StoreProblem("the journal cannot be used now: no room")
 
-    monkeypatch.setattr(book, "Client", broken)
+    monkeypatch.setattr(controller, "Client", broken)
     shell.book._client = None
     first, out = said(shell, capsys)
     assert first.startswith("Not ready: the journal cannot be used")
@@ -215,7 +216,7 @@ def test_doctor_survives_whatever_breaks_a_part_of_it(shell, make_client, monkey
         raise KeyError("what is the secret prompt")
 
     shell.book.use(make_client())
-    monkeypatch.setattr(doctor.filesystems, "place_of", broken)
+    monkeypatch.setattr(doctor.location, "place_of", broken)
     shell.book.client.submit(name="x", over=["a secret prompt"], model="openai:gpt-5-mini").wait(60)
     first, out = said(shell, capsys)
     trouble.defects.clear()

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from support import mark
 
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
 
 MODEL = "openai:gpt-5-mini"
 

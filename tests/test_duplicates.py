@@ -5,10 +5,11 @@ import openai
 import pytest
 from support import FAST, until
 
-from jupyter_llm_batch import duplicates, lease, lookup
-from jupyter_llm_batch.errors import KeyRefused
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.providers.openai_objects import LABEL
+from jupyter_llm_batch.core.errors import KeyRefused
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.engine import duplicates, lookup
+from jupyter_llm_batch.providers.openai.objects import LABEL
+from jupyter_llm_batch.storage import process
 
 MODEL = "openai:gpt-5-mini"
 
@@ -92,7 +93,7 @@ def test_cancelling_a_second_batch_keeps_the_lease_alive(make_client, sim, monke
     """Its heartbeat goes on: no other host takes the batch for one that nobody drives."""
     sim.behave(seconds=10_000)
     monkeypatch.setattr(duplicates, "SLOW", -1.0)
-    monkeypatch.setattr(lease, "BEAT", 0.0)
+    monkeypatch.setattr(process, "BEAT", 0.0)
     client = make_client(policy=msgspec.structs.replace(RARELY, sleep=0.05))
     handle = running(client, "x")
     second = repeat(sim, client, handle)

@@ -39,9 +39,9 @@ def script(sim, tmp_path):
         before = """
             import os, signal, sys, time
             from pathlib import Path
-            from jupyter_llm_batch import session
-            from jupyter_llm_batch.client import Client
-            from jupyter_llm_batch.policy import Policy
+            from jupyter_llm_batch.client import session
+            from jupyter_llm_batch.client.client import Client
+            from jupyter_llm_batch.core.policy import Policy
             fast = Policy(poll=0.02, poll_longest=0.05, retry=0.02, settle=0.2)
             def client():
                 return Client(folder=Path(sys.argv[1]), notebook="nb.ipynb", simulated=True,
@@ -232,7 +232,7 @@ def kernel(sim, tmp_path):
 
 CELL = "%%llm_batch x --model openai:gpt-5-mini --split\na\n---\nb"
 ACCEPTED = (
-    "import time\nfrom jupyter_llm_batch import session\nc = session.current()\n"
+    "import time\nfrom jupyter_llm_batch.client import session\nc = session.current()\n"
     "while not all(job.remote_id for h in c.batches() for job in c.store.jobs(h.id)):\n"
     "    time.sleep(0.01)"
 )

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from support import mark, ok, until
 
-from jupyter_llm_batch import identity, reaching
-from jupyter_llm_batch.background import Background
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.providers import google, network
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.client import connectivity
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core import identity
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.engine.background import Background
+from jupyter_llm_batch.providers.google import adapter
+from jupyter_llm_batch.providers.shared import network
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 KEYS = {
@@ -80,7 +82,7 @@ def test_a_server_of_this_machine_needs_nothing_of_the_environment(broken, clien
 def test_looking_at_servers_outlives_a_broken_environment(broken, client, sim):
     """What `doctor` shows is the line for those outside, and an answer of those on this machine."""
     places = {"openai": sim.openai_url, "google": "https://192.0.2.1"}
-    found = client.background.call(reaching.look(places, {})).result()
+    found = client.background.call(connectivity.look(places, {})).result()
     assert found["openai"].status is not None
     assert broken[0] in found["google"].remark
 
@@ -100,7 +102,7 @@ def test_a_file_without_a_certificate_is_named(tmp_path, monkeypatch):
 
 def test_a_file_for_gemini_needs_nothing_of_the_environment(broken, client, monkeypatch):
     """Nor does the SDK's own client, which uploads."""
-    monkeypatch.setattr(google, "_INLINE_ROWS", 0)
+    monkeypatch.setattr(adapter, "_INLINE_ROWS", 0)
     assert mark("a") in client.submit("a", name="x", model=MODELS[2]).wait(60).answers()
 
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from jupyter_llm_batch import errors
-from jupyter_llm_batch.providers.decoding import one_line
+from jupyter_llm_batch.core import errors
+from jupyter_llm_batch.providers.shared.decoding import one_line
 
 KEYS = [
     "sk-proj-AbCdEf0123456789_-xyzXYZ",

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import estimate, tokens
-from jupyter_llm_batch.estimate import Meter, Past, Prior, make, past, price
-from jupyter_llm_batch.models import Recipe, Usage
-from jupyter_llm_batch.pricing import PriceBook
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Usage
+from jupyter_llm_batch.costs import estimate, tokens
+from jupyter_llm_batch.costs.estimate import Meter, Past, Prior, make, past
+from jupyter_llm_batch.costs.estimate_price import price
+from jupyter_llm_batch.costs.prices import PriceBook
 
 LANE = {"provider": "openai", "model": "gpt-5-mini"}
 

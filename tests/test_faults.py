@@ -8,9 +8,9 @@ import pytest
 from support import ANY, FAST, Shifted, mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.policy import Policy
-from jupyter_llm_batch.providers import network
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.policy import Policy
+from jupyter_llm_batch.providers.shared import network
 from jupyter_llm_batch.simulator import Simulator
 
 DAY = 86400.0

@@ -22,8 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import frames
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import rows as frames
 
 ADDED = ["answer", "error", "finish_reason"]
 
@@ -335,8 +335,9 @@ def test_the_snapshot_is_read_by_a_new_process(tmp_path):
     rows = frames.read(frame)
     rows.snapshot(tmp_path / "rows")
     code = (
-        "import sys, pathlib; from jupyter_llm_batch import frames, models;"
-        "shape = models.Shape(kind='frame', library='pandas', columns=['p', 'i', 'o']);"
+        "import sys, pathlib; from jupyter_llm_batch.core.request import Shape;"
+        "from jupyter_llm_batch.data import rows as frames;"
+        "shape = Shape(kind='frame', library='pandas', columns=['p', 'i', 'o']);"
         "out = frames.restore(shape, pathlib.Path(sys.argv[1]), ['x', None],"
         " errors=[None] * 2, reasons=[None] * 2);"
         "print(*out.dtypes[['p', 'i']], out['o'].tolist(), out['answer'].isna().tolist())"
@@ -352,7 +353,7 @@ def test_the_snapshot_is_read_by_a_new_process(tmp_path):
 def test_nothing_is_imported_that_the_user_does_not_use():
     """Lists are read without pandas, polars, pyarrow or narwhals."""
     code = (
-        "import sys; from jupyter_llm_batch import frames; frames.read(['a']);"
+        "import sys; from jupyter_llm_batch.data import rows as frames; frames.read(['a']);"
         "print({'pandas', 'polars', 'pyarrow', 'narwhals', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

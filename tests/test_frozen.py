@@ -11,10 +11,12 @@ import msgspec
 import pytest
 from support import mark
 
-from jupyter_llm_batch import driving, lease, policy
-from jupyter_llm_batch.errors import Incomplete, LeaseLost, StoreProblem
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.store import Store
+from jupyter_llm_batch.core import policy
+from jupyter_llm_batch.core.errors import Incomplete, LeaseLost, StoreProblem
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.engine import steps
+from jupyter_llm_batch.storage import process
+from jupyter_llm_batch.storage.store import Store
 
 OPENAI = "openai:gpt-5-mini"
 IN_A_TRANSACTION = """
@@ -27,7 +29,8 @@ sys.stdin.read()
 IN_THE_OPENING = """
 import sys
 from pathlib import Path
-from jupyter_llm_batch import driving, journal, lease
+from jupyter_llm_batch.engine import steps as driving
+from jupyter_llm_batch.storage import opening as journal, process as lease
 with journal.locked(Path(sys.argv[1]) / "journal.lock"):
     print("has it", flush=True)
     sys.stdin.read()
@@ -157,13 +160,13 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
     until(lambda: client.store.jobs(handle.id)[0].state is JobState.UNKNOWN)
     until(lambda: client.store.jobs(handle.id)[0].failures)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        owner = lease._of(other.pid)
+        owner = process._of(other.pid)
         poller = client.poller()
 
         def note():
             (job,) = client.store.jobs(handle.id)
             if held := poller._leases.get(handle.id):  # taken anew now and then
-                client.store.note(held, job, sender=lease.write(owner))
+                client.store.note(held, job, sender=process.write(owner))
             return job
 
         until(lambda: note().sender)
@@ -172,7 +175,7 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
         assert client.store.jobs(handle.id)[0].sender  # no step that began before has taken it off
         sim.clear_faults()
         until(lambda: "frozen or hangs" in handle.snapshot().words)
-        client.store.log(handle.id, driving.CALL_ENDED, f"{job.id}-a{job.attempts}")
+        client.store.log(handle.id, steps.CALL_ENDED, f"{job.id}-a{job.attempts}")
         assert mark("a") in handle.wait(60).answers()[0]
         other.communicate(b"")
 
@@ -191,5 +194,5 @@ def test_a_woken_owner_says_that_its_create_is_over(client, sim, monkeypatch):
     monkeypatch.setattr(adapter, "create", late)
     handle = client.submit(name="x", over=["a"], model=OPENAI).wait(60)
     said = [each["event"] for each in client.store.events(handle.id)]
-    assert driving.CALL_ENDED in said
+    assert steps.CALL_ENDED in said
     assert len(sim.ledger()) == 1

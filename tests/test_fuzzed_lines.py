@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch.models import Outcome
-from jupyter_llm_batch.providers import reader
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.providers.registry import reader
 
 TOKENS = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
 CHAT = {

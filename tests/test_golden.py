@@ -10,17 +10,20 @@ import pydantic
 import pytest
 from typing_extensions import TypedDict
 
-from jupyter_llm_batch import fingerprint, providers, schemas
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Recipe
-from jupyter_llm_batch.submission import HASH, content_hash
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.data import structured
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.submission import fingerprint
+from jupyter_llm_batch.submission.fill import content_hash
+from jupyter_llm_batch.submission.plan import HASH
 
 CASES = json.loads((Path(__file__).parent / "golden_hashes.json").read_text())
 MODEL = "openai:gpt-5-mini"
 
 
 def request_hash(case):
-    adapter = providers.make(case["provider"], {})
+    adapter = registry.make(case["provider"], {})
     recipe = Recipe(**case["recipe"])
     adapter.validate(recipe, case["model"])
     shared = hashlib.blake2b(adapter.meaning(recipe, case["model"]), digest_size=HASH)
@@ -77,7 +80,7 @@ class Entry(TypedDict):
 )
 def test_schemas_of_classes_read_as_they_did(kind, golden):
     """Pydantic describes a class as it did at the first release; else their hashes change too."""
-    described, _ = schemas.read(kind)
+    described, _ = structured.read(kind)
     text = msgspec.json.encode(described, order="sorted")
     assert hashlib.blake2b(text, digest_size=HASH).hexdigest() == golden
 
@@ -95,7 +98,7 @@ def upgraded(monkeypatch):
             fingerprint, "version", lambda name: "99" if name == package else versions(name)
         )
         if meaning:
-            from jupyter_llm_batch.providers.openai import OpenAI
+            from jupyter_llm_batch.providers.openai.adapter import OpenAI
 
             before = OpenAI.meaning
             monkeypatch.setattr(OpenAI, "meaning", lambda *args: before(*args) + b"changed")
@@ -122,9 +125,9 @@ def test_a_schema_that_pydantic_describes_otherwise_asks(client, sim, upgraded, 
     ask = {"name": "x", "over": ["a"], "model": MODEL, "schema": Verdict}
     client.submit(**ask).wait(60)
     upgraded("pydantic", meaning=False)
-    read = schemas.read
+    read = structured.read
     monkeypatch.setattr(
-        schemas, "read", lambda value: ({**read(value)[0], "examples": []}, read(value)[1])
+        structured, "read", lambda value: ({**read(value)[0], "examples": []}, read(value)[1])
     )
     with pytest.raises(UsageProblem, match="since the upgrade of pydantic"):
         client.submit(**ask)
@@ -142,7 +145,7 @@ def test_an_upgrade_that_changes_nothing_asks_nothing(client, sim, upgraded):
 def test_what_the_user_changed_is_sent_without_a_question(client, sim, upgraded):
     """Other rows, options or descriptions of fields are meant, upgrade or not."""
     client.submit(name="x", over=["a"], model=MODEL, schema=Verdict).wait(60)
-    described = schemas.read(Verdict)[0]
+    described = structured.read(Verdict)[0]
     described["properties"]["label"]["description"] = "one word"
     client.submit(name="x", over=["a"], model=MODEL, schema=described).wait(60)
     upgraded()

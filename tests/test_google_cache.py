@@ -13,12 +13,14 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import mark, until
 
-from jupyter_llm_batch import pricing
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Job, JobState, Recipe, Usage
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Usage
+from jupyter_llm_batch.costs import prices
 from jupyter_llm_batch.notebook import extension
-from jupyter_llm_batch.providers import google_cache as caches
-from jupyter_llm_batch.providers import google_results, google_wire
+from jupyter_llm_batch.providers.google import cache as caches
+from jupyter_llm_batch.providers.google import requests, results
 
 MODEL = "google:gemini-2.5-flash"
 LONG = "You know everything about cats. " * 300
@@ -117,7 +119,7 @@ def test_what_a_cache_cost_is_told_from_its_own_figures():
 def test_a_line_refers_to_the_cache_and_keeps_all_else():
     """Only the constant instruction is replaced, byte for byte."""
     recipe = Recipe(system='S "quoted" é', max_tokens=5)
-    lines = [google_wire.encoder(recipe)(f"x-{i}", f'"systemInstruction":{i}') for i in range(2)]
+    lines = [requests.encoder(recipe)(f"x-{i}", f'"systemInstruction":{i}') for i in range(2)]
     instruction = caches.shared(lines[0])
     assert json.loads(instruction) == {"parts": [{"text": 'S "quoted" é'}]}
     for before, after in zip(
@@ -131,7 +133,7 @@ def test_a_line_refers_to_the_cache_and_keeps_all_else():
 
 def test_a_row_that_adds_to_the_instruction_goes_without():
     """Its own system message would stand beside the cache, which Gemini refuses."""
-    encode = google_wire.encoder(Recipe(system="S"))
+    encode = requests.encoder(Recipe(system="S"))
     plain = encode("x-0", "p")
     own = encode("x-1", [{"role": "system", "content": "T"}, {"role": "user", "content": "p"}])
     instruction = caches.shared(plain)
@@ -140,7 +142,7 @@ def test_a_row_that_adds_to_the_instruction_goes_without():
 
 def test_a_body_with_tools_goes_without():
     """A reference may not stand beside tools."""
-    encode = google_wire.encoder(Recipe(raw=True))
+    encode = requests.encoder(Recipe(raw=True))
     body = {"systemInstruction": {"parts": [{"text": "S"}]}, "contents": [], "tools": [{}]}
     line = encode("x-0", body)
     assert [*caches.refer([line], caches.shared(line), "cachedContents/c")] == [line]
@@ -157,7 +159,7 @@ def test_what_travels_in_the_upload_id_is_told_apart():
 def test_embeddings_have_no_cache():
     """There is no system prompt to keep."""
     with pytest.raises(UsageProblem, match="no --cache"):
-        google_wire.validate(Recipe(endpoint="embeddings", cache="1h"))
+        requests.validate(Recipe(endpoint="embeddings", cache="1h"))
 
 
 # -- jobs
@@ -184,7 +186,7 @@ def test_rows_read_the_cache_and_it_is_gone_with_the_job(make_client, sim, rows,
     assert job.usage.input > job.usage.cached
     assert handle.snapshot().cached > 0.9
     assert job.released
-    read = pricing.cost("google", "gemini-2.5-flash", job.usage)
+    read = prices.cost("google", "gemini-2.5-flash", job.usage)
     extra = float(job.cost) - float(read.batch)
     assert extra >= tokens * 0.30 / 1e6  # writing it, and storing it for this moment
     assert extra < tokens * 1.30 / 1e6
@@ -353,9 +355,9 @@ def test_a_row_that_fails_for_its_cache_may_be_sent_again():
     said = b"CachedContent not found (or permission denied)"
     gone = b'{"key":"x-0","error":{"code":7,"message":"%b"}}' % said
     wrong = b'{"key":"x-0","error":{"code":3,"message":"Request contains an invalid argument."}}'
-    assert google_results.parse(gone).transient
-    assert not google_results.parse(gone).billed
-    assert not google_results.parse(wrong).transient
+    assert results.parse(gone).transient
+    assert not results.parse(gone).billed
+    assert not results.parse(wrong).transient
 
 
 def test_a_journal_of_before_opens():

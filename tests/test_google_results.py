@@ -7,9 +7,10 @@ import json
 import pytest
 from google.genai.types import FinishReason, JobState
 
-from jupyter_llm_batch.models import Counts, Outcome, Phase, ToolCall, Usage
-from jupyter_llm_batch.providers import google_objects as objects
-from jupyter_llm_batch.providers.google_results import parse
+from jupyter_llm_batch.core.job import Counts, Phase
+from jupyter_llm_batch.core.result import Outcome, ToolCall, Usage
+from jupyter_llm_batch.providers.google import objects
+from jupyter_llm_batch.providers.google.results import parse
 
 
 def read(answer, key="b-1"):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Recipe
-from jupyter_llm_batch.providers import google_wire as wire
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.providers.google import requests as wire
 
 MODEL = "gemini-2.5-flash"
 USER = [{"role": "user", "parts": [{"text": "x"}]}]

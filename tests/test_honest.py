@@ -6,8 +6,8 @@ import re
 import pytest
 from support import Shifted, mark, until
 
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.notebook import static
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.notebook.panel import static_html
 
 MODEL = "openai:gpt-5-mini"
 
@@ -21,9 +21,9 @@ def test_a_batch_with_failures_is_no_green_done(client):
     handle = ask(client, ["a", "b [[sim:fail-400]]"], retry=0).wait(60)
     shot = handle.snapshot()
     assert (shot.state, shot.words) == ("partial", "done, 1 row without an answer")
-    html = static.render(shot)
-    assert static._AMBER in html
-    assert f"background:{static._GREEN}" not in html.partition("</div>")[0]
+    html = static_html.render(shot)
+    assert static_html._AMBER in html
+    assert f"background:{static_html._GREEN}" not in html.partition("</div>")[0]
     assert "%llm_batch retry x" in html
 
 

@@ -10,9 +10,10 @@ import pytest
 from hostile import Hostile, bomb, endless, send
 from support import KEYS
 
-from jupyter_llm_batch.errors import Incomplete, LLMBatchError, Refused, Unclear
-from jupyter_llm_batch.models import Job
-from jupyter_llm_batch.providers import bounds, make, pages, transport
+from jupyter_llm_batch.core.errors import Incomplete, LLMBatchError, Refused, Unclear
+from jupyter_llm_batch.core.job import Job
+from jupyter_llm_batch.providers.registry import make
+from jupyter_llm_batch.providers.shared import bounds, pages, transport
 
 PROVIDERS = ("openai", "anthropic", "google")
 #: Which reference a results file has.

@@ -11,12 +11,12 @@ import nbformat
 import pytest
 from support import mark, ok, until
 
-from jupyter_llm_batch import identity
 from jupyter_llm_batch.cli.choose import check_only, choose
-from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
-from jupyter_llm_batch.identity import Identity
-from jupyter_llm_batch.notebook.book import Book
+from jupyter_llm_batch.core import identity
+from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
+from jupyter_llm_batch.core.identity import Identity
 from jupyter_llm_batch.notebook.config import LLMBatch
+from jupyter_llm_batch.notebook.controller import Book
 
 MODEL = "openai:gpt-5-mini"
 FOLDER = Identity("/work", is_folder=True)
@@ -105,7 +105,7 @@ def test_an_executed_notebook_is_itself(tmp_path):
     """`jupyter execute` names the notebook; the session of an outer notebook is not its own."""
     code = (
         "import json, os\nimport jupyter_llm_batch\nos.chdir('..')\n"
-        "from jupyter_llm_batch import identity\n"
+        "from jupyter_llm_batch.core import identity\n"
         "open(os.environ['SAID'], 'w').write(json.dumps(identity.current()))"
     )
     path = tmp_path / "inner" / "report.ipynb"

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import frames, sameness, snapshots
-from jupyter_llm_batch.cells import pack, unpack
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.values import is_of_data
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import input_copy, rows, sameness
+from jupyter_llm_batch.data.fields import is_of_data
+from jupyter_llm_batch.data.tagged_json import pack, unpack
 
 OPENAI = "openai:gpt-5-mini"
 BERLIN = dateutil.tz.gettz("Europe/Berlin")
@@ -28,9 +28,9 @@ DAYS = pd.to_datetime(["2026-01-01", "2026-07-01"])
 
 def kept(frame, path):
     """Return the frame as it comes back."""
-    frames.read(frame).snapshot(path / "rows")
+    rows.read(frame).snapshot(path / "rows")
     library = type(frame).__module__.partition(".")[0]
-    return snapshots.read(path / "rows", library)
+    return input_copy.read(path / "rows", library)
 
 
 # -- kept ------------------------------------------------------------------------------------------
@@ -75,9 +75,9 @@ def test_odd_columns_and_indexes_come_back_exactly(values, tmp_path):
 def test_a_binned_column_comes_back_in_a_new_process(tmp_path):
     """Intervals find their way back after a restart, where pandas has not met Arrow yet."""
     frame = pd.DataFrame({"c": pd.cut([1, 9], 2, labels=None)})
-    frames.read(frame).snapshot(tmp_path / "rows")
+    rows.read(frame).snapshot(tmp_path / "rows")
     code = (
-        "import sys, pathlib; from jupyter_llm_batch import snapshots;"
+        "import sys, pathlib; from jupyter_llm_batch.data import input_copy as snapshots;"
         "print(snapshots.read(pathlib.Path(sys.argv[1]), 'pandas')['c'].tolist())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "rows")]

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from support import mark
 
-from jupyter_llm_batch import journal
-from jupyter_llm_batch.errors import StoreProblem, UsageProblem
-from jupyter_llm_batch.store import Store
+from jupyter_llm_batch.core.errors import StoreProblem, UsageProblem
+from jupyter_llm_batch.storage import damage, migrations
+from jupyter_llm_batch.storage.store import Store
 
 JOURNALS = Path(__file__).parent / "journals"
 MODEL = "openai:gpt-5-mini"
@@ -113,7 +113,7 @@ def test_a_migration_that_fails_changes_nothing(released, monkeypatch):
         "CREATE TABLE half (x)",
         "INSERT INTO nowhere VALUES (1)",
     )
-    monkeypatch.setitem(journal.MIGRATIONS, journal.SCHEMA_VERSION, broken)
+    monkeypatch.setitem(migrations.MIGRATIONS, migrations.SCHEMA_VERSION, broken)
     with pytest.raises(StoreProblem, match="cannot be used"):
         Store(path.parent, time.time)
     assert schema(path) == before
@@ -124,7 +124,9 @@ def test_a_migration_that_fails_changes_nothing(released, monkeypatch):
 def test_eight_processes_open_an_old_journal_at_once(released):
     """One migrates, all can use it."""
     script = (
-        "import sys, time; from pathlib import Path; from jupyter_llm_batch.store import Store\n"
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from jupyter_llm_batch.storage.store import Store\n"
         "s = Store(Path(sys.argv[1]), time.time); print(s.schema_version(), len(s.batches()))"
     )
     folder = str(released / "simulated")
@@ -134,7 +136,7 @@ def test_eight_processes_open_an_old_journal_at_once(released):
     ]
     said = {child.communicate()[0].strip() for child in children}
     assert len(said) == 1
-    assert said.pop().startswith(f"{journal.SCHEMA_VERSION} ")
+    assert said.pop().startswith(f"{migrations.SCHEMA_VERSION} ")
     assert len([*(released / "simulated" / "backups").iterdir()]) == 1
 
 
@@ -272,7 +274,7 @@ def test_damage_found_while_running_is_one_line_and_mended_at_the_next_start(
     paid, make_client, monkeypatch
 ):
     """Every page is looked at after something was suspicious, whatever the journal's size."""
-    monkeypatch.setattr(journal, "SMALL", 0)
+    monkeypatch.setattr(damage, "SMALL", 0)
     client = make_client()
     db = sqlite3.connect(paid)
     db.execute("PRAGMA writable_schema = ON")

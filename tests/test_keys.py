@@ -15,11 +15,13 @@ from support import KEYS as KEYS_OF_TESTS
 from support import mark
 
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch import keys, providers, session
-from jupyter_llm_batch.errors import UsageProblem, redact
-from jupyter_llm_batch.keys import KEYS, Chain, Keys
+from jupyter_llm_batch.client import keys, session
+from jupyter_llm_batch.client.keys import KEYS, Chain, Keys
+from jupyter_llm_batch.core.errors import UsageProblem, redact
+from jupyter_llm_batch.core.settings import Settings
 from jupyter_llm_batch.notebook import extension
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.providers.shared import addresses
 
 MODEL = "openai:gpt-5-mini"
 KEY = KEYS_OF_TESTS["login"]
@@ -29,8 +31,8 @@ VARIABLE = "OPENAI_API_KEY"
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path):
     """No key in the process, none known, no keyring but the test's own."""
-    for name in providers.names():
-        for variable in providers.key_variables(name):
+    for name in registry.names():
+        for variable in addresses.key_variables(name):
             monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TEST_KEYRING", str(tmp_path / "keyring.json"))
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
@@ -237,7 +239,7 @@ def test_a_key_of_no_known_form_is_concealed():
     odd = KEYS_OF_TESTS["odd"]
     KEYS.save(VARIABLE, odd)
     assert redact(f"wrong: {odd}!") == "wrong: [key]!"
-    providers.make("groq", {"GROQ_API_KEY": odd[::-1]}, {"groq": "http://h/v1"})
+    registry.make("groq", {"GROQ_API_KEY": odd[::-1]}, {"groq": "http://h/v1"})
     assert redact(f"wrong: {odd[::-1]}!") == "wrong: [key]!"
     assert odd not in repr(KEYS) + repr(Chain().variables([VARIABLE]))
 
@@ -318,5 +320,5 @@ def test_settings_never_hold_a_key():
     for url in (f"https://me:{KEY}@h/v1", f"https://h/v1?key={KEY}", "groq.com/v1", ""):
         servers = Settings(servers={"groq": url}).servers
         with pytest.raises(UsageProblem) as caught:
-            providers.make("groq", {"GROQ_API_KEY": "sim-x"}, servers).check_key()
+            registry.make("groq", {"GROQ_API_KEY": "sim-x"}, servers).check_key()
         assert KEY not in str(caught.value)

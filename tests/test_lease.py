@@ -9,7 +9,7 @@ import msgspec
 import psutil
 import pytest
 
-from jupyter_llm_batch import lease
+from jupyter_llm_batch.storage import process as lease
 
 _DEADLINE = 20.0
 
@@ -98,7 +98,7 @@ def test_a_fork_asks_anew():
     if not hasattr(os, "fork"):
         pytest.skip("no fork here")
     code = (
-        "import os\nfrom jupyter_llm_batch import lease\nbefore = lease.me()\n"
+        "import os\nfrom jupyter_llm_batch.storage import process as lease\nbefore = lease.me()\n"
         "pid = os.fork()\n"
         "if not pid: os._exit(int(lease.me() == before or lease.me().pid != os.getpid()))\n"
         "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0\n"

@@ -7,10 +7,14 @@ from decimal import Decimal
 
 import pytest
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.ledger import Ledger, from_jobs, words
-from jupyter_llm_batch.models import Batch, Job, JobState, Recipe, Shape, Spend, Usage
-from jupyter_llm_batch.notebook import chart
+from jupyter_llm_batch.core.batch import Batch
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.money import Spend
+from jupyter_llm_batch.core.request import Recipe, Shape
+from jupyter_llm_batch.core.result import Usage
+from jupyter_llm_batch.costs.ledger import Ledger, from_jobs, words
+from jupyter_llm_batch.notebook.tables import chart
 
 DAY = 86_400.0
 NOON = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))

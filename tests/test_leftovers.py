@@ -6,8 +6,10 @@ from collections import Counter
 import pytest
 from support import mark
 
-from jupyter_llm_batch import Outcome, leftovers
-from jupyter_llm_batch.models import JobState, Result
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.result import Result
+from jupyter_llm_batch.storage import partial_downloads
 
 MODEL = "openai:gpt-5-mini"
 CONTENT = {"method": "GET", "path": "*/files/*/content"}
@@ -60,7 +62,7 @@ def path(tmp_path):
 
 def keep(path, *data):
     path.write_bytes(b"".join(data))
-    leftovers.put_aside(path)
+    partial_downloads.put_aside(path)
 
 
 def test_of_every_row_one_line_is_taken_and_an_answer_wins(path):
@@ -68,13 +70,13 @@ def test_of_every_row_one_line_is_taken_and_an_answer_wins(path):
     keep(path, line(1), line(2, ok=False), b"\xff\xfe\n", line(3)[:-5])
     keep(path, line(2), line(1, ok=False), line(4, ok=False))
     path.write_bytes(line(4, ok=False) + line(5)[:9])
-    leftovers.join(path, parse, list)
+    partial_downloads.join(path, parse, list)
     assert sorted(path.read_bytes().splitlines(keepends=True)) == [
         line(1), line(2), line(4, ok=False),
     ]  # fmt: skip
-    assert len(leftovers.of(path)) == 3  # what came stays as it came
-    leftovers.join(path, parse, list)
-    assert len(leftovers.of(path)) == 3
+    assert len(partial_downloads.of(path)) == 3  # what came stays as it came
+    partial_downloads.join(path, parse, list)
+    assert len(partial_downloads.of(path)) == 3
 
 
 def test_another_owner_is_left_alone(path):
@@ -82,7 +84,7 @@ def test_another_owner_is_left_alone(path):
     keep(path, line(1))
     path.write_bytes(line(2))
     with pytest.raises(ZeroDivisionError):
-        leftovers.join(path, parse, lambda: 1 // 0)
+        partial_downloads.join(path, parse, lambda: 1 // 0)
     assert path.read_bytes() == line(2)
-    assert len(leftovers.of(path)) == 1
-    assert leftovers.names(path.with_name("r0-j1.jsonl")) == ["output"]
+    assert len(partial_downloads.of(path)) == 1
+    assert partial_downloads.names(path.with_name("r0-j1.jsonl")) == ["output"]

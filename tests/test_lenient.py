@@ -7,10 +7,12 @@ import json
 import pytest
 from test_fuzzed_lines import CANDIDATE, CHAT, MESSAGE, RESPONSE, VECTOR, as_written
 
-from jupyter_llm_batch import loosejson, schemas
-from jupyter_llm_batch.models import Outcome, Usage
-from jupyter_llm_batch.providers import reader, usages
-from jupyter_llm_batch.providers.reasons import why
+from jupyter_llm_batch.core import loose_json
+from jupyter_llm_batch.core.result import Outcome, Usage
+from jupyter_llm_batch.data import structured
+from jupyter_llm_batch.providers import usage
+from jupyter_llm_batch.providers.registry import reader
+from jupyter_llm_batch.providers.shared.reasons import why
 
 
 def read(line, provider="openai", endpoint="chat"):
@@ -178,7 +180,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required":
 )
 def test_an_answer_that_follows_its_schema_may_be_fenced_or_cut_in_an_emoji(text, value):
     """A fence, or half a surrogate pair inside, does not make an answer invalid."""
-    parse = schemas.checked(reader("openai").parse, SCHEMA)
+    parse = structured.checked(reader("openai").parse, SCHEMA)
     result = parse(as_written(chat(**body(text))), "chat")
     assert (result.outcome, result.parsed) == (Outcome.OK, value)
 
@@ -186,22 +188,24 @@ def test_an_answer_that_follows_its_schema_may_be_fenced_or_cut_in_an_emoji(text
 def test_a_structured_answer_is_whole_or_refused():
     """What is nested without bound is not quietly made shallow."""
     text = '{"a": "x", "b": ' + "[" * 3000 + "]" * 3000 + "}"
-    result = schemas.checked(reader("openai").parse, SCHEMA)(as_written(chat(**body(text))), "chat")
+    result = structured.checked(reader("openai").parse, SCHEMA)(
+        as_written(chat(**body(text))), "chat"
+    )
     assert (result.outcome, result.code) == (Outcome.FAILED, "schema")
 
 
 @pytest.mark.parametrize("text", ["[" * 500 + "]" * 500, '{"a": [NaN, -Infinity]}', "9" * 5000])
 def test_loose_json_is_json(text):
     """Any depth, NaN and long numbers are read; what is torn is not."""
-    assert loosejson.is_json(text.encode())
-    assert not loosejson.is_json(text.encode()[:-1] + b"[")
-    assert loosejson.is_json(loosejson.dumps(loosejson.loads(text)))
+    assert loose_json.is_json(text.encode())
+    assert not loose_json.is_json(text.encode()[:-1] + b"[")
+    assert loose_json.is_json(loose_json.dumps(loose_json.loads(text)))
 
 
 def test_tracked_usage_is_read_as_leniently():
     """Odd counts beside good ones do not lose those, in whole answers and in streams."""
     told = [b'data: {"model": "m", "usage": {"prompt_tokens": 9.0, "completion_tokens": null}}']
-    assert usages.read("openai", [b"data: [DONE]", *told]) == ("m", Usage(input=9))
+    assert usage.read("openai", [b"data: [DONE]", *told]) == ("m", Usage(input=9))
 
 
 def test_nothing_has_no_reason():

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import lifecycle
-from jupyter_llm_batch.errors import IllegalEvent
-from jupyter_llm_batch.lifecycle import (
+from jupyter_llm_batch.core import lifecycle, row_codes
+from jupyter_llm_batch.core.errors import IllegalEvent
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.lifecycle import (
     TERMINAL,
     TRANSITIONS,
     Action,
@@ -14,8 +15,9 @@ from jupyter_llm_batch.lifecycle import (
     advance,
     next_action,
 )
-from jupyter_llm_batch.models import Job, JobState, Mode, Outcome
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.core.policy import Policy
+from jupyter_llm_batch.core.request import Mode
+from jupyter_llm_batch.core.result import Outcome
 
 
 def job(state, **more):
@@ -103,20 +105,20 @@ def test_retry_waits_grow_and_obey(failures, asked):
 @given(st.sampled_from(Outcome), st.booleans(), st.booleans())
 def test_row_codes_round_trip(outcome, billed, transient):
     """The byte of a row keeps its outcome and whether it may have been billed."""
-    code = lifecycle.row_code(outcome, billed=billed, transient=transient)
+    code = row_codes.row_code(outcome, billed=billed, transient=transient)
     assert 0 < code < 256
-    assert lifecycle.outcome_of(code) is outcome
-    assert lifecycle.may_be_billed(code) is billed
+    assert row_codes.outcome_of(code) is outcome
+    assert row_codes.may_be_billed(code) is billed
 
 
 @given(st.lists(st.sampled_from([0, 15, 1, 2, 0x12, 0x22, 0x32, 0x24, 0x16]), max_size=60))
 def test_rows_that_may_be_billed_are_never_repeated_by_themselves(codes):
     """Automatic retry takes only unbilled rows that failed for a passing reason."""
     packed = bytes(codes)
-    again = lifecycle.rows_to_repeat(packed)
-    assert all(not lifecycle.may_be_billed(packed[row]) for row in again)
-    assert set(again) <= set(lifecycle.rows_without_answer(packed))
-    assert sum(lifecycle.tally(packed).values()) == len(packed)
+    again = row_codes.rows_to_repeat(packed)
+    assert all(not row_codes.may_be_billed(packed[row]) for row in again)
+    assert set(again) <= set(row_codes.rows_without_answer(packed))
+    assert sum(row_codes.tally(packed).values()) == len(packed)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1e3))
@@ -140,10 +142,10 @@ def test_only_reask_repeats_what_an_earlier_attempt_may_have_cost():
     """An attempt that expired is repeated for nothing, unless one before it may be billed."""
     codes = bytes(
         [
-            lifecycle.row_code(Outcome.EXPIRED, transient=True),
-            lifecycle.row_code(Outcome.EXPIRED, transient=True, billed=True),
-            lifecycle.row_code(Outcome.REFUSED, billed=True),
+            row_codes.row_code(Outcome.EXPIRED, transient=True),
+            row_codes.row_code(Outcome.EXPIRED, transient=True, billed=True),
+            row_codes.row_code(Outcome.REFUSED, billed=True),
         ]
     )
-    assert lifecycle.rows_to_repeat(codes) == [0]
-    assert lifecycle.rows_to_reask(codes) == [1]
+    assert row_codes.rows_to_repeat(codes) == [0]
+    assert row_codes.rows_to_reask(codes) == [1]

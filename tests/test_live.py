@@ -20,11 +20,14 @@ import httpx2
 import pytest
 
 from jupyter_llm_batch import Client
-from jupyter_llm_batch.errors import ProviderError
-from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe
-from jupyter_llm_batch.policy import Policy
-from jupyter_llm_batch.providers import google, google_cache, key_variables, make
-from jupyter_llm_batch.providers.addresses import is_loopback
+from jupyter_llm_batch.core.errors import ProviderError
+from jupyter_llm_batch.core.job import Job, Phase
+from jupyter_llm_batch.core.policy import Policy
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.providers.google import adapter, cache
+from jupyter_llm_batch.providers.registry import make
+from jupyter_llm_batch.providers.shared.addresses import is_loopback, key_variables
 
 pytestmark = pytest.mark.timeout(0)
 
@@ -283,7 +286,7 @@ def test_google_v1_has_batches(live):
 @proof
 def test_google_failed_row_in_a_file(live, monkeypatch):
     """A row that fails is read as failed from a result file. Costs less than 0.001 USD."""
-    monkeypatch.setattr(google, "_INLINE_ROWS", 0)
+    monkeypatch.setattr(adapter, "_INLINE_ROWS", 0)
     image = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
     parts = [image, {"text": "[[sim:fail-400]]"}]
     broken = {"contents": [{"role": "user", "parts": parts}]}
@@ -299,7 +302,7 @@ def test_google_failed_row_in_a_file(live, monkeypatch):
 def test_google_rows_in_a_job(live, monkeypatch):
     """A job of 20,000 rows is taken; it is cancelled at once. Costs less than 0.05 USD."""
     lines = [live.line(f"r-{number}", "Say only: yes", max_tokens=5) for number in range(20_000)]
-    monkeypatch.setattr(google, "_INLINE_ROWS", 0)
+    monkeypatch.setattr(adapter, "_INLINE_ROWS", 0)
 
     async def work():
         remote = await live.start(lines)
@@ -345,7 +348,7 @@ def test_google_explicit_cache_in_a_batch(live, monkeypatch):
 
     As long as the cache is deleted at the end; stored to its own end it costs up to 1.50 USD.
     """
-    monkeypatch.setattr(google_cache, "pays", lambda *_: True)
+    monkeypatch.setattr(cache, "pays", lambda *_: True)
     system = "The quick brown fox jumps over the lazy dog. " * 600
     results, snapshot = live.submit(["Say only: yes", "Say only: no"], system=system, cache="1h")
     assert all(each.outcome is Outcome.OK for each in results)

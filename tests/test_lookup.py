@@ -4,11 +4,11 @@ import msgspec
 import pytest
 from support import FAST, Shifted, mark, until
 
-from jupyter_llm_batch import lookup
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.providers.anthropic import Anthropic
-from jupyter_llm_batch.providers.google import Google
-from jupyter_llm_batch.providers.openai import OpenAI
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.engine import lookup
+from jupyter_llm_batch.providers.anthropic.adapter import Anthropic
+from jupyter_llm_batch.providers.google.adapter import Google
+from jupyter_llm_batch.providers.openai.adapter import OpenAI
 
 #: A model of every provider, and where its jobs are created.
 CREATES = {

@@ -13,10 +13,11 @@ import pytest
 from IPython.core.error import UsageError
 from support import mark, ok, run, until
 
-from jupyter_llm_batch import session
-from jupyter_llm_batch.notebook import extension, show
-from jupyter_llm_batch.notebook.book import SIMULATED_MODEL
-from jupyter_llm_batch.notebook.namespace import Placeholder
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.notebook import extension
+from jupyter_llm_batch.notebook.controller import SIMULATED_MODEL
+from jupyter_llm_batch.notebook.tables import show
+from jupyter_llm_batch.notebook.variables import Placeholder
 
 
 def accepted(shell, code):
@@ -402,7 +403,7 @@ def test_rows_are_shown_by_label_too(shell, capsys):
 
 def test_help_is_complete(shell):
     """`%%llm_batch?` and `%llm_batch?` name every option and subcommand."""
-    from jupyter_llm_batch.cell_options import cell_parser
+    from jupyter_llm_batch.core.cell_options import cell_parser
 
     cell = shell.find_line_magic("llm_batch"), shell.find_cell_magic("llm_batch")
     for option in cell_parser().options():

@@ -20,17 +20,19 @@ from PIL import Image
 from support import mark
 from test_magics import line_of, ok
 
-from jupyter_llm_batch import asking, frames, media, media_types, prompts, submission
-from jupyter_llm_batch.cells import pack, unpack
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Limits, Outcome, Recipe
-from jupyter_llm_batch.providers import (
-    anthropic_wire,
-    google_wire,
-    openai_wire,
-    parts,
-)
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Limits, Recipe
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.data import media_types
+from jupyter_llm_batch.data import rows as frames
+from jupyter_llm_batch.data.tagged_json import pack, unpack
+from jupyter_llm_batch.providers.anthropic import requests as anthropic_wire
+from jupyter_llm_batch.providers.google import requests as google_wire
+from jupyter_llm_batch.providers.openai import requests as openai_wire
+from jupyter_llm_batch.providers.shared import media as parts
+from jupyter_llm_batch.submission import fill, read_options
+from jupyter_llm_batch.submission.prompts import media, template
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 PDF = (
@@ -268,7 +270,7 @@ class Receipt:
 def contents(text, value, namespace=None, skip_null=False, **named):
     """Return the contents of a cell over rows, as the client makes them."""
     options = {"over": value, "namespace": namespace or {}, "skip_null": skip_null, **named}
-    return list(asking.ask(text, "x", {"model": MODELS[0]} | options, Settings()).contents)
+    return list(read_options.ask(text, "x", {"model": MODELS[0]} | options, Settings()).contents)
 
 
 def said(text, *found):
@@ -368,7 +370,7 @@ def test_media_are_made_row_by_row(tmp_path):
         paths[-1].write_bytes(PNG + bytes(1_000_000))
     rows = frames.read(paths)
     made = media.attach(
-        prompts.compile("x"), rows, media.columns("item", ()), namespace={}, skip_null=False
+        template.compile("x"), rows, media.columns("item", ()), namespace={}, skip_null=False
     )
     tracemalloc.start()
     assert sum(content is not None for content in made) == 40
@@ -547,7 +549,7 @@ def test_base64_is_cut_for_people_and_text_is_not(provider):
 
 
 def digest(content):
-    return submission.content_hash(hashlib.blake2b(b"m", digest_size=16), content)
+    return fill.content_hash(hashlib.blake2b(b"m", digest_size=16), content)
 
 
 def test_a_hash_is_of_text_and_bytes_not_of_names(tmp_path):

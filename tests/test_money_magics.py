@@ -8,13 +8,13 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
-from jupyter_llm_batch import session
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.identity import Identity
-from jupyter_llm_batch.notebook.book import Book
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.identity import Identity
+from jupyter_llm_batch.core.settings import Settings
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.notebook.controller import Book
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 
@@ -31,10 +31,10 @@ def run(client, monkeypatch):
     commands = Commands(book)
     shown = []
     monkeypatch.setattr(
-        "jupyter_llm_batch.notebook.grids.display", lambda data, **_: shown.append(data)
+        "jupyter_llm_batch.notebook.tables.grid.display", lambda data, **_: shown.append(data)
     )
     monkeypatch.setattr(
-        "jupyter_llm_batch.notebook.money_tables.display", lambda data, **_: shown.append(data)
+        "jupyter_llm_batch.notebook.tables.money.display", lambda data, **_: shown.append(data)
     )
 
     def run(line, cell=None):

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from support import mark
 
-from jupyter_llm_batch import frames
-from jupyter_llm_batch.client import check_name
-from jupyter_llm_batch.errors import NotConfirmed, NotReady, UsageProblem
-from jupyter_llm_batch.model_names import is_slip, near_miss
+from jupyter_llm_batch.client.client import check_name
+from jupyter_llm_batch.core.errors import NotConfirmed, NotReady, UsageProblem
+from jupyter_llm_batch.costs.model_names import is_slip, near_miss
+from jupyter_llm_batch.data import rows
 from jupyter_llm_batch.notebook import options
-from jupyter_llm_batch.notebook.namespace import Placeholder
+from jupyter_llm_batch.notebook.variables import Placeholder
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_rows_that_lie_elsewhere_are_told_how_to_come(module, name, how):
     """The hint is the library's own call."""
     kind = type(name, (), {"to_pandas": lambda self: None, "__module__": module})
     with pytest.raises(UsageProblem) as caught:
-        frames.read(kind())
+        rows.read(kind())
     assert how in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_duckdb_relations_are_told_how_to_come():
     """`.arrow()` gives a stream in newer releases: the hint names what gives a frame."""
     duckdb = pytest.importorskip("duckdb")
     with pytest.raises(UsageProblem, match=r"add \.df\(\), \.pl\(\) or \.to_arrow_table\(\)"):
-        frames.read(duckdb.sql("select 1 as a"))
+        rows.read(duckdb.sql("select 1 as a"))
 
 
 @pytest.mark.parametrize(

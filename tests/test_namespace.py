@@ -11,8 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jupyter_llm_batch.errors import NotReady, UsageProblem
-from jupyter_llm_batch.notebook.namespace import Binder, Placeholder, kernel_scheduler
+from jupyter_llm_batch.core.errors import NotReady, UsageProblem
+from jupyter_llm_batch.notebook.variables import Binder, Placeholder, kernel_scheduler
 
 
 def placeholder(*, done=False):

@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from support import until
 
-from jupyter_llm_batch import notify, trust
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.storage import trust
+from jupyter_llm_batch.submission import notify_target
 
 MODEL = "openai:gpt-5-mini"
 
@@ -258,4 +259,4 @@ def test_a_default_is_used_and_can_be_switched_off(make_client, make_hook):
     client = make_client(settings=Settings(notify=hook.url))
     assert run(client, None, name="a").record.notify == hook.url
     assert run(client, "off", name="b").record.notify == ""
-    assert notify.check("DESKTOP") == "desktop"
+    assert notify_target.check("DESKTOP") == "desktop"

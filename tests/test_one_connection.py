@@ -13,11 +13,12 @@ import pytest
 from support import FAST, Shifted, mark, ok
 
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch import cli, filesystems, journal
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import StoreProblem
+from jupyter_llm_batch import cli
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.errors import StoreProblem
 from jupyter_llm_batch.simulator import launch
-from jupyter_llm_batch.store import Store
+from jupyter_llm_batch.storage import location, migrations
+from jupyter_llm_batch.storage.store import Store
 
 MODEL = "openai:gpt-5-mini"
 LOCKS = Path("/proc/locks")
@@ -84,7 +85,7 @@ def test_whoever_opens_and_closes_the_journal_its_locks_stay(
 KERNEL = """
 import os, signal, subprocess, sys, time
 from IPython.core.interactiveshell import InteractiveShell
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.job import JobState
 shell = InteractiveShell.instance()
 def cell(text):
     shell.run_cell(text).raise_error()
@@ -178,7 +179,9 @@ def test_who_was_cut_off_takes_nothing_back_from_the_next(tmp_path):
     for end in ("-wal", "-shm"):
         Path(f"{store.path}{end}").unlink()
     script = (
-        "import sys, time; from pathlib import Path; from jupyter_llm_batch.store import Store\n"
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from jupyter_llm_batch.storage.store import Store\n"
         "s = Store(Path(sys.argv[1]), time.time); s.add_server('a', 'http://a'); s.close()\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
@@ -191,30 +194,30 @@ def test_who_was_cut_off_takes_nothing_back_from_the_next(tmp_path):
 def test_a_journal_that_somebody_is_just_making_is_not_empty(tmp_path, monkeypatch):
     """What another process has written and not committed is waited for: nothing was lost."""
     (tmp_path / "batches" / "one").mkdir(parents=True)
-    place = filesystems.Place(kind="nfs4", remote=True)  # no log: the file grows with the commit
-    monkeypatch.setattr(filesystems, "place_of", lambda _: place)
+    place = location.Place(kind="nfs4", remote=True)  # no log: the file grows with the commit
+    monkeypatch.setattr(location, "place_of", lambda _: place)
     script = (
         "import sqlite3, sys; from pathlib import Path; from importlib.resources import files\n"
         "db = sqlite3.connect(sys.argv[1], isolation_level=None); db.execute('BEGIN IMMEDIATE')\n"
-        "text = files('jupyter_llm_batch').joinpath('schema.sql').read_text()\n"
+        "text = files('jupyter_llm_batch.storage').joinpath('schema.sql').read_text()\n"
         "[db.execute(each) for each in text.split(';\\n') if each.strip()]\n"
         "db.execute(f'PRAGMA user_version = {sys.argv[2]}'); print('made', flush=True)\n"
         "sys.stdin.read(); db.execute('COMMIT'); db.close()\n"
     )
     path = tmp_path / "journal.sqlite"
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(path), str(journal.SCHEMA_VERSION)],
+        [sys.executable, "-c", script, str(path), str(migrations.SCHEMA_VERSION)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stdout.readline() == "made\n"
     assert path.stat().st_size == 0
-    migrate = journal._migrate
+    migrate = migrations.migrate
 
     def once_it_is_made(*args):
         child.communicate("")
         return migrate(*args)
 
-    monkeypatch.setattr(journal, "_migrate", once_it_is_made)
+    monkeypatch.setattr(migrations, "migrate", once_it_is_made)
     store = Store(tmp_path, time.time)
     assert store.loss is None
     assert store.losses() is None

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from jupyter_llm_batch import Settings
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "https://llm.example/v1"])
@@ -37,10 +37,10 @@ def test_a_package_of_somebody_else_is_refused(tmp_path):
     script = """
         import sys
         sys.path.insert(0, sys.argv[1])
-        from jupyter_llm_batch import providers
-        providers.make("toy", {})
+        from jupyter_llm_batch.providers import registry
+        registry.make("toy", {})
         try:
-            providers.make("toy", {}, simulated=True)
+            registry.make("toy", {}, simulated=True)
         except ValueError as error:
             print(error)
     """

@@ -8,11 +8,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import DUMMY_KEY, mark
 
-from jupyter_llm_batch import session
-from jupyter_llm_batch.identity import Identity
-from jupyter_llm_batch.notebook.book import Book
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.core.identity import Identity
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
+from jupyter_llm_batch.notebook.controller import Book
 
 TEXT, JUDGE, PAINTER = "gpt-3.5-turbo-instruct", "omni-moderation-latest", "gpt-image-1"
 BODIES = {

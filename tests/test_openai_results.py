@@ -8,10 +8,10 @@ from array import array
 
 import pytest
 
-from jupyter_llm_batch.models import Outcome, Phase, ToolCall, Usage
-from jupyter_llm_batch.providers import openai_objects as objects
-from jupyter_llm_batch.providers import openai_results as results
-from jupyter_llm_batch.providers import openai_wire as wire
+from jupyter_llm_batch.core.job import Phase
+from jupyter_llm_batch.core.result import Outcome, ToolCall, Usage
+from jupyter_llm_batch.providers.openai import objects, results
+from jupyter_llm_batch.providers.openai import requests as wire
 
 
 def answer(body, status=200, **more):

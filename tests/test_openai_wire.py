@@ -6,11 +6,9 @@ import json
 
 import pytest
 
-from jupyter_llm_batch.errors import (
-    UsageProblem,
-)
-from jupyter_llm_batch.models import Recipe
-from jupyter_llm_batch.providers import openai_wire as wire
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.providers.openai import requests as wire
 
 MODEL = "gpt-5-mini"
 

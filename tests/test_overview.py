@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from jupyter_llm_batch import providers
-from jupyter_llm_batch.providers import overview
+from jupyter_llm_batch.providers import overview, registry
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -18,14 +17,14 @@ def test_the_table_in_readme_is_the_adapters_own():
 
 def test_every_provider_of_ours_is_in_the_table():
     """A provider that joins is described; Azure is OpenAI's adapter at another address."""
-    assert set(providers._BUILT_IN) - {"azure"} == set(overview.PROVIDERS)
+    assert set(registry._BUILT_IN) - {"azure"} == set(overview.PROVIDERS)
 
 
 def test_the_table_follows_the_adapters(monkeypatch):
     """What an adapter takes or refuses is asked, and changes the table."""
     before = overview.markdown()
     assert "| embeddings (`--embed`) | yes, 50,000 inputs in one job | no |" in before
-    kinds = providers.make("anthropic", {}).limits("chat")
+    kinds = registry.make("anthropic", {}).limits("chat")
     other = type(kinds)(requests=7, bytes=9_000_000, line_bytes=9, one_model=True)
-    monkeypatch.setattr("jupyter_llm_batch.providers.anthropic._LIMITS", other)
+    monkeypatch.setattr("jupyter_llm_batch.providers.anthropic.adapter._LIMITS", other)
     assert "| rows in one job | 50,000 | 7 | 50,000 |" in overview.markdown()

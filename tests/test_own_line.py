@@ -5,7 +5,7 @@ import re
 import pytest
 from support import ok, run
 
-from jupyter_llm_batch import errors, own_line
+from jupyter_llm_batch.core import errors, short_traceback
 
 SETUP = "import jupyter_llm_batch as llm_batch\n"
 
@@ -50,7 +50,7 @@ def test_a_mistake_shows_the_users_line_and_the_remedy(shell, sim, capsys, code,
 
 def test_a_defect_of_ours_keeps_its_traceback(shell, capsys):
     """What no user can mend is shown whole, so that it can be mended by us."""
-    ok(shell, "from jupyter_llm_batch.lifecycle import advance")
+    ok(shell, "from jupyter_llm_batch.core.lifecycle import advance")
     lines = shown(shell, "advance(None, None)", capsys)
     assert any("lifecycle.py" in line for line in lines)
     assert not hasattr(errors.IllegalEvent("no"), "_render_traceback_")
@@ -69,11 +69,11 @@ def test_the_line_of_a_users_own_module_names_its_file(tmp_path, monkeypatch):
         mine.call(refuse)
     found.value.__traceback__ = found.value.__traceback__.tb_next
     found.value.__traceback__.tb_next = None
-    assert own_line.render(found.value) == [
+    assert short_traceback.render(found.value) == [
         "mine.py, line 2: f()  # here", "UsageProblem: say it otherwise"
     ]  # fmt: skip
 
 
 def test_an_error_that_nobody_raised_is_its_message():
     """Without a traceback there is no line to show."""
-    assert own_line.render(errors.NotReady("wait")) == ["NotReady: wait"]
+    assert short_traceback.render(errors.NotReady("wait")) == ["NotReady: wait"]

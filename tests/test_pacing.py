@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch.models import Room
-from jupyter_llm_batch.pacing import FIRST, Window
+from jupyter_llm_batch.core.job import Room
+from jupyter_llm_batch.engine.window import FIRST, Window
 
 
 def test_it_begins_small_and_doubles_while_all_goes_well():

@@ -6,9 +6,10 @@ import nbclient
 import nbformat
 import pytest
 
-from jupyter_llm_batch.models import ErrorKind, JobLine, Sample, Snapshot
-from jupyter_llm_batch.notebook import static
-from jupyter_llm_batch.notebook.display import TextView
+from jupyter_llm_batch.core.result import ErrorKind, Sample
+from jupyter_llm_batch.core.snapshot import JobLine, Snapshot
+from jupyter_llm_batch.notebook.panel import static_html
+from jupyter_llm_batch.notebook.panel.display import TextView
 
 NASTY = "</td><script>alert('x')</script><img src=x onerror=\"y\">"
 
@@ -67,7 +68,7 @@ class Tags(html.parser.HTMLParser):
 )
 def test_markup_from_outside_stays_text(changes):
     """No name, prompt, answer or error becomes an element or an attribute of the summary."""
-    tags = Tags(static.render(shot(**changes)))
+    tags = Tags(static_html.render(shot(**changes)))
     assert NASTY in tags.text
     assert not tags.names & {"script", "img", "link", "iframe"}
     assert tags.attributes <= {"style", "class"}
@@ -90,7 +91,7 @@ def test_the_summary_reads_in_order_without_styles():
         cost=0.04,
         saved=0.04,
     )
-    text = Tags(static.render(view)).text
+    text = Tags(static_html.render(view)).text
     assert "sentiment openai:gpt-5-mini simulated" in text
     assert (
         "8 of 10 answered, 2 failed (1 expired, 1 refused) · 3 skipped · 42 min · $0.0400 · "
@@ -103,7 +104,7 @@ def test_the_summary_reads_in_order_without_styles():
 def test_a_running_batch_can_be_rendered_too():
     """Where no live panel can run, the summary says what matters while waiting."""
     view = shot(progress=4, safe_to_close=True, keep_until=1_798_000_000.0, elapsed=5.0)
-    text = Tags(static.render(view)).text
+    text = Tags(static_html.render(view)).text
     assert "4 of 10 done · 5 s · safe to close · answers kept until 2" in text
     assert "%llm_batch" not in text
 
@@ -111,12 +112,12 @@ def test_a_running_batch_can_be_rendered_too():
 def test_the_summary_says_until_when_the_provider_keeps_a_copy():
     """What stays in the notebook has the date, too."""
     view = shot(state="done", ok=10, waiting=0, finished=True, keep_until=1_798_000_000.0)
-    assert "provider keeps a copy until 2" in Tags(static.render(view)).text
+    assert "provider keeps a copy until 2" in Tags(static_html.render(view)).text
 
 
 def test_a_batch_without_rows_can_be_rendered():
     """Nothing is divided by zero rows, and no count of them is shown."""
-    drawn = static.render(shot(rows=0, waiting=0, finished=True))
+    drawn = static_html.render(shot(rows=0, waiting=0, finished=True))
     assert "0 s" in drawn
     assert "0 of 0" not in drawn
     assert "<bdi></bdi>" not in drawn
@@ -126,8 +127,8 @@ def test_a_batch_without_rows_can_be_rendered():
 
 SETUP = """
 import threading
-from jupyter_llm_batch.models import Snapshot
-from jupyter_llm_batch.notebook.display import PanelView
+from jupyter_llm_batch.core.snapshot import Snapshot
+from jupyter_llm_batch.notebook.panel.display import PanelView
 
 actions = []
 def press(batch_id, action):
@@ -184,8 +185,8 @@ def kernels_find_the_package(monkeypatch, request):
 
 def test_the_panel_is_a_widget_whose_text_is_the_line():
     """The display bundle holds the widget and, for everything else, the one line."""
-    kernel = Kernel([SETUP, "view.show(shot())", "from jupyter_llm_batch.notebook.panel import *",
-                     "Panel(shot(), press)"])  # fmt: skip
+    imports = "from jupyter_llm_batch.notebook.panel.panel import *"
+    kernel = Kernel([SETUP, "view.show(shot())", imports, "Panel(shot(), press)"])
     for index in (1, 3):
         data = kernel.outputs(index)[0]["data"]
         assert set(data) == {"text/plain", "application/vnd.jupyter.widget-view+json"}
@@ -195,7 +196,8 @@ def test_the_panel_is_a_widget_whose_text_is_the_line():
 def test_the_line_follows_the_updates():
     """The panel's repr is always the latest line."""
     kernel = Kernel([
-        SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), press)",
+        SETUP + "from jupyter_llm_batch.notebook.panel.panel import Panel\n"
+        "p = Panel(shot(), press)",
         "p.update(shot(line='sentiment · later')); print(repr(p))",
     ])  # fmt: skip
     assert kernel.printed(1) == "sentiment · later\n"
@@ -245,7 +247,8 @@ def test_a_finished_batch_is_shown_as_its_summary():
 def test_only_known_actions_reach_python():
     """A page can ask for the four actions of the buttons and for nothing else."""
     kernel = Kernel([
-        SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), press)",
+        SETUP + "from jupyter_llm_batch.notebook.panel.panel import Panel\n"
+        "p = Panel(shot(), press)",
         """
 for content in ({"action": "cancel"}, {"action": "eval"}, {}, "retry", {"action": ["cancel"]}):
     message = {"content": {"data": {"method": "custom", "content": content}}, "buffers": []}
@@ -259,7 +262,8 @@ print(actions)
 def test_a_panel_that_is_only_looked_at_reaches_nobody():
     """Of another notebook's batch the page shows no buttons that act, and none would."""
     kernel = Kernel([
-        SETUP + "from jupyter_llm_batch.notebook.panel import Panel; p = Panel(shot(), None)",
+        SETUP + "from jupyter_llm_batch.notebook.panel.panel import Panel\n"
+        "p = Panel(shot(), None)",
         """
 p._receive(p, {"action": "cancel"}, [])
 print(p.read_only, Panel(shot(), press).read_only, actions)

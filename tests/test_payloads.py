@@ -4,16 +4,16 @@ import stat
 
 import pytest
 
-from jupyter_llm_batch import payloads
-from jupyter_llm_batch.errors import Incomplete, StoreProblem, UsageProblem
-from jupyter_llm_batch.export import write
-from jupyter_llm_batch.submission import ROWS_FILE, write_rows
+from jupyter_llm_batch.client.export import write
+from jupyter_llm_batch.core.errors import Incomplete, StoreProblem, UsageProblem
+from jupyter_llm_batch.storage import files
+from jupyter_llm_batch.storage.input_file import ROWS_FILE, write_rows
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
     """Until `commit` nothing stands under the final name."""
     path = tmp_path / "a.jsonl"
-    writer = payloads.PayloadWriter(path)
+    writer = files.PayloadWriter(path)
     writer.write(b"{}\n")
     assert not path.exists()
     writer.commit()
@@ -26,7 +26,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     """An exception while writing leaves neither the file nor its temporary one."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), payloads.writing(path) as writer:
+    with pytest.raises(ZeroDivisionError), files.writing(path) as writer:
         writer.write(b"new" * (1 // 0))
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
@@ -58,7 +58,7 @@ def test_whole_files_pass(tmp_path, content):
     """An empty file, a last newline, or a whole last object is complete."""
     path = tmp_path / "a"
     path.write_bytes(content)
-    payloads.check_whole(path)
+    files.check_whole(path)
 
 
 @pytest.mark.parametrize("content", [b'{"a":1}\n{"b":', b'{"a"', b"{" + b"x" * (2 << 20)])
@@ -67,19 +67,19 @@ def test_cut_files_are_seen(tmp_path, content):
     path = tmp_path / "a"
     path.write_bytes(content)
     with pytest.raises(Incomplete):
-        payloads.check_whole(path)
+        files.check_whole(path)
 
 
 def test_lines_leave_out_blanks(tmp_path):
     """Blank lines are no rows."""
     path = tmp_path / "a"
     path.write_bytes(b"1\n\n  \n2")
-    assert list(payloads.lines(path)) == [b"1\n", b"2"]
+    assert list(files.lines(path)) == [b"1\n", b"2"]
 
 
 def test_folders_are_private(tmp_path):
     """Every folder that is made is the user's own."""
-    made = payloads.private_folder(tmp_path / "a" / "b")
+    made = files.private_folder(tmp_path / "a" / "b")
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
     assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
 
@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made_names_the_remedy(tmp_path):
     """The message says how to choose another folder."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreProblem, match="data_dir"):
-        payloads.private_folder(tmp_path / "file" / "x")
+        files.private_folder(tmp_path / "file" / "x")
 
 
 RECORDS = [{"row": 0, "answer": 'a "b"\nc'}, {"row": 1, "answer": None}]
@@ -116,5 +116,5 @@ def test_export_to_an_unknown_ending_is_one_line(tmp_path):
 
 def test_bytes_that_are_no_text_are_no_json():
     """A garbled download is told by it, wherever in a line the bytes fell."""
-    assert payloads.is_json(b'{"name": "caf\xc3\xa9"}')
-    assert not payloads.is_json(b'{"name": "caf\xff"}')
+    assert files.is_json(b'{"name": "caf\xc3\xa9"}')
+    assert not files.is_json(b'{"name": "caf\xff"}')

@@ -21,8 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import frames, plaintext, prompts
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import plain_text, rows
+from jupyter_llm_batch.submission.prompts import ready as ready_
+from jupyter_llm_batch.submission.prompts import template
 
 #: The same value written by concatenation and by Jinja.
 WAYS = ["{{ item }}", "{{ item }}{{ '' }}", "{{ item|string }}", "{{ '' ~ item }}", "{{ f() }}"]
@@ -38,8 +40,8 @@ SORTED = str(sorted(TAGS)).replace("[", "{").replace("]", "}")
 
 def rendered(text, value, **more):
     """Return the prompt of the one item `value`."""
-    (prompt,) = prompts.compile(text).render(
-        frames.read([value]), namespace={"f": lambda: value, **more}
+    (prompt,) = template.compile(text).render(
+        rows.read([value]), namespace={"f": lambda: value, **more}
     )
     return prompt
 
@@ -111,7 +113,7 @@ def test_plain_data_is_written_in_full_and_in_order(value, text):
     """No text is shortened, and none depends on the run, whichever way it gets into the prompt."""
     for way in WAYS:
         assert rendered(way, value) == text, way
-    (one,) = prompts.compile("{{ g }}").render(frames.read(["x"]), namespace={"g": value})
+    (one,) = template.compile("{{ g }}").render(rows.read(["x"]), namespace={"g": value})
     assert one == text
 
 
@@ -148,7 +150,7 @@ def test_what_was_complete_keeps_its_text(value):
 )  # fmt: skip
 def test_property_plain_values_keep_pythons_text(value):
     """Lists, tuples and dicts of plain values are written as Python writes them."""
-    assert plaintext.of(value) == str(value)
+    assert plain_text.of(value) == str(value)
 
 
 @pytest.mark.parametrize("option", [{"precision": 2}, {"threshold": 1}, {"legacy": "1.13"}])
@@ -228,7 +230,8 @@ TEMPLATES = [
 
 SCRIPT = """
 import dataclasses
-from jupyter_llm_batch import frames, prompts
+from jupyter_llm_batch.data import rows as frames
+from jupyter_llm_batch.submission.prompts import template as prompts
 tags = {f"tag{i}" for i in range(12)}
 Record = dataclasses.make_dataclass("Record", ["tags"])
 names = {"gone": {"tag1"}, "f": lambda: set(tags), "deep": {"a": [set(tags)]}}
@@ -263,7 +266,7 @@ def test_a_set_stays_a_set_for_a_template():
 
 def ready(value, *, raw):
     """Return the one finished prompt or request body."""
-    return list(prompts.ready(frames.read([value]), raw=raw))[0]  # noqa: RUF015
+    return list(ready_.ready(rows.read([value]), raw=raw))[0]  # noqa: RUF015
 
 
 def test_finished_prompts_hold_plain_data():
@@ -296,15 +299,15 @@ FRAME = pd.DataFrame([["a", 1.5], ["b", 2.5]], columns=[2023, 0])
 )  # fmt: skip
 def test_a_number_is_the_column_of_that_name(text):
     """`{{ 2023 }}` and `{{ row[2023] }}` are the column, whatever Jinja takes a number for."""
-    assert list(prompts.compile(text).render(frames.read(FRAME))) == ["a/1.5", "b/2.5"]
+    assert list(template.compile(text).render(rows.read(FRAME))) == ["a/1.5", "b/2.5"]
     named = FRAME.rename(columns=str)
-    assert list(prompts.compile(text).render(frames.read(named))) == ["a/1.5", "b/2.5"]
+    assert list(template.compile(text).render(rows.read(named))) == ["a/1.5", "b/2.5"]
 
 
 def test_a_number_that_is_no_column_stays_one():
     """Numbers in expressions, and where there is no such column, are numbers."""
     text = "{{ 5 }} {{ 2023 - 1 }} {% if 1 > 0 %}{{ row[2023] }}{% endif %}"
-    assert next(prompts.compile(text).render(frames.read(FRAME))) == "5 2022 a"
+    assert next(template.compile(text).render(rows.read(FRAME))) == "5 2022 a"
 
 
 @pytest.mark.parametrize(
@@ -321,9 +324,9 @@ def test_a_number_that_is_no_column_stays_one():
 def test_other_literals_that_read_like_a_column_are_refused(text, value, remedy):
     """What would be sent as it stands with every row says how the column is spelled."""
     with pytest.raises(UsageProblem, match="the same with every row") as caught:
-        list(prompts.compile(text).render(frames.read(value)))
+        list(template.compile(text).render(rows.read(value)))
     assert remedy in str(caught.value)
-    (prompt,) = prompts.compile(f"{{{{ {remedy} }}}}").render(frames.read(value))
+    (prompt,) = template.compile(f"{{{{ {remedy} }}}}").render(rows.read(value))
     assert prompt in {"1", "a"}
 
 

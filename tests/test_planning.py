@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import planning, sources
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Limits
+from jupyter_llm_batch.core import ids
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.request import Limits
+from jupyter_llm_batch.storage import inherited_rows
+from jupyter_llm_batch.submission import splitter as planning
 
 
 @given(
@@ -62,11 +64,11 @@ def test_custom_ids_are_portable_and_come_back(row):
     """A custom_id fits every provider's pattern and names its row, only for its own batch."""
     import re
 
-    batch = planning.new_batch_id()
-    made = planning.custom_id(batch, row)
+    batch = ids.new_batch_id()
+    made = ids.custom_id(batch, row)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", made)
-    assert planning.row_of(made, batch) == row
-    assert planning.row_of(made, planning.new_batch_id()) is None
+    assert ids.row_of(made, batch) == row
+    assert ids.row_of(made, ids.new_batch_id()) is None
 
 
 @pytest.mark.parametrize(
@@ -74,13 +76,13 @@ def test_custom_ids_are_portable_and_come_back(row):
 )
 def test_foreign_custom_ids_name_no_row(strange):
     """Ids that we did not make are not taken for ours."""
-    assert planning.row_of(strange, "b") is None
+    assert ids.row_of(strange, "b") is None
 
 
 @given(st.sets(st.integers(0, 300)))
 def test_ranges_keep_rows(rows):
     """Row numbers survive being packed into ranges."""
-    ranges = planning.Ranges()
+    ranges = ids.Ranges()
     for row in sorted(rows):
         ranges.add(row)
     assert list(ranges) == sorted(rows)
@@ -90,5 +92,5 @@ def test_ranges_keep_rows(rows):
 @given(st.dictionaries(st.integers(0, 50), st.tuples(st.sampled_from("xy"), st.integers(0, 99))))
 def test_sources_round_trip(taken):
     """Where inherited answers come from survives packing."""
-    packed = sources.pack(51, taken, ["x", "y"])
-    assert sources.read(packed, ["x", "y"]) == taken
+    packed = inherited_rows.pack(51, taken, ["x", "y"])
+    assert inherited_rows.read(packed, ["x", "y"]) == taken

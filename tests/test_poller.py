@@ -6,10 +6,10 @@ import pytest
 from support import Shifted, mark, until
 from test_adopting import created_at_anthropic
 
-from jupyter_llm_batch.background import Background
-from jupyter_llm_batch.errors import NotReady, StoreProblem, UsageProblem
-from jupyter_llm_batch.models import JobState
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.core.errors import NotReady, StoreProblem, UsageProblem
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.engine.background import Background
 
 MODEL = "openai:gpt-5-mini"
 HAIKU = "anthropic:claude-haiku-4-5"

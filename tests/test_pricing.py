@@ -7,9 +7,12 @@ import pytest
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Job, Usage
-from jupyter_llm_batch.pricing import LINEAR, Cost, PriceBook, cost, requested_name
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job
+from jupyter_llm_batch.core.result import Usage
+from jupyter_llm_batch.costs.price_list import requested_name
+from jupyter_llm_batch.costs.prices import PriceBook, cost
+from jupyter_llm_batch.costs.rates import LINEAR, Cost
 
 MODELS = [
     ("openai", "gpt-5-mini"),

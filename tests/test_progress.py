@@ -5,19 +5,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import progress, wording
-from jupyter_llm_batch.models import (
-    Batch,
-    Counts,
-    ErrorKind,
-    Job,
-    JobState,
-    Mode,
-    Outcome,
-    Recipe,
-    Sample,
-    Shape,
-)
+from jupyter_llm_batch.core import text
+from jupyter_llm_batch.core.batch import Batch
+from jupyter_llm_batch.core.job import Counts, Job, JobState
+from jupyter_llm_batch.core.request import Mode, Recipe, Shape
+from jupyter_llm_batch.core.result import ErrorKind, Outcome, Sample
+from jupyter_llm_batch.engine.status import snapshot
 
 BATCH = Batch(
     id="b1",
@@ -56,7 +49,7 @@ def edit(record, **changes):
 
 
 def shot(batch=BATCH, jobs=(JOB,), now=NOW, outcomes=None, **options):
-    return progress.snapshot(batch, jobs, now, outcomes=outcomes or {}, **options)
+    return snapshot.snapshot(batch, jobs, now, outcomes=outcomes or {}, **options)
 
 
 def finished(**changes):
@@ -322,7 +315,7 @@ def test_details_carry_jobs_errors_and_samples():
 )
 def test_durations(seconds, words):
     """Durations have the one or two units that matter."""
-    assert progress.duration(seconds) == words
+    assert text.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -338,7 +331,7 @@ def test_durations(seconds, words):
 )
 def test_money(usd, words):
     """Small amounts keep their significant digits."""
-    assert progress.money(usd) == words
+    assert text.money(usd) == words
 
 
 @st.composite
@@ -403,4 +396,4 @@ def test_whatever_happens_the_rows_add_up_on_one_line(situation, now, history, p
 
 def test_trouble_since_another_year_names_the_year():
     """A batch that has stopped long ago says since when without a doubt."""
-    assert "1970" in wording.moment(200 * 86400.0, 900 * 86400.0)
+    assert "1970" in text.moment(200 * 86400.0, 900 * 86400.0)

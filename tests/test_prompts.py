@@ -20,15 +20,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jupyter_llm_batch import frames, prompts
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import rows as frames
+from jupyter_llm_batch.submission.prompts import ready as ready_
+from jupyter_llm_batch.submission.prompts import template
 
 MAKERS = [pd.DataFrame, pl.DataFrame, pa.table]
 
 
 def render(text, value, **more):
     """Render `text` over the rows of `value`."""
-    return list(prompts.compile(text).render(frames.read(value), **more))
+    return list(template.compile(text).render(frames.read(value), **more))
 
 
 def problem(text, value, **more):
@@ -44,7 +46,7 @@ def problem(text, value, **more):
 
 def test_blank_lines_at_the_ends_are_dropped():
     """Blank lines around the body go, blank lines and spaces within stay."""
-    assert prompts.compile("\n \n  a \n\n b \n\n").text == "  a \n\n b "
+    assert template.compile("\n \n  a \n\n b \n\n").text == "  a \n\n b "
     assert render("\n{{ item }}\n\n", ["x"]) == ["x"]
 
 
@@ -57,7 +59,7 @@ def test_the_last_line_keeps_its_spaces():
 def test_a_blank_body_is_refused(text):
     """A cell without text asks nothing."""
     with pytest.raises(UsageProblem, match="blank"):
-        prompts.compile(text)
+        template.compile(text)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_a_blank_body_is_refused(text):
 def test_a_template_error_names_the_line_and_raw(text, line):
     """What Jinja cannot read is one line: where, why, and how to write literal braces."""
     with pytest.raises(UsageProblem, match=f"^line {line} of the prompt.*{{% raw %}}") as caught:
-        prompts.compile(text)
+        template.compile(text)
     assert "\n" not in str(caught.value)
 
 
@@ -92,13 +94,13 @@ def test_json_and_latex_need_no_escape_in_single_braces():
 def test_names_are_what_must_come_from_outside():
     """Loop variables and set variables are no names of the template."""
     text = "{{ a }}{% for x in b %}{{ x }}{{ loop.index }}{% endfor %}{% set y = c %}{{ y }}"
-    assert prompts.compile(text).names == {"a", "b", "c"}
+    assert template.compile(text).names == {"a", "b", "c"}
 
 
 def test_split_divides_at_lines_of_dashes():
     """Only a line that holds nothing but ``---`` divides."""
-    assert prompts.split("a\n\n---\n b ---\n----\n--- \n\nc\n") == ["a", " b ---\n----", "c"]
-    assert prompts.split("a") == ["a"]
+    assert template.split("a\n\n---\n b ---\n----\n--- \n\nc\n") == ["a", " b ---\n----", "c"]
+    assert template.split("a") == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_split_divides_at_lines_of_dashes():
 def test_a_blank_part_is_refused(text, number):
     """A part without text is named by its number."""
     with pytest.raises(UsageProblem, match=f"prompt {number} of --split is blank"):
-        prompts.split(text)
+        template.split(text)
 
 
 # -- where values come from ------------------------------------------------------------------------
@@ -192,12 +194,12 @@ def test_variables_fill_the_other_names(text):
 
 def test_a_cell_without_rows_reads_variables():
     """A single prompt takes its names from the namespace."""
-    assert prompts.compile("{{ a }} {{ b|upper }}").render_one({"a": 1, "b": "x"}) == "1 X"
-    assert prompts.compile("plain 100%").render_one({}) == "plain 100%"
+    assert template.compile("{{ a }} {{ b|upper }}").render_one({"a": 1, "b": "x"}) == "1 X"
+    assert template.compile("plain 100%").render_one({}) == "plain 100%"
     with pytest.raises(UsageProblem, match="no field or variable 'topc'; did you mean 'topic'"):
-        prompts.compile("{{ topc }}").render_one({"topic": 1})
+        template.compile("{{ topc }}").render_one({"topic": 1})
     with pytest.raises(UsageProblem, match="variable 'a' is empty"):
-        prompts.compile("{{ a }}").render_one({"a": None})
+        template.compile("{{ a }}").render_one({"a": None})
 
 
 def test_jinjas_own_globals_are_gone():
@@ -416,7 +418,7 @@ MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": [{"t
 
 def ready(value, *, raw=False, **more):
     """Return the contents of ready prompts."""
-    return list(prompts.ready(frames.read(value), raw=raw, **more))
+    return list(ready_.ready(frames.read(value), raw=raw, **more))
 
 
 def test_ready_prompts_are_taken_as_they_are():
@@ -479,7 +481,7 @@ def test_a_template_is_rendered_one_row_at_a_time():
     """Prompts are made as they are asked for: no second copy of the input."""
     taken = []
     source = (taken.append(i) or i for i in range(10))
-    out = prompts.compile("{{ item }}").render(frames.read(source))
+    out = template.compile("{{ item }}").render(frames.read(source))
     assert (next(out), next(out)) == ("0", "1")
     assert taken == [0, 1]
 
@@ -487,7 +489,7 @@ def test_a_template_is_rendered_one_row_at_a_time():
 def test_nothing_is_imported_before_the_first_template():
     """The room costs nothing to load."""
     code = (
-        "import sys; from jupyter_llm_batch import prompts;"
+        "import sys; from jupyter_llm_batch.submission.prompts import template as prompts;"
         "print({'pandas', 'polars', 'pyarrow', 'numpy', 'jinja2'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -522,8 +524,8 @@ def test_property_both_ways_of_rendering_agree(parts, rows, namespace, skip_null
     """Concatenation and Jinja give the same prompts and the same refusals."""
     plain = "<" + "".join(f"{text}{{{{ {name} }}}}" for text, name in parts) + ">"
     jinja = f"{plain}{{{{ '' }}}}"
-    assert prompts.compile(plain)._parsed.parts is not None
-    assert prompts.compile(jinja)._parsed.parts is None
+    assert template.compile(plain)._parsed.parts is not None
+    assert template.compile(jinja)._parsed.parts is None
     more = {"namespace": namespace, "skip_null": skip_null}
     assert outcome(plain, rows, **more) == outcome(jinja, rows, **more)
 

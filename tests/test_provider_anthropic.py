@@ -17,7 +17,7 @@ import pytest
 from replay import Replay
 from support import ANY
 
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core.errors import (
     Busy,
     KeyRefused,
     OutOfQuota,
@@ -28,10 +28,12 @@ from jupyter_llm_batch.errors import (
     UsageProblem,
     Vanished,
 )
-from jupyter_llm_batch.models import Counts, Job, Phase, Recipe
-from jupyter_llm_batch.providers import anthropic_client, make
-from jupyter_llm_batch.providers import anthropic_objects as objects
-from jupyter_llm_batch.providers import anthropic_wire as wire
+from jupyter_llm_batch.core.job import Counts, Job, Phase
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.providers.anthropic import client as anthropic_client
+from jupyter_llm_batch.providers.anthropic import objects
+from jupyter_llm_batch.providers.anthropic import requests as wire
+from jupyter_llm_batch.providers.registry import make
 from jupyter_llm_batch.simulator import Simulator
 
 MODEL = "claude-haiku-4-5"

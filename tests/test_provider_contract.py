@@ -23,8 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ANY
 
-from jupyter_llm_batch import lookup
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core.errors import (
     Busy,
     Incomplete,
     KeyRefused,
@@ -35,9 +34,13 @@ from jupyter_llm_batch.errors import (
     UsageProblem,
     Vanished,
 )
-from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe, Remote, Result
-from jupyter_llm_batch.planning import Ranges
-from jupyter_llm_batch.providers import Adapter, make
+from jupyter_llm_batch.core.ids import Ranges
+from jupyter_llm_batch.core.job import Job, Phase, Remote
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Outcome, Result
+from jupyter_llm_batch.engine import lookup
+from jupyter_llm_batch.providers import Adapter
+from jupyter_llm_batch.providers.registry import make
 from jupyter_llm_batch.simulator import Simulator, mark
 
 

@@ -16,7 +16,7 @@ import pytest
 from google.genai import errors as sdk_errors
 from replay import Replay
 
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core.errors import (
     Busy,
     Incomplete,
     KeyRefused,
@@ -27,10 +27,12 @@ from jupyter_llm_batch.errors import (
     UsageProblem,
     Vanished,
 )
-from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe
-from jupyter_llm_batch.providers import google_wire as wire
-from jupyter_llm_batch.providers import make
-from jupyter_llm_batch.providers.google_errors import translate
+from jupyter_llm_batch.core.job import Job, Phase
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.providers.google import requests as wire
+from jupyter_llm_batch.providers.google.errors import translate
+from jupyter_llm_batch.providers.registry import make
 
 MODEL = "gemini-2.5-flash"
 #: More rows than go inline.

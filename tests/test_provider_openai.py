@@ -11,7 +11,7 @@ import pytest
 from replay import Replay
 from support import ANY
 
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core.errors import (
     Incomplete,
     KeyRefused,
     Refused,
@@ -19,9 +19,11 @@ from jupyter_llm_batch.errors import (
     UsageProblem,
     Vanished,
 )
-from jupyter_llm_batch.models import Job, Outcome, Phase, Recipe
-from jupyter_llm_batch.providers import make
-from jupyter_llm_batch.providers import openai_wire as wire
+from jupyter_llm_batch.core.job import Job, Phase
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.providers.openai import requests as wire
+from jupyter_llm_batch.providers.registry import make
 from jupyter_llm_batch.simulator import Simulator
 
 MODEL = "gpt-5-mini"

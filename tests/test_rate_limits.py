@@ -1,7 +1,7 @@
 """The rate-limit headers of the providers."""
 
-from jupyter_llm_batch.models import Room
-from jupyter_llm_batch.providers import rate_limits
+from jupyter_llm_batch.core.job import Room
+from jupyter_llm_batch.providers.shared import rate_limits
 
 
 def test_openai_writes_spans():

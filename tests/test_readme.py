@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_llm_batch import providers
-from jupyter_llm_batch.cell_options import cell_parser
 from jupyter_llm_batch.cli.commands import parser as cli_parser
+from jupyter_llm_batch.core.cell_options import cell_parser
 from jupyter_llm_batch.notebook import parsers
+from jupyter_llm_batch.providers import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -71,7 +71,7 @@ def test_the_provider_table_is_the_code():
     names = [cell.strip() for cell in head.strip("|").split("|")][1:]
     by_title = {"OpenAI": "openai", "Anthropic": "anthropic", "Google Gemini": "google"}
     for number, name in enumerate(names, start=1):
-        limits = providers.make(by_title[name], {}).limits("chat")
+        limits = registry.make(by_title[name], {}).limits("chat")
         assert f"{limits.requests:,}" in rows_line.strip("|").split("|")[number]
         size = bytes_line.strip("|").split("|")[number]
         assert f"{limits.bytes // 10**6:,} MB" in size, (name, size)

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from support import mark
 
-from jupyter_llm_batch import Outcome, providers
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import JobState, Mode
-from jupyter_llm_batch.planning import custom_id
-from jupyter_llm_batch.rowlog import Past, RowLog
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.ids import custom_id
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.core.request import Mode
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.storage.realtime_log import Past, RowLog
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 OPENAI = MODELS[0]
@@ -190,7 +192,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from support import FAST
-from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.client.client import Client
 client = Client(environ={environ!r}, folder=Path({folder!r}), notebook="nb.ipynb", simulated=True,
                 policy=FAST)
 over = [f"prompt {{i}}" for i in range({rows})]
@@ -336,7 +338,7 @@ def test_a_server_without_batches_gets_the_hint(make_client, sim):
 
 def test_a_local_server_works_without_batches(make_client, sim):
     """--base-url is enough, its key is found by its name, and it goes on after a restart."""
-    server = providers.server_name(sim.openai_url)
+    server = registry.server_name(sim.openai_url)
     environ = {f"{server.upper()}_API_KEY": sim.environ()["OPENAI_API_KEY"]}
     sim.fault(action="status", status=404, path="*/files*", times=None)
     sim.behave(realtime_seconds=0.05)
@@ -371,7 +373,7 @@ def test_a_base_url_that_cannot_be_used_is_one_line(make_client, options, words)
 
 def test_the_magic_knows_the_option(sim, tmp_path):
     """`--realtime` of the cell is `realtime` of the client."""
-    from jupyter_llm_batch.cell_options import cell_parser
+    from jupyter_llm_batch.core.cell_options import cell_parser
     from jupyter_llm_batch.notebook.options import submit_options, words
 
     args = cell_parser().parse(words("x --realtime -m openai:gpt-5-mini"))

@@ -3,9 +3,10 @@
 import pytest
 from support import mark
 
-from jupyter_llm_batch import recent
-from jupyter_llm_batch.models import Job, Outcome, Result
-from jupyter_llm_batch.providers import openai_results
+from jupyter_llm_batch.core.job import Job
+from jupyter_llm_batch.core.result import Outcome, Result
+from jupyter_llm_batch.providers.openai import results
+from jupyter_llm_batch.storage import parsed_cache
 
 MODEL = "openai:gpt-5-mini"
 
@@ -18,7 +19,7 @@ def job(number, **sums):
 
 
 def parsed(size, *texts):
-    made = recent.Parsed()
+    made = parsed_cache.Parsed()
     for text in texts:
         made.add(
             Result(custom_id="x-0", outcome=Outcome.OK, text=text, reasoning="hm"),
@@ -29,7 +30,7 @@ def parsed(size, *texts):
 
 def test_each_job_is_handed_out_once_and_without_reasoning():
     """The second reader parses the file."""
-    held = recent.Recent()
+    held = parsed_cache.Recent()
     held.keep(job(1), parsed(10, "a"))
     (result,) = held.take(job(1))
     assert (result.text, result.reasoning) == ("a", None)
@@ -38,17 +39,17 @@ def test_each_job_is_handed_out_once_and_without_reasoning():
 
 def test_files_that_are_others_by_now_are_parsed():
     """What was mended or fetched again is read from where it lies."""
-    held = recent.Recent()
+    held = parsed_cache.Recent()
     held.keep(job(1, output="3-abc"), parsed(10, "a"))
     assert held.take(job(1, output="4-def")) is None
 
 
 def test_later_jobs_take_the_place_of_earlier_ones():
     """The lines of all that is held are no more than the room; a larger job is not held at all."""
-    held = recent.Recent()
-    for number, size in enumerate((recent.ROOM // 2, recent.ROOM // 2, 10)):
+    held = parsed_cache.Recent()
+    for number, size in enumerate((parsed_cache.ROOM // 2, parsed_cache.ROOM // 2, 10)):
         held.keep(job(number), parsed(size, "a"))
-    held.keep(job(9), parsed(recent.ROOM + 2, "a", "b"))
+    held.keep(job(9), parsed(parsed_cache.ROOM + 2, "a", "b"))
     assert [held.take(job(number)) is not None for number in (0, 1, 2, 9)] == [
         False, True, True, False,
     ]  # fmt: skip
@@ -57,8 +58,8 @@ def test_later_jobs_take_the_place_of_earlier_ones():
 def test_lines_are_parsed_once_until_they_are_read_again(make_client, monkeypatch):
     """A notebook that binds what has just come back parses nothing; later readers do."""
     client, count = make_client(), []
-    parse = openai_results.parse
-    monkeypatch.setattr(openai_results, "parse", lambda *given: count.append(1) or parse(*given))
+    parse = results.parse
+    monkeypatch.setattr(results, "parse", lambda *given: count.append(1) or parse(*given))
     handle = client.submit(name="x", over=["a", "b"], model=MODEL).wait(60)
     first = handle.answers()
     assert len(count) == 2

@@ -12,12 +12,12 @@ import pytest
 from recordings import NEEDED, RECORDINGS
 from replay import Replay
 
-from jupyter_llm_batch.errors import Refused
-from jupyter_llm_batch.models import Counts, Job, Outcome, Phase, Usage
-from jupyter_llm_batch.providers import make
-from jupyter_llm_batch.providers import openai_objects as objects
-from jupyter_llm_batch.providers import openai_results as results
-from jupyter_llm_batch.providers import openai_wire as wire
+from jupyter_llm_batch.core.errors import Refused
+from jupyter_llm_batch.core.job import Counts, Job, Phase
+from jupyter_llm_batch.core.result import Outcome, Usage
+from jupyter_llm_batch.providers.openai import objects, results
+from jupyter_llm_batch.providers.openai import requests as wire
+from jupyter_llm_batch.providers.registry import make
 
 pytestmark = NEEDED
 

@@ -10,8 +10,9 @@ import pytest
 from recordings import NEEDED, RECORDINGS
 from replay import Replay
 
-from jupyter_llm_batch.models import Counts, Job, Outcome, Phase, Usage
-from jupyter_llm_batch.providers import make
+from jupyter_llm_batch.core.job import Counts, Job, Phase
+from jupyter_llm_batch.core.result import Outcome, Usage
+from jupyter_llm_batch.providers.registry import make
 
 FOLDER = RECORDINGS / "anthropic"
 

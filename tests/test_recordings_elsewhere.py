@@ -10,8 +10,8 @@ from recordings import NEEDED, RECORDINGS
 from replay import Replay
 from support import KEYS, until
 
-from jupyter_llm_batch import results
-from jupyter_llm_batch.errors import NotFound
+from jupyter_llm_batch.client import rows as rows_
+from jupyter_llm_batch.core.errors import NotFound
 
 pytestmark = NEEDED
 
@@ -91,7 +91,7 @@ def test_an_input_file_that_cannot_be_read_keeps_no_answer_back(replayed):
     handle = client.adopt("openai:batch_in500", "found").wait(60)
     assert handle.answers() == {"request-0": "zero"}
     with pytest.raises(NotFound, match=r"could not be read at the provider \(.*500"):
-        results.request_line(client.store, handle.record, 0)
+        rows_.request_line(client.store, handle.record, 0)
 
 
 def line(custom_id, text, **more):
@@ -140,7 +140,7 @@ def test_every_line_is_a_row_whatever_its_id(replayed):
     }  # fmt: skip
     assert handle.snapshot().rows == handle.snapshot().ok == 6
     assert [
-        results.read_row(client.store, handle.record, row).text for row in range(6)
+        rows_.read_row(client.store, handle.record, row).text for row in range(6)
     ] == [*handle.answers().values()]  # fmt: skip
 
 
@@ -160,10 +160,10 @@ def test_lines_of_the_input_that_cannot_be_read_keep_nothing_back(replayed):
         "(unknown 2)": "missing",
     }  # fmt: skip
     rows = {key: row for row, key in enumerate(found)}
-    request, _ = results.request_line(client.store, handle.record, rows["5"])
+    request, _ = rows_.request_line(client.store, handle.record, rows["5"])
     assert b"NaN" in request
     with pytest.raises(NotFound):  # nobody can tell which of two it answers
-        results.request_line(client.store, handle.record, rows["twice"])
+        rows_.request_line(client.store, handle.record, rows["twice"])
 
 
 @pytest.mark.parametrize(

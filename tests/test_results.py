@@ -10,9 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jupyter_llm_batch import Outcome, ToolCall, results
-from jupyter_llm_batch.lifecycle import WAITING
-from jupyter_llm_batch.models import Result
+from jupyter_llm_batch import Outcome, ToolCall
+from jupyter_llm_batch.client import results, rows
+from jupyter_llm_batch.core.result import Result
+from jupyter_llm_batch.core.row_codes import WAITING
 
 MODEL = "openai:gpt-5-mini"
 MODELS = [MODEL, "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
@@ -71,7 +72,7 @@ def test_one_row_is_read_alone(client, model):
     for handle in (first, again):
         batch = handle.record
         for row, result in enumerate(handle.results()):
-            assert results.read_row(client.store, batch, row) == result
+            assert rows.read_row(client.store, batch, row) == result
 
 
 def test_a_row_that_is_asked_again_has_no_result_yet(client, sim):
@@ -80,7 +81,7 @@ def test_a_row_that_is_asked_again_has_no_result_yet(client, sim):
     sim.behave(stuck=True)
     handle.retry(confirm=True)
     assert client.store.pack(handle.id, "outcomes")[0] == WAITING
-    assert results.read_row(client.store, handle.record, 0) is None
+    assert rows.read_row(client.store, handle.record, 0) is None
     sim.behave(stuck=False)
 
 
@@ -212,4 +213,4 @@ def test_an_answer_after_a_failed_line_of_its_row_is_read(client):
     output.write_bytes(line.replace(ids[1], ids[0]) + output.read_bytes())
     found = results.read(client.store, handle.record)
     assert [result.outcome for result in found] == [Outcome.OK, Outcome.FAILED]
-    assert results.read_row(client.store, handle.record, 0).outcome is Outcome.OK
+    assert rows.read_row(client.store, handle.record, 0).outcome is Outcome.OK

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from support import Shifted, mark, until
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import Job, JobState, Mode
-from jupyter_llm_batch.progress import expiring
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.request import Mode
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.engine.status.words import expiring
 
 OPENAI = "openai:gpt-5-mini"
 

@@ -5,7 +5,7 @@ import pytest
 from support import mark, until
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
+from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
 
 MODEL = "openai:gpt-5-mini"
 TWICE = ["a", "b", "a", "c", "b", "a"]

@@ -5,7 +5,7 @@ import time
 import pytest
 from support import ANY, mark
 
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.job import JobState
 from jupyter_llm_batch.simulator import Simulator
 
 MODELS = {

@@ -3,8 +3,9 @@
 import pytest
 from support import until
 
-from jupyter_llm_batch import Outcome, salvage
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch import Outcome
+from jupyter_llm_batch.core.job import JobState
+from jupyter_llm_batch.storage import salvage
 
 MODEL = "openai:gpt-5-mini"
 HAIKU = "anthropic:claude-haiku-4-5"

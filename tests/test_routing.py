@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from support import Shifted, mark, until
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import JobState
 
 OPENAI, ANTHROPIC, GOOGLE = (
     "openai:gpt-5-mini",

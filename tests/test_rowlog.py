@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from jupyter_llm_batch import rowlog
-from jupyter_llm_batch.models import Job
-from jupyter_llm_batch.rowlog import Past, RowLog
+from jupyter_llm_batch.core.job import Job
+from jupyter_llm_batch.storage import realtime_log
+from jupyter_llm_batch.storage.realtime_log import Past, RowLog
 
 JOB = Job(
     id="batch-r0-j1", batch_id="batch", round=0, number=1, provider="openai", model="m",
@@ -107,10 +107,10 @@ def test_a_log_with_an_answer_that_was_not_collected_stays(tmp_path):
     log = RowLog(tmp_path, JOB, 3, [])
     log.asking([0, 1])
     log.answered(0, answer(0), ok=True)
-    rowlog.tidy(tmp_path, JOB, {0})  # row 1 may still be under way
+    realtime_log.tidy(tmp_path, JOB, {0})  # row 1 may still be under way
     log.answered(1, answer(1), ok=True)
     log.close()
-    rowlog.tidy(tmp_path, JOB, {0})
+    realtime_log.tidy(tmp_path, JOB, {0})
     assert {*Past(tmp_path, JOB).answered} == {0, 1}
-    rowlog.tidy(tmp_path, JOB, {0, 1})
+    realtime_log.tidy(tmp_path, JOB, {0, 1})
     assert [*tmp_path.iterdir()] == []

@@ -6,8 +6,8 @@ import sqlite3
 import pytest
 from support import mark, until
 
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.job import JobState
 
 MODEL = "openai:gpt-5-mini"
 #: A model of every provider, and where its jobs are created.

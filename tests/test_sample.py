@@ -8,10 +8,10 @@ import pytest
 from support import mark
 
 from jupyter_llm_batch import Outcome
-from jupyter_llm_batch.errors import LLMBatchError, NotReady, UsageProblem
-from jupyter_llm_batch.models import Mode
-from jupyter_llm_batch.notebook import show
-from jupyter_llm_batch.progress import money
+from jupyter_llm_batch.core.errors import LLMBatchError, NotReady, UsageProblem
+from jupyter_llm_batch.core.request import Mode
+from jupyter_llm_batch.core.text import money
+from jupyter_llm_batch.notebook.tables import show
 
 MODEL = "openai:gpt-5-mini"
 

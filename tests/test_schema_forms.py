@@ -8,9 +8,9 @@ from answering import MODELS
 from pydantic import BaseModel, Field, HttpUrl
 from simulated_rules import check
 
-from jupyter_llm_batch import schema_forms, schemas, validation
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.providers import reader
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import schema_forms, structured, validation
+from jupyter_llm_batch.providers.registry import reader
 
 
 class Mood(BaseModel):
@@ -90,9 +90,9 @@ REFUSED = {
 
 def sent(provider, kind):
     """Return the schema in the request that a batch of `kind` sends, and whether it is strict."""
-    from jupyter_llm_batch.models import Recipe
+    from jupyter_llm_batch.core.request import Recipe
 
-    schema, name = schemas.read(kind)
+    schema, name = structured.read(kind)
     before = json.dumps(schema)
     adapter = reader(provider)
     recipe = Recipe(schema=schema, schema_name=name)
@@ -132,7 +132,7 @@ def test_what_cannot_be_enforced_is_said_in_words(provider):
     assert ("maximum: 5" in told) == (provider == "anthropic")
     assert "uniqueItems: true" in told
     assert "format: uri" in told or provider != "openai"
-    check_original = validation.compiled(schemas.read(Bounded)[0])
+    check_original = validation.compiled(structured.read(Bounded)[0])
     with pytest.raises(ValueError, match="stars"):
         check_original({"stars": 9, "tags": ["a", "b"], "code": "AB", "link": "http://x",
                         "unique": [], "odd": None})  # fmt: skip
@@ -140,7 +140,7 @@ def test_what_cannot_be_enforced_is_said_in_words(provider):
 
 def test_tuples_are_checked_place_by_place():
     """What is sent as a list of any kind is held against the kinds of its places."""
-    validate = validation.compiled(schemas.read(Pair)[0])
+    validate = validation.compiled(structured.read(Pair)[0])
     validate({"place": [1.0, 2.0], "mixed": [1, "x"]})
     with pytest.raises(ValueError, match="mixed"):
         validate({"place": [1.0, 2.0], "mixed": ["x", 1]})
@@ -161,7 +161,7 @@ def test_optional_fields_are_nullable_and_objects_closed():
 
 def test_fine_tuned_models_and_azure_get_bounds_in_words():
     """They refuse keywords for bounds, which the description says instead."""
-    schema, strict = schema_forms.for_openai(schemas.read(Bounded)[0], bounds=False)
+    schema, strict = schema_forms.for_openai(structured.read(Bounded)[0], bounds=False)
     assert strict
     assert not {"minimum", "pattern", "minItems"} & {
         key for part in schema["properties"].values() for key in part

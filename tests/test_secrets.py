@@ -10,9 +10,10 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import KEYS, until
 
-from jupyter_llm_batch import Settings, providers
-from jupyter_llm_batch.errors import KeyRefused, LLMBatchError
+from jupyter_llm_batch import Settings
+from jupyter_llm_batch.core.errors import KeyRefused, LLMBatchError
 from jupyter_llm_batch.notebook import extension
+from jupyter_llm_batch.providers import registry
 
 #: The model that each provider is asked for, and the variable of its key.
 PROVIDERS = {
@@ -100,7 +101,7 @@ def failures(case):
     shell = InteractiveShell()
     told = []
     for name in ("retrieve", "cancel"):
-        adapter = providers.make(case.provider, case.client.environ, case.client.settings.servers)
+        adapter = registry.make(case.provider, case.client.environ, case.client.settings.servers)
         try:
             asyncio.run(finished(adapter, getattr(adapter, name)("batches/batch_0")))
         except KeyRefused as error:

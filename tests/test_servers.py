@@ -7,11 +7,16 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import KEYS, mark, until
 
-from jupyter_llm_batch import Outcome, Settings, pricing, providers, trust
-from jupyter_llm_batch.errors import Undecided, UsageProblem
-from jupyter_llm_batch.models import Job, Phase, Recipe, Usage
+from jupyter_llm_batch import Outcome, Settings
+from jupyter_llm_batch.core.errors import Undecided, UsageProblem
+from jupyter_llm_batch.core.job import Job, Phase
+from jupyter_llm_batch.core.request import Recipe
+from jupyter_llm_batch.core.result import Usage
+from jupyter_llm_batch.costs import prices
 from jupyter_llm_batch.notebook import extension
-from jupyter_llm_batch.providers import openai_objects
+from jupyter_llm_batch.providers import registry
+from jupyter_llm_batch.providers.openai import objects
+from jupyter_llm_batch.storage import trust
 
 AZURE = "azure:my-deployment"
 GROQ = "groq:llama-3.3-70b"
@@ -63,7 +68,7 @@ def test_a_deployment_answers(endpoint, make_client, azure, sim):
 def test_every_way_to_write_the_address_is_the_same_account(endpoint):
     """The portal's address and those of samples lead to one base URL."""
     environ = {"AZURE_OPENAI_ENDPOINT": endpoint, "AZURE_OPENAI_API_KEY": "k"}
-    account = providers.make("azure", environ).account(b"")
+    account = registry.make("azure", environ).account(b"")
     assert account.base_url == "https://r.openai.azure.com/openai/v1"
 
 
@@ -85,12 +90,12 @@ def test_other_clouds_variables_do_not_count(azure):
         "OPENAI_BASE_URL": "http://h",
     }
     both = azure | openai
-    assert providers.make("azure", both).account(b"") == providers.make("azure", azure).account(b"")
-    assert providers.make("openai", both).account(b"") == providers.make("openai", openai).account(
+    assert registry.make("azure", both).account(b"") == registry.make("azure", azure).account(b"")
+    assert registry.make("openai", both).account(b"") == registry.make("openai", openai).account(
         b""
     )
     with pytest.raises(UsageProblem, match="AZURE_OPENAI_API_KEY"):
-        providers.make("azure", openai).check_key()
+        registry.make("azure", openai).check_key()
 
 
 def test_no_room_at_the_door_is_a_wait(make_client, azure, sim):
@@ -121,36 +126,36 @@ def test_counts_that_are_null_and_empty_file_ids_are_read():
         "errors": {"data": [{"code": "model_not_found", "message": "No such deployment."}]},
         "request_counts": {"total": 10, "completed": None, "failed": None},
     }  # fmt: skip
-    remote = openai_objects.read_remote(json.dumps(body).encode())
+    remote = objects.read_remote(json.dumps(body).encode())
     assert (remote.phase, remote.counts.total, remote.counts.done) == (Phase.ENDED, 10, 0)
     assert remote.rest is Outcome.FAILED
     assert remote.error == "No such deployment."
     assert remote.parts == {"errors": "file-1"}
     body["errors"]["data"][0]["code"] = "token_limit_exceeded"
-    assert openai_objects.read_remote(json.dumps(body).encode()).phase is Phase.LATER
+    assert objects.read_remote(json.dumps(body).encode()).phase is Phase.LATER
 
 
 def test_prices_of_azure_are_azures(sim):
     """Azure's batch price is not in the price data, so it stays unknown instead of OpenAI's."""
-    assert pricing.cost("azure", "gpt-5-mini", Usage(input=1000)) is None
-    assert pricing.cost("openai", "gpt-5-mini", Usage(input=1000)) is not None
+    assert prices.cost("azure", "gpt-5-mini", Usage(input=1000)) is None
+    assert prices.cost("openai", "gpt-5-mini", Usage(input=1000)) is not None
 
 
 def test_prices_of_a_server_go_by_its_address():
     """A server is priced by whose API it is, never by the name that the user gave it."""
     usage = Usage(input=1000)
-    assert pricing.cost("my-openai", "gpt-5-mini", usage, url="https://api.openai.com/v1")
+    assert prices.cost("my-openai", "gpt-5-mini", usage, url="https://api.openai.com/v1")
     assert (
-        pricing.cost("mistral", "mistral-large-latest", usage, url="http://127.0.0.1:1/v1") is None
+        prices.cost("mistral", "mistral-large-latest", usage, url="http://127.0.0.1:1/v1") is None
     )
-    assert pricing.cost("mistral", "mistral-large-latest", usage) is None
+    assert prices.cost("mistral", "mistral-large-latest", usage) is None
 
 
 def test_hashes_name_the_provider():
     """The same request to another provider is another request; OpenAI's hash is as it was."""
     recipe = Recipe()
     found = {
-        name: providers.make(name, {}, {"groq": "http://h/v1"}).meaning(recipe, "m")
+        name: registry.make(name, {}, {"groq": "http://h/v1"}).meaning(recipe, "m")
         for name in ("openai", "azure", "groq")
     }
     assert len(set(found.values())) == 3
@@ -245,7 +250,7 @@ def test_a_batch_of_a_server_that_nothing_names_is_paused(make_client, servers, 
 
 def test_lines_of_a_vanished_package_are_not_taken_for_openais():
     """Results of a provider whose package is gone are refused, not read wrongly."""
-    reader = providers.reader("acme")
+    reader = registry.reader("acme")
     line = b'{"custom_id": "b-1", "response": {"status_code": 200, "body": {}}, "error": null}'
     assert reader.parse(line, "chat").custom_id == "b-1"
     with pytest.raises(UsageProblem, match="install its package"):
@@ -254,10 +259,10 @@ def test_lines_of_a_vanished_package_are_not_taken_for_openais():
 
 def test_a_server_on_this_machine_needs_no_key():
     """On loopback a dummy stands for the key; elsewhere the variable is asked for."""
-    local = providers.make("my-llm", {}, {"my-llm": "http://localhost:8000/v1"})
+    local = registry.make("my-llm", {}, {"my-llm": "http://localhost:8000/v1"})
     local.check_key()
     assert local.account(b"").fingerprint == ""
-    far = providers.make("my-llm", {}, {"my-llm": "https://llm.example/v1"})
+    far = registry.make("my-llm", {}, {"my-llm": "https://llm.example/v1"})
     with pytest.raises(UsageProblem, match="MY_LLM_API_KEY is not set"):
         far.check_key()
 
@@ -291,14 +296,14 @@ def find(adapter, label, remotes):
 
 
 def remote(number, label=None):
-    metadata = {openai_objects.LABEL: label} if label else None
+    metadata = {objects.LABEL: label} if label else None
     body = {"id": f"batch_{number}", "status": "in_progress", "created_at": 5, "metadata": metadata}
-    return openai_objects.read_remote(json.dumps(body).encode())
+    return objects.read_remote(json.dumps(body).encode())
 
 
 def test_absent_is_said_only_of_a_server_that_keeps_labels():
     """Whether a lost create exists is undecided where jobs of that time bear no label at all."""
-    adapter = providers.make("groq", {}, {"groq": "http://localhost/v1"})
+    adapter = registry.make("groq", {}, {"groq": "http://localhost/v1"})
     assert find(adapter, "mine", [remote(1, "mine")]).remote_id == "batch_1"
     assert find(adapter, "mine", []) is None
     assert find(adapter, "mine", [remote(1), remote(2, "other")]) is None

@@ -4,9 +4,10 @@ import pytest
 from support import mark, until
 
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch import asking, session
-from jupyter_llm_batch.cell_options import cell_parser
-from jupyter_llm_batch.errors import NotConfirmed, NotFound, UsageProblem
+from jupyter_llm_batch.client import session
+from jupyter_llm_batch.core.cell_options import cell_parser
+from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
+from jupyter_llm_batch.submission import options
 
 MODEL = "openai:gpt-5-mini"
 
@@ -19,7 +20,7 @@ def client(make_client):
 
 def test_every_option_of_a_cell_has_its_place_in_python(client, sim):
     """An option is `submit`'s own, or the error names the place where Python has it."""
-    here = {*asking.Options.__annotations__, "wait"}
+    here = {*options.Options.__annotations__, "wait"}
     for action in cell_parser()._actions:
         if action.option_strings and action.dest not in here:
             with pytest.raises(UsageProblem, match=f"no option '{action.dest}': write "):

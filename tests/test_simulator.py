@@ -19,7 +19,7 @@ import recordings
 from support import ANY, DUMMY_KEY
 
 from jupyter_llm_batch.simulator import Simulator, mark
-from jupyter_llm_batch.simulator.ledger import body_sha
+from jupyter_llm_batch.simulator.world.ledger import body_sha
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 RECORDINGS = recordings.RECORDINGS / "openai"

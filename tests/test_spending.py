@@ -13,10 +13,10 @@ from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from support import until
 
-from jupyter_llm_batch.errors import NotReady, UsageProblem
-from jupyter_llm_batch.handle import BatchHandle
-from jupyter_llm_batch.ledger import Ledger
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.client.handle import BatchHandle
+from jupyter_llm_batch.core.errors import NotReady, UsageProblem
+from jupyter_llm_batch.core.settings import Settings
+from jupyter_llm_batch.costs.ledger import Ledger
 
 MODEL = "openai:gpt-5-mini"
 HAIKU = "anthropic:claude-haiku-4-5"
@@ -364,9 +364,9 @@ def test_a_retry_by_the_user_is_held_to_the_cap(client, sim):
 START = """
 import json, sys
 from pathlib import Path
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import UsageProblem
-from jupyter_llm_batch.settings import Settings
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.core.settings import Settings
 environ, folder, number = json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 client = Client(environ=environ, folder=folder, notebook="n" + number, simulated=True,
                 settings=Settings(monthly_budget=0.25))

@@ -10,12 +10,14 @@ import time
 import msgspec
 import pytest
 
-from jupyter_llm_batch import lease, payloads
-from jupyter_llm_batch.errors import IllegalEvent, LeaseLost, StoreProblem
-from jupyter_llm_batch.lifecycle import Event
-from jupyter_llm_batch.models import Batch, Job, JobState, Recipe, Shape
-from jupyter_llm_batch.planning import Ranges
-from jupyter_llm_batch.store import Store
+from jupyter_llm_batch.core.batch import Batch
+from jupyter_llm_batch.core.errors import IllegalEvent, LeaseLost, StoreProblem
+from jupyter_llm_batch.core.ids import Ranges
+from jupyter_llm_batch.core.job import Job, JobState
+from jupyter_llm_batch.core.lifecycle import Event
+from jupyter_llm_batch.core.request import Recipe, Shape
+from jupyter_llm_batch.storage import files, process, sent_marks
+from jupyter_llm_batch.storage.store import Store
 
 
 class Clock:
@@ -55,13 +57,13 @@ def a_job(**more):
 
 
 def someone(pid=1, host="elsewhere"):
-    return lease.Owner(host=host, boot="b", pid=pid, started=0.0)
+    return process.Owner(host=host, boot="b", pid=pid, started=0.0)
 
 
 def planned(store, **more):
     rows = Ranges([(0, 3)])
     batch = store.add_batch(a_batch(**more), [(a_job(), rows)], {"outcomes": b"\0\0\0"})
-    return batch, store.acquire("abc", lease.me())
+    return batch, store.acquire("abc", process.me())
 
 
 def test_a_planned_batch_comes_back_whole(store):
@@ -105,7 +107,7 @@ def test_an_illegal_event_changes_nothing(store):
 def test_outcomes_are_written_with_the_event_or_not_at_all(store):
     """A fence that fails takes the packed outcomes back too."""
     _, held = planned(store)
-    store.acquire("abc", lease.me())
+    store.acquire("abc", process.me())
     with pytest.raises(LeaseLost):
         store.apply(held, a_job(), Event.UPLOADED, packs={"outcomes": b"\1\1\1"})
     assert store.pack("abc", "outcomes") == b"\0\0\0"
@@ -115,11 +117,11 @@ def test_outcomes_are_written_with_the_event_or_not_at_all(store):
 def test_a_living_owner_keeps_its_lease(store, clock):
     """Another process gets the lease only after the heartbeat is stale."""
     planned(store)
-    held = store.acquire("abc", lease.me())
+    held = store.acquire("abc", process.me())
     assert store.acquire("abc", someone()) is None
-    clock.now += lease.STALE - 1
+    clock.now += process.STALE - 1
     store.renew(held)
-    clock.now += lease.STALE - 1
+    clock.now += process.STALE - 1
     assert store.acquire("abc", someone()) is None
     clock.now += 2
     assert store.acquire("abc", someone()) is not None
@@ -128,7 +130,7 @@ def test_a_living_owner_keeps_its_lease(store, clock):
 def test_a_woken_owner_can_write_nothing(store, clock):
     """After a takeover every write of the old owner is refused."""
     _, held = planned(store)
-    clock.now += lease.STALE + 1
+    clock.now += process.STALE + 1
     taken = store.acquire("abc", someone())
     assert taken is not None
     for write in (
@@ -150,18 +152,19 @@ def test_a_dead_owner_is_replaced_at_once(store, tmp_path):
     planned(store)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from jupyter_llm_batch import lease; from jupyter_llm_batch.store import Store\n"
+        "from jupyter_llm_batch.storage import process as lease\n"
+        "from jupyter_llm_batch.storage.store import Store\n"
         f"s = Store(Path({str(tmp_path / 'data')!r}), lambda: 1000.0)\n"
         "print(s.acquire('abc', lease.me()) is not None, flush=True); time.sleep(60)"
     )
-    store.release(store.acquire("abc", lease.me()))
+    store.release(store.acquire("abc", process.me()))
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline().strip() == "True"
-    assert store.acquire("abc", lease.me()) is None
+    assert store.acquire("abc", process.me()) is None
     child.kill()
     child.wait()
     child.stdout.close()
-    assert store.acquire("abc", lease.me()) is not None
+    assert store.acquire("abc", process.me()) is not None
 
 
 def test_a_cancel_wish_needs_no_lease(store):
@@ -233,9 +236,9 @@ def test_folders_of_other_kernels_come_and_go(tmp_path, clock):
             for _ in range(400):
                 data.chmod(0o750)  # so that it is looked through
                 Store(data, clock).close()
-                assert payloads.size_of(data)
+                assert files.size_of(data)
             for number in range(20_000):
-                assert not payloads.was_sent(batches / f"other{number % 7}")
+                assert not sent_marks.was_sent(batches / f"other{number % 7}")
             assert churn.poll() is None
         finally:
             churn.kill()

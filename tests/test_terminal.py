@@ -3,9 +3,10 @@
 import pytest
 from support import ok
 
-from jupyter_llm_batch import own_line, terminal
-from jupyter_llm_batch.errors import Refused, UsageProblem
-from jupyter_llm_batch.notebook import grids, static
+from jupyter_llm_batch.core import short_traceback, terminal
+from jupyter_llm_batch.core.errors import Refused, UsageProblem
+from jupyter_llm_batch.notebook.panel import static_html
+from jupyter_llm_batch.notebook.tables import grid
 
 #: OSC 52 sets the clipboard, OSC 8 hides a link, CSI moves the cursor, RLO turns text around.
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07 \x1b]8;;http://evil\x1b\\x \x9b2J \u202egnp.exe \u2066 \r gone"
@@ -29,12 +30,12 @@ def test_errors_are_clean(kind):
     """The message of an error, and what IPython shows of it, holds no control character."""
     error = kind(f"no batch {HOSTILE}")
     assert clean(str(error))
-    assert clean("".join(own_line.render(error)))
+    assert clean("".join(short_traceback.render(error)))
 
 
 def test_tables_are_clean():
     """A table in a terminal holds none, and HTML isolates each cell's direction."""
-    bundle = grids.bundle(["a"], [[HOSTILE]], note=HOSTILE)
+    bundle = grid.bundle(["a"], [[HOSTILE]], note=HOSTILE)
     assert clean(bundle["text/plain"])
     assert "unicode-bidi:isolate" in bundle["text/html"]
 
@@ -50,7 +51,7 @@ def test_show_errors_and_the_dashboard_are_clean(shell, capsys):
     assert clean(out + err)
     snapshot = shell.book.client.get("x").snapshot()
     assert clean(snapshot.line)
-    assert "<bdi>" in static.render(snapshot)
+    assert "<bdi>" in static_html.render(snapshot)
 
 
 def test_show_is_bounded(shell, capsys):

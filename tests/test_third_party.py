@@ -21,8 +21,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch.errors import LLMBatchError
-from jupyter_llm_batch.policy import Policy
+from jupyter_llm_batch.core.errors import LLMBatchError
+from jupyter_llm_batch.core.policy import Policy
 
 client = llm_batch.Client(
     folder=Path(sys.argv[1]), notebook="nb",

@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
-from jupyter_llm_batch import media_tokens, tokens
-from jupyter_llm_batch.tokens import bound_of, measure, of_text
+from jupyter_llm_batch.costs import media_tokens, tiktoken_counter, tokens
+from jupyter_llm_batch.costs.tokens import bound_of, measure, of_text
 
 #: Texts and how many tokens o200k_base makes of them, counted once.
 TEXTS = {
@@ -156,13 +156,13 @@ def test_tiktoken_is_never_made_to_download(tmp_path, monkeypatch):
     """Without its data on disk, or with a damaged file, there is no counter, and no request."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a request was made"))
-    tokens._encoding.cache_clear()
-    assert tokens.counter() == (None, "")
+    tiktoken_counter._encoding.cache_clear()
+    assert tiktoken_counter.counter() == (None, "")
     url = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
     (tmp_path / hashlib.sha1(url.encode()).hexdigest()).write_bytes(b"damaged")
-    tokens._encoding.cache_clear()
-    assert tokens.counter() == (None, "")
-    tokens._encoding.cache_clear()
+    tiktoken_counter._encoding.cache_clear()
+    assert tiktoken_counter.counter() == (None, "")
+    tiktoken_counter._encoding.cache_clear()
 
 
 def test_a_counter_gives_a_narrow_span():

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 import jupyter_llm_batch as llm_batch
-from jupyter_llm_batch import session, tracking
+from jupyter_llm_batch.client import session, tracking
 
 MESSAGES = [{"role": "user", "content": "hello there"}]
 GPT, CLAUDE, GEMINI = "gpt-5-mini", "claude-haiku-4-5", "gemini-2.5-flash"

@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core.errors import (
     Blocked,
     Busy,
     KeyRefused,
@@ -21,8 +21,8 @@ from jupyter_llm_batch.errors import (
     Unclear,
     Vanished,
 )
-from jupyter_llm_batch.providers import openai as adapter_module
-from jupyter_llm_batch.providers.translation import from_transport, retry_after
+from jupyter_llm_batch.providers.openai import adapter as adapter_module
+from jupyter_llm_batch.providers.shared.errors import from_transport, retry_after
 
 REQUEST = httpx2.Request("POST", "http://h/v1/batches")
 

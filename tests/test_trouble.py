@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from support import FAST, KEYS, Shifted, mark, until
 
-from jupyter_llm_batch import trouble
-from jupyter_llm_batch.errors import (
+from jupyter_llm_batch.core import trouble
+from jupyter_llm_batch.core.errors import (
     Blocked,
     Busy,
     Halted,
@@ -18,10 +18,11 @@ from jupyter_llm_batch.errors import (
     Unclear,
     Vanished,
 )
-from jupyter_llm_batch.models import Account, Job, JobState, Outcome
-from jupyter_llm_batch.policy import Policy
-from jupyter_llm_batch.providers import openai
-from jupyter_llm_batch.waiting import Waits
+from jupyter_llm_batch.core.job import Account, Job, JobState
+from jupyter_llm_batch.core.policy import Policy
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.engine.waits import Waits
+from jupyter_llm_batch.providers.openai import adapter
 
 MODEL = "openai:gpt-5-mini"
 
@@ -83,7 +84,7 @@ def lenient(monkeypatch):
 
 def broken(monkeypatch, method, times):
     """Let a method of the adapter fail as a misspelt name does; return what it met."""
-    whole, met = getattr(openai.OpenAI, method), []
+    whole, met = getattr(adapter.OpenAI, method), []
 
     async def fails(self, *args, **more):
         met.append(args)
@@ -91,7 +92,7 @@ def broken(monkeypatch, method, times):
             return self.no_such_attribute
         return await whole(self, *args, **more)
 
-    monkeypatch.setattr(openai.OpenAI, method, fails)
+    monkeypatch.setattr(adapter.OpenAI, method, fails)
     return met
 
 
@@ -127,13 +128,13 @@ def test_a_defect_is_tried_a_few_times_and_then_rests(make_client, sim, monkeypa
 def test_a_defect_while_it_is_sent_pays_once(make_client, sim, monkeypatch):
     """The create may have reached the provider: it is looked up, never repeated."""
     client = make_client(policy=msgspec.structs.replace(FAST, defect=0.01))
-    whole = openai.OpenAI.create
+    whole = adapter.OpenAI.create
 
     async def fails(self, *args):
         await whole(self, *args)
         return {}["request of row 0"]
 
-    monkeypatch.setattr(openai.OpenAI, "create", fails)
+    monkeypatch.setattr(adapter.OpenAI, "create", fails)
     assert all(ask(client).wait(60).answers())
     assert len(creates(sim)) == 1
     assert trouble.defects[0].name == "KeyError"

@@ -9,8 +9,8 @@ from replay import Replay
 from support import KEYS
 from test_fuzzed_lines import CANDIDATE
 
-from jupyter_llm_batch.models import Outcome
-from jupyter_llm_batch.notebook import show
+from jupyter_llm_batch.core.result import Outcome
+from jupyter_llm_batch.notebook.tables import show
 
 ROOT = "https://h/v1/"
 NAME = "batches/1"

@@ -10,8 +10,8 @@ import pytest
 from answering import Answering, openai
 from support import run
 
-from jupyter_llm_batch import schemas, validation
-from jupyter_llm_batch.errors import UsageProblem
+from jupyter_llm_batch.core.errors import UsageProblem
+from jupyter_llm_batch.data import structured, validation
 
 
 def an_object(**properties):
@@ -51,7 +51,7 @@ def test_a_reference_that_leads_outside_is_refused_and_never_fetched(asked, wher
         {"$id": f"{url}/base.json", **an_object(a={"items": {"$ref": where.format(url=url)}})},
     ):
         with pytest.raises(UsageProblem, match="nothing is fetched: copy"):
-            schemas.read(schema)
+            structured.read(schema)
         with pytest.raises(validation.Unusable):
             validation.compiled(schema)
     assert paths == []
@@ -60,7 +60,7 @@ def test_a_reference_that_leads_outside_is_refused_and_never_fetched(asked, wher
 def test_a_field_may_be_called_like_a_keyword():
     """Fields named `$ref`, `pattern` or `$id` are fields like others."""
     schema = an_object(**{name: {"type": "string"} for name in ("$ref", "pattern", "$id")})
-    schemas.read(schema)
+    structured.read(schema)
     validation.compiled(schema)({"$ref": "http://x", "pattern": "(", "$id": "y"})
 
 
@@ -82,7 +82,7 @@ def test_answers_stay_when_their_schema_cannot_be_used(answering, asked):
     )
     assert answering.tally(batch) == {"ok": 2}
     assert answering.bound(batch) == [{"a": 1}, {"b": 2}]
-    assert "nothing is fetched" in schemas.problem(schema)
+    assert "nothing is fetched" in structured.problem(schema)
     assert paths == []
 
 
@@ -145,7 +145,7 @@ def test_a_format_looks_at_texts_of_a_bounded_length(text):
 def test_a_schema_that_cannot_be_used_is_one_line(wrong):
     """Whatever is wrong with a schema is said before anything is sent."""
     with pytest.raises(UsageProblem) as caught:
-        schemas.read(wrong)
+        structured.read(wrong)
     assert str(caught.value).startswith("--schema")
     assert "\n" not in str(caught.value)
 
@@ -155,7 +155,7 @@ def test_a_schema_that_holds_itself_is_refused():
     schema = an_object(a={})
     schema["properties"]["a"] = schema
     with pytest.raises(UsageProblem, match="--schema cannot be sent"):
-        schemas.read(schema)
+        structured.read(schema)
 
 
 class Old(TypedDict):

@@ -1,4 +1,8 @@
-"""``jupyter llm-batch``: batches from a terminal, for servers and cron. Imports no IPython."""
+"""``jupyter llm-batch``: batches from a terminal, for servers and cron.
+
+Belongs here: subcommands, their output and exit codes. Does not: IPython, or what a script needs
+too (`client`). Read `commands` first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    from ..printing import plain
+    from ..core.printing import plain
     from .commands import run
 
     with plain():

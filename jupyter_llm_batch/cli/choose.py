@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import NotFound, UsageProblem
-from ..finding import hint, is_of
-from ..models import Batch
+from ..core.batch import Batch
+from ..core.errors import NotFound, UsageProblem
+from ..submission.find import hint, is_of
 
 #: Shortest beginning of an id that is looked at.
 SHORTEST_ID = 3

@@ -13,15 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import lookup, repaying, session
-from ..client import Client
-from ..errors import LLMBatchError, NotConfirmed, NotFound
-from ..finding import is_of
-from ..models import Batch
-from ..progress import WAITS_FOR_YOU, count
-from ..settings import Settings
-from ..terminal import print  # noqa: A004 - what is printed is cleaned
-from ..wording import many
+from ..client import session
+from ..client.client import Client
+from ..core.batch import Batch
+from ..core.errors import LLMBatchError, NotConfirmed, NotFound
+from ..core.settings import Settings
+from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
+from ..core.text import count, many
+from ..engine import lookup
+from ..engine.status.words import WAITS_FOR_YOU
+from ..submission import repaying
+from ..submission.find import is_of
 from . import report, watch
 from .choose import check_only, choose
 from .show import Bars, Lines, Show

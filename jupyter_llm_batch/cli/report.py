@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import finding
-from ..lease import Owner
-from ..models import Batch, Snapshot
-from ..progress import count, duration, money
-from ..wording import local_time
+from ..core.batch import Batch
+from ..core.snapshot import Snapshot
+from ..core.text import count, duration, local_time, money
+from ..storage.process import Owner
+from ..submission import find
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ def as_json(value: object) -> str:
 
 def table(console: Console, found: Sequence[Seen]) -> None:
     """Print batches by notebook, the latest first."""
-    titles = finding.titles(seen.batch for seen in found)
+    titles = find.titles(seen.batch for seen in found)
     for notebook in sorted({seen.batch.notebook for seen in found}):
         console.print(Text(clean(notebook), style="bold"))
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

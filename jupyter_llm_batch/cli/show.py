@@ -8,9 +8,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from ..models import Snapshot
-from ..progress import tally
-from ..terminal import print  # noqa: A004 - what is printed is cleaned
+from ..core.snapshot import Snapshot
+from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
+from ..engine.status.line import tally
 from .report import Seen, as_json, clean, left, line, record
 
 

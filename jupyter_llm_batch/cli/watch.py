@@ -9,10 +9,11 @@ import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from ..client import Client
-from ..errors import LLMBatchError
-from ..handle import BatchHandle
-from ..models import Batch, Snapshot
+from ..client.client import Client
+from ..client.handle import BatchHandle
+from ..core.batch import Batch
+from ..core.errors import LLMBatchError
+from ..core.snapshot import Snapshot
 from .report import Seen
 from .show import Show
 

@@ -1,1 +1,5 @@
-"""The notebook's side: magics, completion, variables and the panel."""
+"""What a person touches in a notebook: magics, options, completion, help, variables, panels.
+
+Belongs here: whatever imports IPython or widgets. Does not: what a script needs too (`client`).
+Read `magics` first, then `controller` and `panel.panels`.
+"""

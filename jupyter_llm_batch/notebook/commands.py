@@ -12,22 +12,27 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from .. import keys, previewing, providers, repaying, session
-from ..asking import Options, span
-from ..cell_options import HelpShown, cell_parser
-from ..client import cell_key, check_name
-from ..errors import LLMBatchError, NotConfirmed, NotReady, UsageProblem
-from ..handle import BatchHandle
-from ..models import Batch, Outcome, Snapshot
-from ..progress import count, money
-from ..spending import month_start
-from ..terminal import print  # noqa: A004 - what is printed is cleaned
-from ..wording import many
-from . import doctor, money_tables, parsers, show
-from .book import Book
+from ..client import keys, session
+from ..client.client import cell_key, check_name
+from ..client.handle import BatchHandle
+from ..core.batch import Batch
+from ..core.cell_options import HelpShown, cell_parser
+from ..core.errors import LLMBatchError, NotConfirmed, NotReady, UsageProblem
+from ..core.result import Outcome
+from ..core.snapshot import Snapshot
+from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
+from ..core.text import count, many, money
+from ..costs.budget import month_start
+from ..providers.shared import addresses
+from ..submission import preview, repaying
+from ..submission.options import Options, span
+from . import doctor, parsers
+from .controller import Book
 from .help import LINE_HELP
 from .options import filled, submit_options, words
 from .scope import Scope
+from .tables import money as money_tables
+from .tables import show
 
 
 @contextmanager
@@ -243,7 +248,7 @@ class Commands:
         show.preview(plan)
         if args.count and plan.samples:
             client = self.book.client
-            found = previewing.count(plan, args.count, client.adapter, client.background.call)
+            found = preview.count(plan, args.count, client.adapter, client.background.call)
             money_tables.counted(found)
 
     def _doctor(self, found: list[str]) -> None:
@@ -259,7 +264,7 @@ class Commands:
     def _login(self, found: list[str]) -> None:
         provider = self._provider("login", found)
         place = session.login(provider)
-        variable = providers.key_variables(provider)[0]
+        variable = addresses.key_variables(provider)[0]
         if place == keys.KEYRING:
             print(f"{variable} is saved in the keyring of this computer")
         else:
@@ -272,7 +277,7 @@ class Commands:
     def _logout(self, found: list[str]) -> None:
         provider = self._provider("logout", found)
         places = session.logout(provider)
-        variable = providers.key_variables(provider)[0]
+        variable = addresses.key_variables(provider)[0]
         if places:
             print(f"{variable} is forgotten ({', '.join(places)})")
         else:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
-from ..errors import LLMBatchError
-from ..values import fields_of
+from ..core.errors import LLMBatchError
+from ..data.fields import fields_of
+from ..providers import registry
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..cell_options import Parser
+    from ..core.cell_options import Parser
     from .magics import LLMBatchMagics
 
 _LINE = re.compile(r"^\s*(?P<magic>%%?)llm_batch(?P<rest>\s.*)?$", re.DOTALL)
@@ -65,7 +66,7 @@ def make_matcher(magics: LLMBatchMagics) -> Any:
 def _candidates(
     magics: LLMBatchMagics, magic: str, done: list[str], fragment: str
 ) -> Iterable[str]:
-    from ..cell_options import cell_parser
+    from ..core.cell_options import cell_parser
     from . import parsers
 
     if magic == "%%":
@@ -98,8 +99,6 @@ def _values(
     magics: LLMBatchMagics, wanted: argparse.Action, done: list[str], command: str
 ) -> Iterable[str]:
     """Return the words that an argument may be, where they can be known."""
-    from .. import providers
-
     if wanted.choices:
         return [str(each) for each in wanted.choices]
     name = wanted.dest
@@ -115,8 +114,8 @@ def _values(
     return {
         "endpoint": ["chat", "responses", "embeddings"],
         "notify": ["desktop", "off"],
-        "provider": providers.names(servers),
-        "remote": [f"{each}:" for each in providers.names(servers)],
+        "provider": registry.names(servers),
+        "remote": [f"{each}:" for each in registry.names(servers)],
     }.get(name, [])
 
 
@@ -145,12 +144,10 @@ def models() -> list[str]:
     """Return the models of the price data that our providers offer."""
     from genai_prices import data_snapshot
 
-    from .. import providers
-
     found = data_snapshot.get_snapshot().providers
     return sorted(
         f"{provider.id}:{model.id}"
         for provider in found
-        if provider.id in providers.names()
+        if provider.id in registry.names()
         for model in provider.models
     )

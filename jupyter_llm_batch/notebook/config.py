@@ -7,8 +7,8 @@ from typing import Any
 from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
-from ..errors import UsageProblem
-from ..settings import Settings, absolute
+from ..core.errors import UsageProblem
+from ..core.settings import Settings, absolute
 
 
 class LLMBatch(Configurable):
@@ -82,7 +82,7 @@ class LLMBatch(Configurable):
     @validate("prices", "discounts")
     def _readable(self, proposal: dict[str, Any]) -> Any:
         """Refuse prices and discounts that cannot be read, as soon as they are set."""
-        from ..pricing import PriceBook
+        from ..costs.prices import PriceBook
 
         try:
             PriceBook(

@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .. import defects, filesystems, payloads, providers, reaching, trouble
-from ..errors import LLMBatchError, UsageProblem
-from ..wording import local_time
-from .grids import grid
+from ..client import connectivity, defect_report
+from ..core import trouble
+from ..core.errors import LLMBatchError, UsageProblem
+from ..core.text import local_time
+from ..providers import registry
+from ..providers.shared import addresses
+from ..storage import files, location
+from .tables.grid import grid
 
 if TYPE_CHECKING:
-    from ..client import Client
-    from ..store import Store
-    from .book import Book
+    from ..client.client import Client
+    from ..storage.store import Store
+    from .controller import Book
 
 _PACKAGES = ("jupyter-llm-batch", "openai", "anthropic", "google-genai", "ipywidgets", "anywidget")
 
@@ -109,7 +113,7 @@ def _verdict(found: _Findings) -> str:
 
 def _write(client: Client | None) -> None:
     try:
-        path = defects.write(client.store if client is not None else None)
+        path = defect_report.write(client.store if client is not None else None)
     except Exception as error:  # noqa: BLE001 - a full disk, for instance
         print(f"The report could not be written: {trouble.words(error)}")
     else:
@@ -121,7 +125,7 @@ def _write(client: Client | None) -> None:
 
 def _has_defects(client: Client | None) -> bool:
     try:
-        return client is not None and bool(defects.journaled(client.store))
+        return client is not None and bool(defect_report.journaled(client.store))
     except Exception:  # noqa: BLE001 - the journal may be what is broken
         return False
 
@@ -148,21 +152,21 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
     servers = client.settings.servers
     rows: list[list[str]] = []
     places = dict(servers)
-    checks: dict[str, reaching.Reach] = {}
-    for name in providers.names(servers):
+    checks: dict[str, connectivity.Reach] = {}
+    for name in registry.names(servers):
         try:
             adapter = client.adapter(name, ask=True)
             account = adapter.account(client.store.salt())
             adapter.check_key()
             found.keys.append(name)
             places[name] = account.base_url
-            origin = client.keys.origin(providers.key_variables(name))
+            origin = client.keys.origin(addresses.key_variables(name))
             if client.simulated and client.keys.closed:
                 origin = "simulated"
             origin = origin or "none needed"
             row = [f"{name} key", "present", f"{origin}; server {account.base_url}"]
             if check_keys:
-                checks[name] = client.background.call(reaching.check_key(adapter)).result()
+                checks[name] = client.background.call(connectivity.check_key(adapter)).result()
                 row[1] = "accepted" if checks[name].status == 200 else "not accepted"
                 if checks[name].status != 200:
                     row[2] = f"{checks[name].remark}; {row[2]}"
@@ -175,13 +179,13 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
             rows.append([f"{name} key", "cannot be examined", trouble.words(error)])
             if trouble.is_defect(error):
                 trouble.report(error, f"doctor: {name}")
-    settings = {name: providers.address_of(name, servers) for name in places}
+    settings = {name: registry.address_of(name, servers) for name in places}
     known = {name: url for name, url in sorted(places.items()) if url}
-    reached = client.background.call(reaching.look(known, settings)).result()
+    reached = client.background.call(connectivity.look(known, settings)).result()
     for name, reach in reached.items():
         rows.append([f"{name} connection", reach.words, reach.remark])
     for name in found.keys:
-        check, reach = checks.get(name), reached.get(name, reaching.Reach(well=True))
+        check, reach = checks.get(name), reached.get(name, connectivity.Reach(well=True))
         if check is not None and not check.well:
             found.hints.append(f"{name}: {check.remark}")
         elif check is None and not reach.well:
@@ -193,10 +197,10 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
 
 def _journal(store: Store, found: _Findings) -> list[list[str]]:
     """Return what there is to know about the journal."""
-    place = filesystems.place_of(store.folder)
+    place = location.place_of(store.folder)
     modes = {"wal": "write-ahead log", "delete": "rollback journal"}
     where = f"on {place.kind}, a network file system" if place.remote else place.kind
-    size = payloads.size_of(store.folder)
+    size = files.size_of(store.folder)
     rows = [
         ["journal", f"{size / 1e6:,.1f} MB", str(store.folder)],
         ["journal schema", str(store.schema_version()), ""],

@@ -8,9 +8,9 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
-from ..errors import LLMBatchError
-from ..printing import plain
-from ..terminal import print  # noqa: A004 - what is printed is cleaned
+from ..core.errors import LLMBatchError
+from ..core.printing import plain
+from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from .completion import make_matcher
 from .config import LLMBatch
 from .magics import LLMBatchMagics

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from ..identity import of_shell
-from ..printing import plain
+from ..core.identity import of_shell
+from ..core.printing import plain
 from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
 from .scope import of_caller
@@ -53,8 +53,8 @@ class LLMBatchMagics(Magics):
     def commands(self) -> Commands:
         """Return what does the work, made on first need."""
         if self._commands is None:
-            from .book import Book
             from .commands import Commands
+            from .controller import Book
 
             self._commands = Commands(Book(self.shell, self._config, self._identity))
         return self._commands

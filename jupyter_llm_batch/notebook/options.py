@@ -8,11 +8,12 @@ import re
 import symtable
 from typing import Any
 
-from .. import celllines, frames
-from ..asking import Options
-from ..cell_options import unquoted
-from ..errors import UsageProblem
-from ..wording import a_type
+from ..core import magic_line
+from ..core.cell_options import unquoted
+from ..core.errors import UsageProblem
+from ..core.text import a_type
+from ..data import rows
+from ..submission.options import Options
 
 #: What IPython puts into the namespace: nobody's rows.
 _SHELL = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open", "display"})
@@ -24,7 +25,7 @@ def words(line: str) -> list[str]:
     Quotes around a whole word are taken off (``--system "Be brief"``), quotes inside it stay, so
     that ``--over df[["id", "text"]]`` is one word and the expression that the user wrote.
     """
-    return [unquoted(piece) for piece in celllines.pieces(line)]
+    return [unquoted(piece) for piece in magic_line.pieces(line)]
 
 
 def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
@@ -134,6 +135,6 @@ def field_names(over: Any) -> list[str]:
     if over is None or (not hasattr(over, "__len__") and not hasattr(over, "columns")):
         return []
     try:
-        return frames.read(over).names()
+        return rows.read(over).names()
     except UsageProblem:
         return []  # the submission tells it better

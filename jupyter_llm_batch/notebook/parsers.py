@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..cell_options import Parser, add_run_options, days, seconds, usd
-from ..ledger import GROUPS
+from ..core.cell_options import Parser, add_run_options, days, seconds, usd
+from ..costs.ledger import GROUPS
 
 
 def of(command: str) -> Parser:

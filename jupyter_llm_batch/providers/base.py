@@ -12,7 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
 
-from ..models import Account, Content, Job, Limits, Recipe, Remote, Reply, Result, Sink
+from ..core.job import Account, Job, Remote, Reply
+from ..core.request import Content, Limits, Recipe, Sink
+from ..core.result import Result
 
 __all__ = ["Adapter", "Encoder", "Limits"]
 

@@ -12,10 +12,15 @@ from typing import Any
 
 import msgspec
 
-from ..errors import UsageProblem
-from ..models import Recipe
-from . import anthropic_client, anthropic_objects, google, make, openai, openai_objects
+from ..core.errors import UsageProblem
+from ..core.request import Recipe
+from .anthropic import client
+from .anthropic import objects as anthropic_objects
 from .base import Adapter
+from .google import adapter as google
+from .openai import adapter as openai
+from .openai import objects as openai_objects
+from .registry import make
 
 _ENDPOINTS = ("chat", "responses", "embeddings", "completions", "moderations")
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -44,7 +49,7 @@ PROVIDERS = {
     ),
     "anthropic": Provider(
         title="Anthropic",
-        key=anthropic_client.KEY,
+        key=client.KEY,
         retention=anthropic_objects.RETENTION,
         progress=False,
     ),

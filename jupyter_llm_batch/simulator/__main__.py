@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
-from .behaviour import Behaviour
-from .control import World
 from .embedded import environ
-from .fates import DIRECTIVES
-from .files import private_folder, write_whole
 from .launch import Address, address_file
-from .server import serve
+from .server.control import World
+from .server.http import serve
+from .world.behaviour import Behaviour
+from .world.fates import DIRECTIVES
+from .world.files import private_folder, write_whole
 
 
 def _parser() -> argparse.ArgumentParser:

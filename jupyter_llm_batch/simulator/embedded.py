@@ -12,9 +12,9 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from .behaviour import Behaviour
-from .control import World
-from .server import serve
+from .server.control import World
+from .server.http import serve
+from .world.behaviour import Behaviour
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from .files import private_folder, private_open
+from .world.files import private_folder, private_open
 
 #: Seconds that a new process may take until it answers.
 _PATIENCE = 30.0

@@ -9,9 +9,10 @@ pytestmark = pytest.mark.browser
 
 SETUP = """
 import threading
-from jupyter_llm_batch.models import ErrorKind, JobLine, Sample, Snapshot
-from jupyter_llm_batch.notebook.display import PanelView
-from jupyter_llm_batch.notebook.panel import Panel
+from jupyter_llm_batch.core.result import ErrorKind, Sample
+from jupyter_llm_batch.core.snapshot import JobLine, Snapshot
+from jupyter_llm_batch.notebook.panel.display import PanelView
+from jupyter_llm_batch.notebook.panel.panel import Panel
 
 actions = []
 
@@ -106,7 +107,8 @@ def test_every_state_can_be_seen(lab, theme):
     live = [f"Panel(shot(**SHOTS['{state}']), press)" for state in STATES]
     still = [f"display(HTML(static.render(shot(**SHOTS['{state}']))))" for state in STATES]
     imports = (
-        "from IPython.display import HTML, display; from jupyter_llm_batch.notebook import static"
+        "from IPython.display import HTML, display\n"
+        "from jupyter_llm_batch.notebook.panel import static_html as static"
     )
     lab.write("gallery.ipynb", [f"{SETUP}{imports}\n{GALLERY}", *live, *still])
     lab.open("gallery.ipynb")

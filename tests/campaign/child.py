@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from jupyter_llm_batch import lease, policy
-from jupyter_llm_batch.client import Client
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.core import policy
+from jupyter_llm_batch.storage import process
 
 from .points import Points
 from .scenarios import MODELS, PATIENCE, SCENARIOS, User
@@ -88,7 +89,7 @@ def _prepare(order: Order, points: Points) -> None:
     if order.provider == "google-file":
         module._INLINE_ROWS = 0
     if order.impatient:
-        lease.STALE = 0.0
+        process.STALE = 0.0
         policy.JOURNAL_WAIT = 0.5
     points.install()
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from jupyter_llm_batch.client import Client
-from jupyter_llm_batch.errors import NotFound, ProviderError, UsageProblem
-from jupyter_llm_batch.handle import BatchHandle
-from jupyter_llm_batch.models import JobState
+from jupyter_llm_batch.client.client import Client
+from jupyter_llm_batch.client.handle import BatchHandle
+from jupyter_llm_batch.core.errors import NotFound, ProviderError, UsageProblem
+from jupyter_llm_batch.core.job import JobState
 
 MODELS = {
     "openai": "openai:gpt-5-mini",

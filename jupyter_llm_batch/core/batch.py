@@ -1,0 +1,82 @@
+"""One batch as the journal keeps it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .money import Estimate
+from .request import Recipe, Shape
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one named cell submitted. Packed per-row data lives beside it in the store.
+
+    Attributes
+    ----------
+    models
+        Every model it asks, ``provider:model``.
+    routed
+        Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
+    adopted
+        It was created elsewhere: the pack ``keys`` holds the custom_ids of its rows.
+    written, made_with
+        A hash of the cell as the user wrote it, and the versions that turned it into requests; see
+        `fingerprint`.
+    realtime
+        All of it is asked in real time.
+    held
+        Only the sample goes out: the rest waits for the user's word.
+    deadline, deadline_cost
+        When what is not back is to be finished in real time (Unix seconds), for USD at most.
+    cut
+        What is not back is cancelled at the provider and finished in real time.
+    line
+        The first line of its cell, as the user typed it last.
+    """
+
+    id: str
+    notebook: str
+    name: str
+    version: int
+    created_at: float
+    rows: int
+    recipe: Recipe
+    models: list[str]
+    shape: Shape
+    plan_hash: str
+    simulated: bool = False
+    max_retries: int = 2
+    max_reasks: int = 0
+    round: int = 0
+    used_at: float = 0.0
+    cancel_requested: bool = False
+    finished_at: float | None = None
+    reused: int = 0
+    skipped: int = 0
+    sources: list[str] = msgspec.field(default_factory=list)
+    draft: bool = False
+    notice: str = ""
+    routed: bool = False
+    adopted: bool = False
+    notify: str = ""
+    delete_uploads: bool = False
+    written: str = ""
+    made_with: dict[str, str] = msgspec.field(default_factory=dict)
+    realtime: bool = False
+    held: bool = False
+    deadline: float | None = None
+    deadline_cost: float | None = None
+    cut: bool = False
+    estimates: list[Estimate] = msgspec.field(default_factory=list)
+    max_cost: float | None = None
+    line: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name as people see it: ``sentiment``, later versions ``sentiment#2``."""
+        return self.name if self.version < 2 else f"{self.name}#{self.version}"
+
+    @property
+    def exact(self) -> str:
+        """What names this version where there are later ones: ``sentiment#1``."""
+        return f"{self.name}#{self.version}"

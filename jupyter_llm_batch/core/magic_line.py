@@ -1,0 +1,170 @@
+"""The first line of a cell: into pieces as they were typed, and again with other options."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from . import cell_options
+from .errors import UsageProblem
+from .request import Recipe
+
+_OPEN, _CLOSE = "([{", ")]}"
+
+#: What may stand before the quotes of a string.
+_PREFIXES = frozenset({"f", "r", "b", "u", "t", "fr", "rf", "br", "rb", "tr", "rt"})
+
+#: A system prompt that is longer is not written out (characters).
+_SHORT = 80
+
+#: What a line asked for once, which is not asked for when it runs again with something changed.
+ONCE = {"--add": None, "--resubmit": None, "--yes": None, "--dry-run": None, "--count": None}
+#: What a trial of another model does without.
+TRIAL = ONCE | {
+    "--route": None, "--realtime": None, "--random": None, "--deadline": None,
+    "--deadline-max-cost": None, "--reuse": None, "--wait": "",
+}  # fmt: skip
+
+
+def pieces(line: str) -> list[str]:
+    """Split a line at blanks outside quotes and brackets; every piece stays as it was typed.
+
+    A comment (``#`` after a blank) and a semicolon at the end are left out, as in Python and
+    IPython they mean nothing to what is run.
+
+    Raises
+    ------
+    UsageProblem
+        A quote or a bracket is not closed.
+    """
+    found: list[str] = []
+    word, depth, position = "", 0, 0
+    while position < len(line):
+        char = line[position]
+        if char.isspace() and not depth:
+            if word:
+                found.append(word)
+            word = ""
+        elif char in "\"'" and _opens(word, depth, line, position):
+            end = _closing(line, position)
+            word += line[position:end]
+            if end is None:
+                raise UsageProblem(f"a quote is not closed in: {word}")
+            position = end
+            continue
+        elif char == "#" and not depth and not word:
+            break
+        else:
+            depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
+            word += char
+        position += 1
+    if depth:
+        raise UsageProblem(f"a bracket is not closed in: {word}")
+    if word:
+        found.append(word)
+    if found and found[-1].endswith(";"):
+        found[-1] = found[-1].rstrip(";")
+    return [*filter(None, found)]
+
+
+def _opens(word: str, depth: int, line: str, position: int) -> bool:
+    """Return whether a quote begins a string: an apostrophe in ``it's`` does not."""
+    if depth:
+        return True  # an expression
+    before = re.search(r"\w*$", word)
+    prefix = before[0] if before else ""
+    return not prefix or prefix.lower() in _PREFIXES or _closes(line, position)
+
+
+def _closing(line: str, start: int) -> int | None:
+    """Return where the string literal that begins at `start` is over; None when it never is."""
+    quote = line[start] * 3 if line.startswith(line[start] * 3, start) else line[start]
+    position = start + len(quote)
+    while position < len(line):
+        if line[position] == "\\":
+            position += 2
+        elif line.startswith(quote, position):
+            return position + len(quote)
+        else:
+            position += 1
+    return None
+
+
+def _closes(line: str, position: int) -> bool:
+    """Whether the quote has a partner before the next blank: in ``f'…'``, not in ``it's``."""
+    rest = line[position + 1 :]
+    return not rest[:1].isspace() and line[position] in (rest.split(maxsplit=1) or [""])[0]
+
+
+def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str:
+    """Return a line with some of its options changed and the others as they were typed.
+
+    Parameters
+    ----------
+    line
+        ``%%llm_batch NAME …`` or ``%llm_batch run NAME …``.
+    changes
+        The new value of each option; an empty one for an option without, None takes it out.
+    name
+        Another name for the batch.
+    """
+    parser = cell_options.any_line()
+    magic, *typed = pieces(line)
+    found, taken = [magic], 0
+    names = 2 if magic == "%llm_batch" else 1  # the subcommand and the name
+    position = 0
+    while position < len(typed):
+        piece = typed[position]
+        position += 1
+        if not piece.startswith("-"):
+            taken += 1
+            found.append(name if name and taken == names else piece)
+            continue
+        both = [piece]
+        if parser.takes(piece, next(iter(typed[position:]), None)):
+            both.append(typed[position])
+            position += 1
+        if parser.full_name(piece) not in changes:
+            found += both
+    for option, value in changes.items():
+        if value is not None:
+            found += [option, value] if value else [option]
+    return " ".join(found)
+
+
+def made(name: str, model: str, recipe: Recipe, *, over: bool) -> str:
+    """Return the line that would ask for what a batch asked for, as far as it is known.
+
+    ``ROWS``, ``SCHEMA`` and a long ``SYSTEM`` stand for variables that only the user has.
+    """
+    options: list[tuple[str, str]] = [("--model", model)]
+    if over:
+        options.append(("--over", "ROWS"))
+    if recipe.system is not None:
+        short = len(recipe.system) <= _SHORT
+        text = ("--system", repr(recipe.system)) if short else ("--system-from", "SYSTEM")
+        options.append(text)
+    if recipe.max_tokens is not None:
+        options.append(("--max-tokens", str(recipe.max_tokens)))
+    options += [("--param", _param(key, value)) for key, value in recipe.params.items()]
+    if recipe.endpoint != "chat":
+        options.append(("--endpoint", recipe.endpoint))
+    if recipe.schema is not None:
+        options.append(("--schema", "SCHEMA"))
+    if recipe.cache is not None:
+        options.append(("--cache", recipe.cache))
+    first = f"%llm_batch run {name}" if recipe.raw else f"%%llm_batch {name}"
+    words = [first, *(f"{option} {value}" for option, value in options)]
+    return " ".join([*words, "--raw"] if recipe.raw else words)
+
+
+def _param(key: str, value: Any) -> str:
+    text = f"{key}={json.dumps(value, ensure_ascii=False)}"
+    return repr(text) if any(char.isspace() or char in "\"'" for char in text) else text
+
+
+def word(name: str) -> str:
+    """Return a name as one word of a magic's line; notebooks may have blanks in theirs."""
+    return f'"{name}"' if " " in name else name

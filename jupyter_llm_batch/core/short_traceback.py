@@ -1,0 +1,46 @@
+"""What IPython shows of an error that the user can mend: their own line and what to do."""
+
+from __future__ import annotations
+
+import linecache
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from .redaction import redact
+from .terminal import visible
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+#: Where code lives that the user did not write.
+_LIBRARIES = (_PACKAGE, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), "<frozen ")
+_INSTALLED = {"site-packages", "dist-packages", "IPython", "ipykernel"}
+
+
+class ForUsers(BaseException):
+    """An error that somebody else than us can mend: IPython shows no frame of ours for it."""
+
+    def _render_traceback_(self) -> list[str]:
+        return render(self)
+
+
+def render(error: BaseException) -> list[str]:
+    """Return the user's own line of code, if there is one, and the message; nothing of ours."""
+    # The line may hold a key that was typed into it.
+    return [
+        *map(redact, list(_own(error))[-1:]),
+        f"{type(error).__name__}: {visible(redact(str(error)))}",
+    ]
+
+
+def _own(error: BaseException) -> Iterator[str]:
+    """Yield each line of the user's that led to the error."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        path = Path(name)
+        if name.startswith(_LIBRARIES) or not _INSTALLED.isdisjoint(path.parts):
+            continue
+        if code := linecache.getline(name, line, frame.f_globals).strip():
+            # A cell has no file, and the name it has instead says nothing.
+            yield f"{path.name}, line {line}: {code}" if path.exists() else f"line {line}: {code}"

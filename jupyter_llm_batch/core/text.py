@@ -1,0 +1,97 @@
+"""Grammar of messages: numbers with their nouns, types with their articles."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def many(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 row``, ``2,000 rows``; `several` where no *s* will do."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def spans(numbers: Sequence[int], most: int = 12) -> str:
+    """Return rising numbers with what follows each other as one: ``0, 3-5, 9 and 40 more``.
+
+    Parameters
+    ----------
+    most
+        How many numbers and ranges are named.
+    """
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in found[:most]]
+    left = sum(last - first + 1 for first, last in found[most:])
+    return ", ".join(named) + (f" and {left:,} more" if left else "")
+
+
+def a_type(value: Any) -> str:
+    """Return the type of a value with its article: ``an int``."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
+    """Return a moment in Unix seconds in local time; one that no calendar has is unknown.
+
+    A day of another year has its year, where `form` names a month.
+    """
+    try:
+        then = time.localtime(at)
+        if then.tm_year != time.localtime().tm_year and "%Y" not in form:
+            form = form.replace("%b", "%b %Y")
+        return time.strftime(form, then) if at is not None else "unknown"
+    except (ValueError, OverflowError, OSError):
+        return "unknown"
+
+
+def moment(at: float, now: float) -> str:
+    """Return a moment for people: ``12:03``, with its day where that is not today's."""
+    if local_time(at, "%d %b %Y") == local_time(now, "%d %b %Y"):
+        return local_time(at, "%H:%M")
+    return local_time(at).lstrip("0")
+
+
+_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
+
+
+def provider_name(provider: str) -> str:
+    """Return the name under which people know a provider."""
+    return _NAMES.get(provider, provider)
+
+
+def count(number: int) -> str:
+    """Return a number of rows for people: ``12,345``."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: ``45 s``, ``2 min``, ``2 h 05 min``, ``1 d 3 h``."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"
+
+
+def money(usd: float) -> str:
+    """Return an amount for people: ``$0.0123``, ``$12.34``; tiny ones as ``< $0.0001``."""
+    if usd < 0:
+        return f"-{money(-usd)}"
+    if 0 < usd < 0.0001:
+        return "< $0.0001"
+    return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+
+
+def cache_words(share: float) -> str:
+    """Return the share of cached input in words."""
+    return f"{100 * share:.0f} % of the input cached"

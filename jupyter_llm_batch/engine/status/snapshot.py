@@ -1,0 +1,299 @@
+"""What the journal knows about a batch, as one `Snapshot` in words that a person uses.
+
+`snapshot` is the only place that decides what a batch's state is called. It is pure: the clock
+and everything that was read from the store come in as arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+import msgspec
+
+from ...core.batch import Batch
+from ...core.job import Job, JobState
+from ...core.lifecycle import is_failing, waits_for_user
+from ...core.request import Mode
+from ...core.result import ErrorKind, Outcome, Sample, Usage
+from ...core.snapshot import JobLine, Snapshot
+from ...costs import remaining
+from ...costs.prices import PriceBook
+from .line import _alone, _with_line
+from .words import (
+    _ACCEPTED,
+    _AT_PROVIDER,
+    _TERMINAL,
+    WAITS_FOR_YOU,
+    Trouble,
+    _about_other,
+    _called,
+    _describe,
+    _in_full,
+    _is_ours,
+    _left_there,
+    _question,
+    _second,
+    _troubled,
+    _without_key,
+    expiring,
+)
+
+#: Below this share of finished rows an extrapolation is a guess, and none is shown.
+_ENOUGH = 0.05
+
+
+def snapshot(
+    batch: Batch,
+    jobs: Sequence[Job],
+    now: float,
+    *,
+    outcomes: Mapping[str, int],
+    retryable: int = 0,
+    doubtful: int = 0,
+    unsent: int = 0,
+    cut: int = 0,
+    history: Sequence[float] = (),
+    paused: str = "",
+    trouble: Trouble | None = None,
+    cost: float | None = None,
+    saved: float | None = None,
+    saved_cache: float | None = None,
+    saved_reuse: float | None = None,
+    expected: float | None = None,
+    ceiling: float | None = None,
+    guessed: bool = False,
+    unpriced: bool = False,
+    book: PriceBook | None = None,
+    errors: Iterable[ErrorKind] = (),
+    samples: Iterable[Sample] = (),
+    behind: Sequence[tuple[Batch, Sequence[Job]]] = (),
+    back: Mapping[int, int] | None = None,
+) -> Snapshot:
+    """Describe a batch at one moment.
+
+    Parameters
+    ----------
+    batch, jobs
+        The batch and its jobs of all rounds, as journaled.
+    now
+        Unix seconds.
+    outcomes
+        Rows by `Outcome` value, and perhaps ``"skipped"``; all others are waiting.
+    retryable
+        Rows that a retry would send again.
+    doubtful
+        Those of them that may have been billed.
+    unsent
+        Cancelled rows that had never been sent.
+    cut
+        Answered rows whose answers stop before their end.
+    history
+        Durations in seconds of earlier batches of this provider.
+    paused
+        Why the batch does not move on, in the words shown to the user; empty if it does.
+    trouble
+        What went wrong here when the batch was to go on.
+    cost, saved, saved_cache, saved_reuse
+        USD, when known.
+    expected, ceiling
+        USD in all, while the batch is under way: what is spent and what the rest will cost.
+    unpriced
+        The price of a model is not known.
+    book
+        The prices of what the user may decide about.
+    errors, samples
+        For the panel's details.
+    behind
+        Batches under way that ask rows of this one, whose own jobs are over, with their jobs.
+    back
+        Rows that came back without an answer; see `outlook.ended`.
+    """
+    rows = batch.rows - outcomes.get("skipped", batch.skipped)
+    ok = outcomes.get(Outcome.OK, 0)
+    failed = sum(outcomes.get(outcome, 0) for outcome in Outcome if outcome is not Outcome.OK)
+    waiting = rows - ok - failed
+    failed -= unsent
+    progress, progress_failed = _at_provider(jobs, waiting)
+    finished = batch.finished_at is not None
+    state, words = _describe(batch, jobs, now, outcomes, paused, trouble)
+    if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
+        words = "stopped"
+    question, urgent = "", False
+    choices: list[str] = []
+    if not (finished or paused or batch.draft or batch.cancel_requested):
+        book = book or PriceBook()
+        question, choices, urgent = _question(batch, jobs, now, history, book, back)
+    if behind and state in ("preparing", "collecting") and not batch.cancel_requested:
+        words = f"waiting for {', '.join(_called(each, batch) for each, _ in behind)}"
+        words += ", which asks the same rows"
+        if all(waits_for_user(*each) for each in behind):
+            question, urgent = _about_other(behind[0][0], batch), True
+    if urgent:
+        state, words = "attention", WAITS_FOR_YOU
+    end = now if batch.finished_at is None else batch.finished_at
+    elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
+    moving = not finished and state not in ("draft", "paused", "attention", "stopped")
+    shot = Snapshot(
+        batch_id=batch.id,
+        title=batch.title,
+        model=_models(batch.models),
+        state=state,
+        words=words,
+        rows=rows,
+        ok=ok,
+        failed=failed,
+        waiting=waiting,
+        progress=progress,
+        progress_failed=progress_failed,
+        outcomes=_told(outcomes, unsent),
+        unsent=unsent,
+        cut=cut,
+        simulated=batch.simulated,
+        safe_to_close=_safe_to_close(batch, jobs) and not _is_unwell(state, jobs),
+        finished=finished,
+        cancelling=batch.cancel_requested and not finished,
+        retryable=retryable,
+        doubtful=doubtful,
+        started_at=batch.created_at,
+        elapsed=elapsed,
+        remaining=_remaining(jobs, now, elapsed, history) if moving else None,
+        cost=cost,
+        saved=saved,
+        cached=_cached(batch, jobs),
+        saved_cache=saved_cache,
+        saved_reuse=saved_reuse,
+        expected=expected,
+        ceiling=ceiling,
+        guessed=guessed,
+        unpriced=unpriced,
+        keep_until=_kept(jobs, now, finished=finished),
+        notice=" · ".join(
+            filter(
+                None,
+                (
+                    _in_full(batch, jobs),
+                    batch.notice,
+                    _second(batch, jobs, expected),
+                    expiring(jobs, now),
+                    _left_there(jobs),
+                    _without_key(batch, jobs),
+                ),
+            )
+        ),
+        jobs=[_job_line(job) for job in jobs],
+        errors=list(errors),
+        samples=list(samples),
+        realtime=not finished and any(_is_ours(job) for job in jobs),
+        deadline=_deadline(batch, jobs, now),
+        question=question,
+        choices=choices,
+    )
+    shot = msgspec.structs.replace(shot, alone=_alone(shot))
+    return _with_line(shot, warned=bool(expiring(jobs, now)))
+
+
+def _kept(jobs: Sequence[Job], now: float, *, finished: bool) -> float | None:
+    """Return until when a provider keeps the first of the answers that it still has."""
+    there = [job for job in jobs if job.state in _AT_PROVIDER]
+    if finished:
+        there = [job for job in jobs if job.state is JobState.DONE and job.tidied != "deleted"]
+    known = [job.keep_until for job in there if job.keep_until is not None]
+    return min((until for until in known if until > now or not finished), default=None)
+
+
+def _told(outcomes: Mapping[str, int], unsent: int) -> dict[str, int]:
+    """Return rows by outcome, without those that have none or were never sent."""
+    told = {**outcomes, Outcome.CANCELLED.value: outcomes.get(Outcome.CANCELLED, 0) - unsent}
+    return {str(name): n for name, n in told.items() if n > 0 and name != "waiting"}
+
+
+def _cached(batch: Batch, jobs: Iterable[Job]) -> float | None:
+    """Return the share of the input that a prompt cache gave."""
+    usage = sum((job.usage for job in jobs), Usage())
+    if not usage.input or not (usage.cached or batch.recipe.cache):
+        return None
+    return usage.cached / usage.input
+
+
+def _models(models: Sequence[str]) -> str:
+    return " + ".join(models) if len(models) < 3 else f"{len(models)} models"
+
+
+def troubled(shot: Snapshot, trouble: Trouble, now: float) -> Snapshot:
+    """Return an earlier snapshot as it is told while no new one can be made."""
+    state, words = _troubled(trouble, now)
+    shot = msgspec.structs.replace(shot, state=state, words=words, remaining=None, choices=[])
+    return _with_line(shot, warned=False)
+
+
+def _deadline(batch: Batch, jobs: Sequence[Job], now: float) -> float | None:
+    if batch.deadline is None or batch.cut or batch.finished_at or not remaining.waiting(jobs):
+        return None
+    return batch.deadline - now if batch.deadline > now else None
+
+
+def _safe_to_close(batch: Batch, jobs: Sequence[Job]) -> bool:
+    if batch.draft:
+        return False
+    if not jobs:
+        return batch.finished_at is not None
+    return all(job.state in _ACCEPTED and not _is_ours(job) for job in jobs)
+
+
+def _is_unwell(state: str, jobs: Iterable[Job]) -> bool:
+    """Whether nobody should be told that all is well."""
+    return state == "stopped" or any(is_failing(job) for job in jobs)
+
+
+def _at_provider(jobs: Iterable[Job], waiting: int) -> tuple[int | None, int]:
+    """Return the rows that the provider has finished and we have not collected, and the failed."""
+    done, failed, known = 0, 0, False
+    for job in jobs:
+        if job.state in _AT_PROVIDER and job.counts is not None and job.counts.total:
+            known = True
+            done += max(0, job.counts.done + job.counts.failed - sum(job.tally.values()))
+            failed += job.counts.failed
+    progress = min(done, waiting)
+    return (progress, min(failed, progress)) if known else (None, 0)
+
+
+def _remaining(
+    jobs: Sequence[Job], now: float, elapsed: float, history: Sequence[float]
+) -> float | None:
+    """Return the seconds left: by this batch's own pace, else by earlier batches, else None."""
+    under_way = [job for job in jobs if job.state not in _TERMINAL]
+    paces = [_pace(job, now) for job in under_way]
+    known = [pace for pace in paces if pace is not None]
+    if known and len(known) == len(paces):
+        left = max(known)
+    elif history and not any(job.mode is Mode.REALTIME for job in under_way):
+        left = median(history) - elapsed
+    else:
+        return None
+    return left if left > 0 and math.isfinite(left) else None
+
+
+def _pace(job: Job, now: float) -> float | None:
+    """Return the seconds that one job needs from now on if it goes on as it did."""
+    if job.state is JobState.COLLECTING:
+        return 0.0
+    if job.counts is None or not job.counts.total or job.submitted_at is None:
+        return None
+    share = (job.counts.done + job.counts.failed) / job.counts.total
+    if share < _ENOUGH:
+        return None
+    return (now - job.submitted_at) * (1 - share) / share
+
+
+def _job_line(job: Job) -> JobLine:
+    state: str = job.state.value
+    return JobLine(
+        id=job.id,
+        model=f"{job.provider}:{job.model}",
+        rows=job.rows,
+        state=f"{state} ({job.remote_state})" if job.remote_state else state,
+        remote_id=job.remote_id or "",
+        error=job.error or "",
+    )

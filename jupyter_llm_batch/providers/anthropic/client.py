@@ -1,0 +1,95 @@
+"""The SDK's client for one Anthropic account, and what its exceptions mean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import LLMBatchError, ProviderError, Unclear
+from ...core.secret import HiddenDict, Secret
+from ..shared import bounds
+from ..shared.errors import from_status, from_transport, hushed, retry_after
+from ..shared.reasons import why
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+KEY = "ANTHROPIC_API_KEY"
+TOKEN = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+BASE_URL = "ANTHROPIC_BASE_URL"
+HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+DEFAULT_URL = "https://api.anthropic.com"
+KEYS_PAGE = "https://platform.claude.com/settings/keys"
+
+_QUOTA_CODES = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
+#: An empty account is told by a 400 like any other mistake; only its words differ.
+_NO_CREDIT = "credit balance is too low"
+
+
+def connect(
+    key: Secret, token: Secret, base_url: str, headers: Mapping[str, str]
+) -> AsyncAnthropic:
+    """Return a client of exactly this account, which repeats nothing by itself."""
+    import anthropic
+
+    from ..shared import transport
+
+    client = anthropic.AsyncAnthropic(
+        # With one of these given, the SDK looks for no other credentials, nor for a profile.
+        api_key=bounds.PLACEHOLDER if key else None,
+        auth_token=bounds.PLACEHOLDER if token else None,
+        base_url=base_url,
+        webhook_key="",
+        max_retries=0,
+        open_telemetry=False,
+        http_client=transport.client(base_url, key or token),
+    )
+    # By way of the constructor they would join those that the process's own environment names,
+    # where another account may live than the one meant.
+    client._custom_headers = HiddenDict(headers)
+    return client
+
+
+@asynccontextmanager
+async def translate(who: str) -> AsyncIterator[None]:
+    """Turn whatever the SDK, httpx2 or a strange answer raises into our errors."""
+    import ssl
+
+    import anthropic
+    import anyio
+    import httpx2
+
+    try:
+        yield
+    except anthropic.APIStatusError as exc:
+        raise hushed(_from_answer(exc, who), exc) from None
+    except anthropic.APIConnectionError as exc:
+        raise hushed(from_transport(exc.__cause__ or exc, who, BASE_URL), exc) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, anyio.EndOfStream) as exc:
+        raise hushed(from_transport(exc, who, BASE_URL), exc) from None
+    except LLMBatchError:
+        raise
+    except (anthropic.AnthropicError, ValueError) as exc:
+        raise Unclear(
+            f"{who} gave an answer that is no Anthropic answer ({type(exc).__name__}): "
+            f"check {BASE_URL}"
+        ) from exc
+
+
+def _from_answer(exc: Any, who: str) -> ProviderError:
+    message = exc.api_message
+    if not isinstance(message, str):
+        message = why(exc.body)[1] or ""  # another server's form, or a page of a proxy
+    kind = exc.type if isinstance(exc.type, str) else None
+    code = exc.error_code or kind
+    return from_status(
+        exc.status_code,
+        message,
+        who,
+        code=code,
+        quota=code in _QUOTA_CODES or kind == "billing_error" or _NO_CREDIT in message,
+        wait=retry_after(exc.response.headers, time.time()),
+        key_hint=f"(check {KEY}: {KEYS_PAGE})",
+    )
