@@ -64,7 +64,11 @@ SHOTS = dict(
                    words="needs you: the outcome of a submission is unknown, "
                          "%llm_batch resolve sentiment", remaining=None),
     paused=dict(state="paused", words="paused: sent with another OpenAI account", remaining=None),
-    done=DONE,
+    done=DONE | dict(state="partial", words="done, 19 rows without an answer"),
+    cut=DONE | dict(ok=1000, failed=0, cut=160, outcomes={"ok": 1000}, retryable=0),
+    stopped=dict(state="stopped", words="stopped: OpenAI refuses the key in OPENAI_API_KEY; "
+                 "set another, then %llm_batch status sentiment", safe_to_close=False,
+                 remaining=None),
     failed=DONE | dict(state="failed", words="failed: model gpt-9 does not exist", ok=0, samples=[],
                        failed=1000, outcomes={"failed": 1000}, retryable=0, cost=0.0, saved=None),
     cancelled=DONE | dict(state="cancelled", words="cancelled", ok=400, failed=600, retryable=600,
@@ -75,7 +79,7 @@ SHOTS = dict(
 """
 STATES = (
     *("running", "uploading", "collecting", "attention", "paused", "done", "failed"),
-    *("cancelled", "simulated"),
+    *("cancelled", "simulated", "cut", "stopped"),
 )
 
 
@@ -103,7 +107,7 @@ def run_code(lab, code, index=2):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_state_can_be_seen(lab, theme):
     """All states draw in both themes, and the pictures are kept for a person to look at."""
-    lab.page.set_viewport_size({"width": 1200, "height": 2100})
+    lab.page.set_viewport_size({"width": 1200, "height": 2600})
     live = [f"Panel(shot(**SHOTS['{state}']), press)" for state in STATES]
     still = [f"display(HTML(static.render(shot(**SHOTS['{state}']))))" for state in STATES]
     imports = (
@@ -116,6 +120,9 @@ def test_every_state_can_be_seen(lab, theme):
     lab.run_all()
     for index, state in enumerate(STATES, start=1):
         expect(lab.panel(index)).to_contain_text("demo#2" if state == "simulated" else "sentiment")
+    cancelled = lab.panel(STATES.index("cancelled") + 1)
+    expect(cancelled.locator(".llmb-seg-cancelled")).to_have_attribute("style", "width: 60%;")
+    expect(cancelled.locator(".llmb-seg-failed")).to_have_attribute("style", "width: 0%;")
     lab.page.add_style_tag(content=".jp-Cell-inputWrapper { display: none !important }")
     lab.screenshot(f"panels-{theme}")
     done = STATES.index("done") + 1

@@ -152,7 +152,7 @@ function render({ model, el }) {
   const meters = h("span", "llmb-meters", time, cost);
   const head = h("div", "llmb-head", title, chip, simulated, state, meters);
 
-  const segments = ["ok", "cut", "failed", "progress", "progress-failed"].map((kind) =>
+  const segments = ["ok", "cut", "failed", "cancelled", "progress", "progress-failed"].map((kind) =>
     h("div", `llmb-seg llmb-seg-${kind}`),
   );
   const bar = h("div", "llmb-bar", ...segments);
@@ -269,7 +269,9 @@ function render({ model, el }) {
   function drawBar() {
     const progress = s.progress ?? 0;
     const cut = s.cut ?? 0;
-    const widths = [s.ok - cut, cut, s.failed, progress - s.progress_failed, s.progress_failed];
+    const cancelled = Math.min(s.outcomes.cancelled ?? 0, s.failed);
+    const running = progress - s.progress_failed;
+    const widths = [s.ok - cut, cut, s.failed - cancelled, cancelled, running, s.progress_failed];
     segments.forEach((segment, i) => {
       segment.style.width = s.rows ? `${(100 * widths[i]) / s.rows}%` : "0";
     });

@@ -82,10 +82,12 @@ def _head(snapshot: Snapshot) -> str:
 
 def _bar(snapshot: Snapshot) -> str:
     done = (snapshot.progress or 0) - snapshot.progress_failed
+    cancelled = min(snapshot.outcomes.get("cancelled", 0), snapshot.failed)
     parts = [
         (snapshot.ok - snapshot.cut, _GREEN, "1"),
         (snapshot.cut, _AMBER, "1"),
-        (snapshot.failed, _RED, "1"),
+        (snapshot.failed - cancelled, _RED, "1"),
+        (cancelled, _GREY, "1"),
         (done, _GREEN, ".45"),
         (snapshot.progress_failed, _RED, ".45"),
     ]
