@@ -60,6 +60,7 @@ def test_cut_answers_are_bound_counted_and_named(client):
     shot = batch.snapshot()
     assert (shot.ok, shot.cut, shot.failed, shot.retryable) == (3, 1, 0, 0)
     assert "3 of 3 answered (1 cut)" in shot.line
+    assert (shot.state, shot.words) == ("partial", "done, 1 answer cut off")
     (kind,) = batch.failures()
     assert (kind.kind, kind.rows, kind.billed) == ("cut: length", [1], True)
     assert "--max-tokens" in kind.remedy

@@ -65,7 +65,8 @@ SHOTS = dict(
                          "%llm_batch resolve sentiment", remaining=None),
     paused=dict(state="paused", words="paused: sent with another OpenAI account", remaining=None),
     done=DONE | dict(state="partial", words="done, 19 rows without an answer"),
-    cut=DONE | dict(ok=1000, failed=0, cut=160, outcomes={"ok": 1000}, retryable=0),
+    cut=DONE | dict(state="partial", words="done, 160 answers cut off", ok=1000, failed=0, cut=160,
+                    outcomes={"ok": 1000}, retryable=0),
     stopped=dict(state="stopped", words="stopped: OpenAI refuses the key in OPENAI_API_KEY; "
                  "set another, then %llm_batch status sentiment", safe_to_close=False,
                  remaining=None),

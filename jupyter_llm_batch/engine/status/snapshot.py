@@ -18,6 +18,7 @@ from ...core.lifecycle import is_failing, waits_for_user
 from ...core.request import Mode
 from ...core.result import ErrorKind, Outcome, Sample, Usage
 from ...core.snapshot import JobLine, Snapshot
+from ...core.text import many
 from ...costs import remaining
 from ...costs.prices import PriceBook
 from .line import _alone, _with_line
@@ -120,6 +121,8 @@ def snapshot(
     state, words = _describe(batch, jobs, now, outcomes, paused, trouble)
     if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
         words = "stopped"
+    if state == "done" and cut:  # its colour is that of the worst that happened
+        state, words = "partial", f"done, {many(cut, 'answer')} cut off"
     question, urgent = "", False
     choices: list[str] = []
     if not (finished or paused or batch.draft or batch.cancel_requested):
