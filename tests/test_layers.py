@@ -32,14 +32,9 @@ LONGER = {
     "engine.steps": "not taken apart yet",
     "notebook.commands": "not taken apart yet",
     "notebook.controller": "not taken apart yet",
-    "providers.anthropic.adapter": "not taken apart yet",
     "providers.google.adapter": "not taken apart yet",
     "providers.openai.adapter": "not taken apart yet",
-    "providers.openai.results": "not taken apart yet",
-    "simulator.openai.bodies": "not taken apart yet",
-    "simulator.world.engine": "not taken apart yet",
     "storage.store": "not taken apart yet",
-    "submission.prompts.media": "not taken apart yet",
 }
 
 #: Imports that close a circle, not untangled yet.

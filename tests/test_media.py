@@ -32,7 +32,7 @@ from jupyter_llm_batch.providers.google import requests as google_wire
 from jupyter_llm_batch.providers.openai import requests as openai_wire
 from jupyter_llm_batch.providers.shared import media as parts
 from jupyter_llm_batch.submission import fill, read_options
-from jupyter_llm_batch.submission.prompts import media, template
+from jupyter_llm_batch.submission.prompts import media, media_parts, template
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 PDF = (
@@ -65,7 +65,7 @@ def b64(data):
 
 def image(value, kind="image"):
     """Return the parts of a value under ``--image``."""
-    return media.parts_of(value, media.Column("c", kind))
+    return media_parts.parts_of(value, media_parts.Column("c", kind))
 
 
 def file(value):
@@ -227,7 +227,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path):
 def test_a_file_too_large_for_all_is_not_even_read(tmp_path):
     """Its size is looked at first; nothing of it gets into memory."""
     with (tmp_path / "big.mp4").open("wb") as big:
-        big.truncate(media.MOST + 1)
+        big.truncate(media_parts.MOST + 1)
     tracemalloc.start()
     assert "100 MB, more than any provider takes" in refusal(tmp_path / "big.mp4", "file")
     peak = tracemalloc.get_traced_memory()[1]

@@ -31,7 +31,7 @@ from jupyter_llm_batch.core.job import Job, Phase
 from jupyter_llm_batch.core.request import Recipe
 from jupyter_llm_batch.core.result import Outcome
 from jupyter_llm_batch.providers.google import requests as wire
-from jupyter_llm_batch.providers.google.errors import translate
+from jupyter_llm_batch.providers.google.client import translate
 from jupyter_llm_batch.providers.registry import make
 
 MODEL = "gemini-2.5-flash"

@@ -21,7 +21,7 @@ from jupyter_llm_batch.core.errors import (
     Unclear,
     Vanished,
 )
-from jupyter_llm_batch.providers.openai import adapter as adapter_module
+from jupyter_llm_batch.providers.openai import client as openai_client
 from jupyter_llm_batch.providers.shared.errors import from_transport, retry_after
 
 REQUEST = httpx2.Request("POST", "http://h/v1/batches")
@@ -83,7 +83,7 @@ def subclasses(kind):
 
 async def translated(exc):
     with pytest.raises(ProviderError) as caught:
-        async with adapter_module.translate("OpenAI"):
+        async with openai_client.translate("OpenAI"):
             raise exc
     return caught.value
 

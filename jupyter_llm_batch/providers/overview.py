@@ -14,11 +14,11 @@ import msgspec
 
 from ..core.errors import UsageProblem
 from ..core.request import Recipe
-from .anthropic import client
+from .anthropic import client as anthropic_client
 from .anthropic import objects as anthropic_objects
 from .base import Adapter
-from .google import adapter as google
-from .openai import adapter as openai
+from .google import client as google_client
+from .openai import client as openai_client
 from .openai import objects as openai_objects
 from .registry import make
 
@@ -45,15 +45,15 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 PROVIDERS = {
     "openai": Provider(
-        title="OpenAI", key=openai.KEY, retention=openai_objects.RETENTION, progress=True
+        title="OpenAI", key=openai_client.KEY, retention=openai_objects.RETENTION, progress=True
     ),
     "anthropic": Provider(
         title="Anthropic",
-        key=client.KEY,
+        key=anthropic_client.KEY,
         retention=anthropic_objects.RETENTION,
         progress=False,
     ),
-    "google": Provider(title="Google Gemini", key=google.KEY, retention=None, progress=True),
+    "google": Provider(title="Google Gemini", key=google_client.KEY, retention=None, progress=True),
 }
 
 

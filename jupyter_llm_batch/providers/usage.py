@@ -10,8 +10,7 @@ import msgspec
 from ..core.result import Usage
 from .anthropic import results as anthropic_results
 from .google import results as google_results
-from .openai import result_shapes
-from .openai import results as openai_results
+from .openai import answers, result_shapes
 from .shared import lenient
 
 
@@ -79,7 +78,7 @@ def _merged(before: Any, after: Any) -> Any:
 
 
 _USAGE: dict[str, Any] = {
-    "openai": openai_results.usage_of,
+    "openai": answers.usage_of,
     "anthropic": anthropic_results.usage_of,
     "google": google_results.usage_of,
 }

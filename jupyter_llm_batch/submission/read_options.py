@@ -20,7 +20,7 @@ from ..providers.base import Adapter
 from . import notify_target
 from .lanes import CACHED_FROM, Lanes
 from .options import CACHE, Options, check, span
-from .prompts import media, routing
+from .prompts import media, media_parts, routing
 from .prompts import ready as ready_
 from .prompts import template as prompts
 from .spec import Ask
@@ -220,7 +220,7 @@ def _renamed(shape: Shape, schema: dict[str, Any] | None, *, routed: bool) -> st
     )
 
 
-def _media(options: Options, settings: Settings) -> list[media.Column]:
+def _media(options: Options, settings: Settings) -> list[media_parts.Column]:
     given = options.get("media_folder", ())
     folders = [given] if isinstance(given, str | PathLike) else [*given]
     return media.columns(
@@ -234,7 +234,7 @@ def _contents(
     raw: bool,
     column: str,
     namespace: Mapping[str, Any],
-    wanted: Sequence[media.Column],
+    wanted: Sequence[media_parts.Column],
 ) -> tuple[Iterable[Content | None], Rows | None, Shape, str, str]:
     """Turn cell text and rows into contents; with shape, a note, and how all prompts begin."""
     split, skip_null = options.get("split", False), options.get("skip_null", False)

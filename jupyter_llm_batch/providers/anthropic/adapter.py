@@ -39,6 +39,7 @@ from ..shared.errors import no_key, refusal, retry_after
 from . import objects, results
 from . import requests as wire
 from .client import BASE_URL, DEFAULT_URL, HEADERS, KEY, KEYS_PAGE, TOKEN, connect, translate
+from .requests import _requests
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -366,25 +367,6 @@ class Anthropic:
 
     def _translated(self) -> AbstractAsyncContextManager[None]:
         return translate(self._who)
-
-
-def _requests(payload: Path) -> tuple[int, AsyncIterator[bytes]]:
-    """Return length and pieces of a create's body: the payload's lines as one JSON list."""
-    opening, closing = b'{"requests":[', b"]}"
-    # JSON keeps line breaks inside of texts escaped, so those of the file stand between requests;
-    # the last one ends the file and becomes the closing bracket.
-    size = payload.stat().st_size - 1
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield opening
-        left = size
-        with payload.open("rb") as file:
-            while left > 0 and (piece := file.read(min(_PIECE, left))):
-                left -= len(piece)
-                yield piece.replace(b"\n", b",")
-        yield closing
-
-    return len(opening) + size + len(closing), pieces()
 
 
 def _remote(response: Response) -> Remote:

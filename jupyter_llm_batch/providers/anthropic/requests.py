@@ -6,6 +6,8 @@ params are those of the Messages API, so every line names its model and models m
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -250,3 +252,26 @@ def prompt_of(line: bytes) -> str:
         return encoding.readable(msgspec.json.decode(line)["params"]["messages"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return line.decode(errors="replace").strip()
+
+
+#: Bytes of a payload that are read at a time.
+_PIECE = 1 << 20
+
+
+def _requests(payload: Path) -> tuple[int, AsyncIterator[bytes]]:
+    """Return length and pieces of a create's body: the payload's lines as one JSON list."""
+    opening, closing = b'{"requests":[', b"]}"
+    # JSON keeps line breaks inside of texts escaped, so those of the file stand between requests;
+    # the last one ends the file and becomes the closing bracket.
+    size = payload.stat().st_size - 1
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield opening
+        left = size
+        with payload.open("rb") as file:
+            while left > 0 and (piece := file.read(min(_PIECE, left))):
+                left -= len(piece)
+                yield piece.replace(b"\n", b",")
+        yield closing
+
+    return len(opening) + size + len(closing), pieces()

@@ -42,18 +42,12 @@ from ..shared.errors import no_key, refusal
 from . import cache as caches
 from . import objects, results
 from . import requests as wire
-from .errors import BASE_URL, translate
+from .client import _DEFAULT_URL, _KEYS_PAGE, BASE_URL, KEY, KEY_BEFORE, VERSION, translate
 
 if TYPE_CHECKING:
     from google.genai import Client
     from httpx2 import AsyncClient
 
-KEY = "GEMINI_API_KEY"
-#: Wins over the other one, as in the SDK.
-KEY_BEFORE = "GOOGLE_API_KEY"
-VERSION = "GOOGLE_GENAI_API_VERSION"
-_DEFAULT_URL = "https://generativelanguage.googleapis.com"
-_KEYS_PAGE = "https://aistudio.google.com/apikey"
 _MODELS_PAGE = "https://ai.google.dev/gemini-api/docs/models"
 
 #: 2 GB is the limit of an uploaded file. No limit of rows is documented, so it is the smallest of

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from ..world import answers, life
-from ..world.engine import Engine, Result, Row
+from ..world.dialect import Result, Row
+from ..world.engine import Engine
 from ..world.fates import Fate
 from ..world.files import Files, StoredFile, private_open
 from ..world.ledger import Entry, body_sha

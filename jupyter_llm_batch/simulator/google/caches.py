@@ -16,7 +16,7 @@ import msgspec
 from ..server.seen import Seen
 from ..server.wire import Call, Refused, Reply, Route
 from ..world import answers
-from ..world.engine import Clock
+from ..world.dialect import Clock
 from .bodies import Asked, ask
 from .checks import ApiError, Body, camel, json_body, page_of, refused
 from .parts import look

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..server.wire import Call, Reply, Route
-from ..world.engine import Clock
+from ..world.dialect import Clock
 from ..world.files import Files, StoredFile, private_open
 from .batches import DAY, INLINE_OUTPUT, NAME, OUTPUT
 from .checks import camel, json_body, page_of, refused

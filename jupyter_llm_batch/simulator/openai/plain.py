@@ -18,9 +18,10 @@ import msgspec
 from ..world import answers, shapes
 from ..world.fates import SHAPES, Fate
 from ..world.life import Usage
-from . import bodies
-from .bodies import MODELS, Answered, Asked, common, letters, text_of
+from . import bodies, requests
+from .bodies import MODELS, Answered, letters, text_of
 from .errors import ApiError
+from .requests import Asked, common
 
 COMPLETIONS = "/v1/completions"
 
@@ -199,7 +200,7 @@ _ANSWER: dict[str, Callable[[Asked, Fate, bytes, int], Answered]] = {
 
 #: What reads a request, by endpoint.
 ASK: dict[str, Callable[[Any], Asked]] = {
-    **bodies.ASK,
+    **requests.ASK,
     COMPLETIONS: ask_completions,
     "/v1/moderations": ask_moderations,
     "/v1/images/generations": ask_images,

@@ -18,7 +18,8 @@ from ..google.files import Uploads
 from ..openai.azure import Azure
 from ..openai.endpoints import OpenAI
 from ..world.behaviour import Behaviour
-from ..world.engine import Clock, Engine
+from ..world.dialect import Clock
+from ..world.engine import Engine
 from ..world.fates import Fates
 from ..world.files import Files, private_folder, write_whole
 from ..world.ledger import Ledger

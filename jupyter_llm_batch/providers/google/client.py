@@ -76,3 +76,19 @@ def _retry_delay(details: list[dict[str, Any]]) -> float | None:
         if isinstance(delay, str):
             return retry_after({"retry-after": delay.removesuffix("s")}, time.time())
     return None
+
+
+KEY = "GEMINI_API_KEY"
+
+
+#: Wins over the other one, as in the SDK.
+KEY_BEFORE = "GOOGLE_API_KEY"
+
+
+VERSION = "GOOGLE_GENAI_API_VERSION"
+
+
+_DEFAULT_URL = "https://generativelanguage.googleapis.com"
+
+
+_KEYS_PAGE = "https://aistudio.google.com/apikey"
