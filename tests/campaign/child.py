@@ -15,7 +15,7 @@ from jupyter_llm_batch.core import policy
 from jupyter_llm_batch.storage import process
 
 from .points import Points
-from .scenarios import MODELS, PATIENCE, SCENARIOS, User
+from .scenarios import MODELS, SCENARIOS, User
 
 #: As fast as may be; every wait is tiny, every rule stays.
 FAST = policy.Policy(
@@ -103,11 +103,11 @@ def play(order: Order, report: Report) -> None:
         simulated=True,
         policy=msgspec.structs.replace(FAST, sleep=0.5) if order.impatient else FAST,
     )
+    user = User(client, MODELS[order.provider], order.control, order.given)
     if order.resume:
         for handle in client.resume():
             if not SCENARIOS[order.scenario].behaviour:  # else time does not pass by itself
-                handle.wait(PATIENCE)
-    user = User(client, MODELS[order.provider], order.control, order.given)
+                user.wait(handle)
     SCENARIOS[order.scenario].play(user)
     report.seen = user.seen
     report.unfinished = [handle.name for handle in user.client.batches() if not handle.done]

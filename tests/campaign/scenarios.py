@@ -19,7 +19,7 @@ import msgspec
 
 from jupyter_llm_batch.client.client import Client
 from jupyter_llm_batch.client.handle import BatchHandle
-from jupyter_llm_batch.core.errors import NotFound, ProviderError, UsageProblem
+from jupyter_llm_batch.core.errors import NotFound, NotReady, ProviderError, UsageProblem
 from jupyter_llm_batch.core.job import JobState
 
 MODELS = {
@@ -92,7 +92,7 @@ class User:
 
     def answers(self, handle: BatchHandle, prompts: list[str]) -> None:
         """Wait for a batch and note what stands on each row."""
-        handle.wait(PATIENCE)
+        self.wait(handle)
         results = handle.results()
         self.seen.append({
             "name": handle.name,
@@ -100,6 +100,20 @@ class User:
             "outcomes": [str(result.outcome) for result in results],
             "answers": [result.text for result in results],
         })  # fmt: skip
+
+    def wait(self, handle: BatchHandle) -> None:
+        """Wait for a batch to end, and decide what only its user can decide."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                handle.wait(1.0)
+            except NotReady:
+                if time.monotonic() > end:
+                    raise
+                if "in a row" in handle.snapshot().words:  # lost again and again: it asks
+                    self._decide(handle, absent=True)
+            else:
+                return
 
     def accepted(self, handle: BatchHandle) -> None:
         """Wait until the provider has every job of a batch, or the batch is over."""
@@ -111,12 +125,14 @@ class User:
                 self._decide(handle)
             time.sleep(0.01)
 
-    def _decide(self, handle: BatchHandle) -> None:
-        """Say which batch is ours: there are no strangers in this world."""
+    def _decide(self, handle: BatchHandle, *, absent: bool = False) -> None:
+        """Say which batch is ours, or that none is: this world has no strangers and no lag."""
         with contextlib.suppress(UsageProblem, ProviderError):  # decided meanwhile, or a fault
             for _, candidates in handle.lost():
                 for remote in candidates:
                     handle.resolve(remote.remote_id)
+                if absent and not candidates:
+                    handle.resolve(confirm=True)
 
     def second_client(self) -> None:
         """Have another client of this process go on with everything for a moment."""
@@ -268,7 +284,7 @@ def retried_by_hand(user: User) -> None:
     """A row that failed for good is sent again because the user says so."""
     prompts = ["alpha", "beta [[sim:fail-400 x1]]"]
     handle = user.cell("x", prompts)
-    handle.wait(PATIENCE)
+    user.wait(handle)
     if handle.snapshot().retryable:
         with contextlib.suppress(UsageProblem):  # another kernel does it
             handle.retry(confirm=True)
