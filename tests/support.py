@@ -1,7 +1,13 @@
 """What test files import by name; fixtures stand in conftest.py."""
 
 import hashlib
+import re
 import time
+from decimal import Decimal
+
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
+from IPython.core.error import UsageError
 
 from jupyter_llm_batch.core.policy import Policy
 
@@ -58,3 +64,36 @@ class Shifted:
 
     def __call__(self):
         return time.time() + self.ahead
+
+
+def billed(entry):
+    """Return what the price list charges for one entry of the simulator's bill."""
+    price = calc_price(
+        PricedUsage(
+            input_tokens=entry["input_tokens"],
+            cache_read_tokens=entry["cached_tokens"],
+            cache_write_tokens=entry["cache_write_tokens"],
+            output_tokens=entry["output_tokens"],
+        ),
+        model_ref=entry["model"],
+        provider_id=entry["provider"],
+        price_context={"processing": "batch"} if entry["mode"] == "batch" else None,
+    )
+    return Decimal(price.total_price)
+
+
+def bill(sim):
+    return sum((billed(entry) for entry in sim.ledger()), Decimal(0))
+
+
+def line_of(shell, code, capsys):
+    """Return the single line that a failing cell prints."""
+    capsys.readouterr()
+    result = run(shell, code)
+    error = result.error_in_exec
+    assert isinstance(error, UsageError), error
+    said = capsys.readouterr()
+    lines = [each for each in (said.out + said.err).splitlines() if each.strip()]
+    lines = [each for each in lines if not each.startswith("x · ")]  # a terminal's panel
+    assert len(lines) == 1, lines
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "jupyter_llm_batch"
+PACKAGE = Path(__file__).parents[2] / "jupyter_llm_batch"
 
 #: From the ground up; a wing imports only from wings before its own row.
 LAYERS = [

@@ -11,7 +11,7 @@ import time
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
-from support import mark, ok, run, until
+from support import line_of, mark, ok, run, until
 
 from jupyter_llm_batch.client import session
 from jupyter_llm_batch.notebook import extension
@@ -27,19 +27,6 @@ def accepted(shell, code):
     end = time.monotonic() + 30
     while not handle.snapshot().safe_to_close and time.monotonic() < end:
         time.sleep(0.02)
-
-
-def line_of(shell, code, capsys):
-    """Return the single line that a failing cell prints."""
-    capsys.readouterr()
-    result = run(shell, code)
-    error = result.error_in_exec
-    assert isinstance(error, UsageError), error
-    said = capsys.readouterr()
-    lines = [each for each in (said.out + said.err).splitlines() if each.strip()]
-    lines = [each for each in lines if not each.startswith("x · ")]  # a terminal's panel
-    assert len(lines) == 1, lines
-    return re.sub(r"\x1b\[[0-9;]*m", "", lines[0])
 
 
 def test_a_cell_becomes_a_frame_of_answers(shell, capsys):

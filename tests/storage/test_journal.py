@@ -16,7 +16,7 @@ from jupyter_llm_batch.core.errors import StoreProblem, UsageProblem
 from jupyter_llm_batch.storage import damage, migrations
 from jupyter_llm_batch.storage.store import Store
 
-JOURNALS = Path(__file__).parent / "journals"
+JOURNALS = Path(__file__).parents[1] / "journals"
 MODEL = "openai:gpt-5-mini"
 
 

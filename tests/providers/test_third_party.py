@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from support import KEYS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEY = KEYS["odd"]
 
 SCRIPT = """

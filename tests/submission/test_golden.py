@@ -18,7 +18,7 @@ from jupyter_llm_batch.submission import fingerprint
 from jupyter_llm_batch.submission.fill import content_hash
 from jupyter_llm_batch.submission.plan import HASH
 
-CASES = json.loads((Path(__file__).parent / "golden_hashes.json").read_text())
+CASES = json.loads((Path(__file__).parents[1] / "golden_hashes.json").read_text())
 MODEL = "openai:gpt-5-mini"
 
 

@@ -13,7 +13,7 @@ from jupyter_llm_batch.core.cell_options import cell_parser
 from jupyter_llm_batch.notebook import parsers
 from jupyter_llm_batch.providers import registry
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

@@ -14,7 +14,7 @@ from support import FAST, mark
 from jupyter_llm_batch.client.client import Client
 from jupyter_llm_batch.core.job import JobState
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODEL = "openai:gpt-5-mini"
 
 #: Stands for a kernel: submits, says so when the provider has the batch, then stays.

@@ -5,9 +5,9 @@ import json
 import subprocess
 import sys
 
-import anthropic
 import openai
 import pytest
+from elsewhere import KEYS, created_at_anthropic
 from google import genai
 from support import mark, until
 
@@ -17,7 +17,6 @@ from jupyter_llm_batch.core.errors import NotFound, UsageProblem
 from jupyter_llm_batch.core.job import JobState
 from jupyter_llm_batch.submission import adopt
 
-KEYS = ["row-10", "row-9", "zeta", "row-1"]
 SORTED = ["row-1", "row-9", "row-10", "zeta"]
 
 
@@ -36,24 +35,6 @@ def created_at_openai(sim, prompts=None, endpoint="/v1/chat/completions"):
         file = script.files.create(file=("in.jsonl", io.BytesIO(data)), purpose="batch")
         return script.batches.create(
             input_file_id=file.id, endpoint=endpoint, completion_window="24h"
-        ).id
-
-
-def created_at_anthropic(sim, prompts=None):
-    prompts = prompts or {key: f"Q {key}" for key in KEYS}
-    environ = sim.environ()
-    with anthropic.Anthropic(
-        api_key=environ["ANTHROPIC_API_KEY"], base_url=environ["ANTHROPIC_BASE_URL"]
-    ) as script:
-        params = {"model": "claude-haiku-4-5", "max_tokens": 50}
-        return script.messages.batches.create(
-            requests=[
-                {
-                    "custom_id": key,
-                    "params": {**params, "messages": [{"role": "user", "content": prompt}]},
-                }
-                for key, prompt in prompts.items()
-            ]
         ).id
 
 

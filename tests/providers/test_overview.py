@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jupyter_llm_batch.providers import overview, registry
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_table_in_readme_is_the_adapters_own():

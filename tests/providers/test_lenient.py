@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_fuzzed_lines import CANDIDATE, CHAT, MESSAGE, RESPONSE, VECTOR, as_written
+from odd_lines import CANDIDATE, CHAT, MESSAGE, RESPONSE, VECTOR, as_written
 
 from jupyter_llm_batch.core import loose_json
 from jupyter_llm_batch.core.result import Outcome, Usage

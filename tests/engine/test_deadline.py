@@ -6,8 +6,7 @@ import time
 from collections import Counter
 
 import pytest
-from support import mark
-from test_spending import bill
+from support import bill, mark
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.batch import Batch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 CONTRACT, OPENAI = "test_provider_contract", "test_provider_openai"
 ANTHROPIC, GOOGLE = "test_provider_anthropic", "test_provider_google"
@@ -234,7 +234,8 @@ FACTS = {
 
 
 def functions(module):
-    tree = ast.parse((TESTS / f"{module}.py").read_text())
+    (path,) = TESTS.glob(f"*/{module}.py")
+    tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 

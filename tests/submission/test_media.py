@@ -17,8 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from PIL import Image
-from support import mark
-from test_magics import line_of, ok
+from support import line_of, mark, ok
 
 from jupyter_llm_batch.core.errors import UsageProblem
 from jupyter_llm_batch.core.request import Limits, Recipe

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
+from elsewhere import created_at_anthropic
 from support import Shifted, mark, until
-from test_adopting import created_at_anthropic
 
 from jupyter_llm_batch.core.errors import NotReady, StoreProblem, UsageProblem
 from jupyter_llm_batch.core.job import JobState

@@ -9,7 +9,7 @@ import nbclient
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "example_notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "example_notebooks").glob("*.ipynb"))
 
 
 def run(notebook, folder):
@@ -47,7 +47,7 @@ def test_a_batch_that_ends_while_another_cell_runs_is_kept(tmp_path, monkeypatch
     """The panel of its own cell becomes the summary in the file that `jupyter execute` saves."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     cells = [
         "%load_ext jupyter_llm_batch\n%llm_batch simulator --seconds 0",
         "%%llm_batch x --over ['a', 'b']\nQ {{ item }}",

@@ -202,7 +202,7 @@ client.submit(name="x", over=over, model={model!r}, realtime=True, max_tokens=20
 
 def kernel(sim, folder, rows, model=OPENAI):
     """Start a process that submits in real time and waits."""
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     script = SCRIPT.format(
         tests=tests, environ=sim.environ(), folder=str(folder), rows=rows, model=model
     )

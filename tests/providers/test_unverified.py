@@ -9,12 +9,12 @@ from pathlib import Path
 
 from support import KEYS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def live_tests():
     """Return the live tests with their docstrings."""
-    tree = ast.parse((ROOT / "tests" / "test_live.py").read_text())
+    tree = ast.parse((ROOT / "tests" / "client" / "test_live.py").read_text())
     return {
         node.name: ast.get_docstring(node) or ""
         for node in tree.body
@@ -28,7 +28,7 @@ def run(**environ):
             if not name.endswith("_API_KEY") and not name.startswith("LLM_BATCH_LIVE")}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-v", "-rs",
-         str(ROOT / "tests" / "test_live.py")],
+         str(ROOT / "tests" / "client" / "test_live.py")],
         env=kept | environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"}, cwd=ROOT,
         capture_output=True, text=True,
     )  # fmt: skip

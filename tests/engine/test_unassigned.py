@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 
 import pytest
+from odd_lines import CANDIDATE
 from replay import Replay
 from support import KEYS
-from test_fuzzed_lines import CANDIDATE
 
 from jupyter_llm_batch.core.result import Outcome
 from jupyter_llm_batch.notebook.tables import show

@@ -9,9 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from genai_prices import Usage as PricedUsage
-from genai_prices import calc_price
-from support import until
+from support import bill, until
 
 from jupyter_llm_batch.client.handle import BatchHandle
 from jupyter_llm_batch.core.errors import NotReady, UsageProblem
@@ -24,26 +22,6 @@ FLASH = "google:gemini-2.5-flash"
 
 #: Longer than what any of the three keeps in a cache.
 LONG = "These are the rules. " * 400
-
-
-def billed(entry):
-    """Return what the price list charges for one entry of the simulator's bill."""
-    price = calc_price(
-        PricedUsage(
-            input_tokens=entry["input_tokens"],
-            cache_read_tokens=entry["cached_tokens"],
-            cache_write_tokens=entry["cache_write_tokens"],
-            output_tokens=entry["output_tokens"],
-        ),
-        model_ref=entry["model"],
-        provider_id=entry["provider"],
-        price_context={"processing": "batch"} if entry["mode"] == "batch" else None,
-    )
-    return Decimal(price.total_price)
-
-
-def bill(sim):
-    return sum((billed(entry) for entry in sim.ledger()), Decimal(0))
 
 
 def rows(tag):

@@ -8,9 +8,9 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_lines import ODD, STEPS, as_written, changed
 from recordings import NEEDED, RECORDINGS
 from replay import Replay
-from test_fuzzed_lines import ODD, STEPS, as_written, changed
 
 from jupyter_llm_batch.cli import report
 from jupyter_llm_batch.core.errors import Busy, Refused
