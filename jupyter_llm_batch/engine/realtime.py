@@ -21,7 +21,7 @@ from ..core.job import Account, Counts, Job
 from ..core.lifecycle import Event
 from ..core.policy import Policy
 from ..core.result import Outcome, Result
-from ..providers.base import Adapter
+from ..providers.base import Adapter, realtime_of
 from ..storage import files
 from ..storage.leases import Lease
 from ..storage.realtime_log import NO_ANSWER, Past, Record, RowLog
@@ -81,7 +81,7 @@ class RealTime:
         Raises
         ------
         Refused
-            The provider does not know the model: nothing was asked.
+            The provider does not know the model, or has no real time: nothing was asked.
         LeaseLost
             Another process drives the batch now.
         """
@@ -89,6 +89,7 @@ class RealTime:
         run = _Run(self, held, job, adapter, self._window(who), payload, left)
         try:
             if not harm:
+                realtime_of(adapter)
                 asks = run.untouched and not run.unwanted()
                 for model in (job.models or [job.model]) if asks else ():
                     await adapter.check_model(model)
@@ -235,7 +236,7 @@ class _Run:
     async def _ask(self, row: int, line: bytes) -> None:
         job, sent_at = self.job, time.monotonic()
         try:
-            reply = await self._adapter.ask(line, job.endpoint, job.model)
+            reply = await realtime_of(self._adapter).ask(line, job.endpoint, job.model)
         except Busy as error:
             self._busy(row, line, sent_at, error)
         except KeyRefused as error:

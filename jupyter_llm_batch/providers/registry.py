@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..core.errors import UsageProblem, conceal
 from ..core.secret import HiddenDict
-from .base import Adapter
+from .base import Adapter, completed
 from .shared.addresses import is_loopback, key_variables
 from .shared.bounds import origin
 
@@ -128,8 +128,12 @@ def _make(name: str, environ: Mapping[str, str], servers: Mapping[str, str]) -> 
         if found is None:
             raise UsageProblem(_unknown(name, servers))
         factory = found.load()
-    adapter: Adapter = factory(environ)
-    return adapter
+    missing = sorted(getattr(factory, "__abstractmethods__", ()))
+    if missing:
+        raise UsageProblem(
+            f"the adapter of {name!r} has no {', '.join(missing)}: update its package"
+        )
+    return completed(name, factory(environ))
 
 
 def server_name(url: str) -> str:

@@ -12,7 +12,7 @@ from ..core.request import Content, Limits, Recipe
 from ..costs import tokens
 from ..costs.estimate import Meter
 from ..providers import registry
-from ..providers.base import Adapter, Encoder
+from ..providers.base import Adapter, Encoder, check_realtime
 from . import splitter
 
 #: Shared prefixes shorter than this are cached by no provider (about 1,024 tokens of English).
@@ -32,6 +32,8 @@ class Lane:
         What all rows share; parameters written as ``provider:name`` go to that provider only.
     model
         ``provider:model``.
+    instant
+        The option that needs real time; empty for none.
 
     Raises
     ------
@@ -39,9 +41,13 @@ class Lane:
         The provider cannot take the recipe, or has no key.
     """
 
-    def __init__(self, adapter: Adapter, recipe: Recipe, model: str, hash_size: int) -> None:
+    def __init__(
+        self, adapter: Adapter, recipe: Recipe, model: str, hash_size: int, instant: str = ""
+    ) -> None:
         self.name = model
         self.provider, _, self.model = model.partition(":")
+        if instant:
+            check_realtime(adapter, instant)
         adapter.check_key()
         recipe = msgspec.structs.replace(recipe, params=_own(recipe.params, self.provider))
         adapter.validate(recipe, self.model)
@@ -107,6 +113,8 @@ class Lanes:
         Returns the adapter of a provider.
     qualify
         Returns ``provider:model`` for what a user calls a model.
+    instant
+        The option that needs real time; empty for none.
     """
 
     def __init__(
@@ -115,11 +123,13 @@ class Lanes:
         qualify: Callable[[str], str],
         recipe: Recipe,
         hash_size: int,
+        instant: str = "",
     ) -> None:
         self._adapters = adapters
         self._qualify = qualify
         self._recipe = recipe
         self._hash_size = hash_size
+        self._instant = instant
         self._known: dict[str, tuple[int, Lane]] = {}
         self.lanes: list[Lane] = []
 
@@ -137,7 +147,10 @@ class Lanes:
                 number = len(self.lanes)
                 if number >= 0xFFFF:
                     raise UsageProblem("the rows name more than 65,535 models")
-                adapter = self._adapters(name.partition(":")[0])
-                self.lanes.append(Lane(adapter, self._recipe, name, self._hash_size))
+                self.lanes.append(self._make(name))
             self._known[model] = number, self.lanes[number]
         return self._known[model]
+
+    def _make(self, name: str) -> Lane:
+        adapter = self._adapters(name.partition(":")[0])
+        return Lane(adapter, self._recipe, name, self._hash_size, self._instant)

@@ -13,7 +13,7 @@ from ..core.money import Estimate
 from ..costs import budget as spending
 from ..costs import estimate_price, tokens
 from ..costs.budget import Rules
-from ..providers.base import Adapter
+from ..providers.base import Adapter, Counting
 from ..storage.store import Store
 from .spec import Ask, Plan
 
@@ -151,11 +151,11 @@ def count(
     found = {}
     for name, lines in plan.samples.items():
         provider, _, model = name.partition(":")
-        counter = getattr(adapters(provider), "count", None)
-        if counter is None:
+        adapter = adapters(provider)
+        if not isinstance(adapter, Counting):
             raise UsageProblem(f"{provider} has no counter of tokens: leave out --count")
         chosen = lines[:: max(1, len(lines) // rows)][:rows]
-        work = [call(counter(line, model)) for line in chosen]
+        work = [call(adapter.count(line, model)) for line in chosen]
         exact = sum(each.result() for each in work)
         guessed = sum(tokens.measure(line, provider, model).expected for line in chosen)
         found[name] = len(chosen), exact, guessed

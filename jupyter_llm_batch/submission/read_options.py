@@ -131,7 +131,23 @@ def ask(
 
 def lanes(ask: Ask, adapters: Callable[[str], Adapter], servers: Mapping[str, str]) -> Lanes:
     """Return how the models of `ask` are asked."""
-    return Lanes(adapters, lambda model: registry.qualify(model, servers), ask.recipe, HASH)
+    return Lanes(
+        adapters,
+        lambda model: registry.qualify(model, servers),
+        ask.recipe,
+        HASH,
+        _instant_option(ask),
+    )
+
+
+def _instant_option(ask: Ask) -> str:
+    """Return the option of `ask` that needs real time; empty for none."""
+    wanted = {
+        "--realtime": ask.realtime,
+        "--sample": bool(ask.sample),
+        "--deadline": ask.deadline is not None,
+    }
+    return next((option for option, given in wanted.items() if given), "")
 
 
 def _reused(options: Options) -> list[str]:

@@ -99,12 +99,12 @@ def test_a_traceback_with_variables_shows_no_key(provider, bare_shell):
     address = variable.replace("API_KEY", "BASE_URL")
     adapter = registry.make(provider, {variable: KEY, address: "https://h.example/\x07"})
     with pytest.raises(Exception, match="URL") as caught:
-        adapter._connected()
+        adapter._server.connected()
     error = caught.value
     bare_shell.InteractiveTB.set_mode("Verbose")
     shown = bare_shell.InteractiveTB.structured_traceback(type(error), error, caught.tb.tb_next)
     told = "\n".join(shown) + "".join(traceback.format_exception(error))
-    assert "_connected" in told
+    assert "in connected" in told
     assert KEY not in told
 
 

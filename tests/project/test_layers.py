@@ -32,8 +32,6 @@ LONGER = {
     "engine.steps": "not taken apart yet",
     "notebook.commands": "not taken apart yet",
     "notebook.controller": "not taken apart yet",
-    "providers.google.adapter": "not taken apart yet",
-    "providers.openai.adapter": "not taken apart yet",
     "storage.store": "not taken apart yet",
 }
 

@@ -144,7 +144,7 @@ def test_the_key_is_in_the_request_and_not_in_the_sdk(provider):
         told = []
 
         async def work(adapter):
-            client = adapter._connected()
+            client = adapter._server.connected()
             told.append(repr(vars(client)) + repr(getattr(client, "default_headers", "")))
             await adapter.retrieve("b")
 

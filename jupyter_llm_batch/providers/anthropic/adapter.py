@@ -9,40 +9,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from ...core import policy
-from ...core.errors import (
-    Incomplete,
-    KeyRefused,
-    LLMBatchError,
-    Refused,
-    Unclear,
-    Undecided,
-    UsageProblem,
-    Vanished,
-)
-from ...core.job import Account, Job, Remote, Reply
+from ...core.errors import LLMBatchError, Refused, Unclear, Undecided, Vanished
+from ...core.job import Job, Remote, Reply
 from ...core.request import Recipe, Sink
 from ...core.result import Result
-from ...core.secret import Secret
-from ..base import Encoder, Limits
-from ..shared import bounds, network, pages, rate_limits, token_count
-from ..shared.addresses import custom_headers, normalised
-from ..shared.errors import no_key, refusal, retry_after
+from ..base import Adapter, Encoder, Limits
+from ..shared import bounds, downloads, network, pages, rate_limits, token_count
+from ..shared.access import response_type
+from ..shared.errors import refusal, retry_after
 from . import objects, results
 from . import requests as wire
-from .client import BASE_URL, DEFAULT_URL, HEADERS, KEY, KEYS_PAGE, TOKEN, connect, translate
-from .requests import _requests
+from .client import of_environ
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
     from httpx2 import Response
 
 _MODELS_PAGE = "https://platform.claude.com/docs/en/about-claude/models/overview"
@@ -70,10 +57,9 @@ _CLOCK_SKEW = 600.0
 #: since, so that no time that it told excludes a batch.
 _LOOK_BACK = 7 * 86400.0
 _PAGE = 100
-_PIECE = 1 << 20
 
 
-class Anthropic:
+class Anthropic(Adapter):
     """Anthropic under the account that `environ` names.
 
     The API demands a bound of output tokens: `Recipe.max_tokens`, or `anthropic_wire.MAX_TOKENS`
@@ -90,11 +76,8 @@ class Anthropic:
     name = wire.PROVIDER
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._key = Secret(environ.get(KEY, "").strip())
-        self._token = Secret("" if self._key else environ.get(TOKEN, "").strip())
-        self._base_url = normalised(environ.get(BASE_URL, "").strip() or DEFAULT_URL, BASE_URL)
-        self._headers = custom_headers(environ.get(HEADERS, ""))
-        self._client: AsyncAnthropic | None = None
+        self._server = of_environ(environ)
+        self.access = self._server.access
         self._known_models: set[str] = set()
 
     # -- pure ----------------------------------------------------------------------------------
@@ -123,26 +106,6 @@ class Anthropic:
         """Return the prompt of one request line."""
         return wire.prompt_of(line)
 
-    # -- account -------------------------------------------------------------------------------
-
-    def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no usable key, or the network's settings are wrong."""
-        secret, variable = (self._token, TOKEN) if self._token else (self._key, KEY)
-        if not secret:
-            raise UsageProblem(no_key(KEY, self.name, KEYS_PAGE))
-        if not secret.fits_a_header():
-            raise UsageProblem(f"{variable} holds characters that no key has: copy it again")
-        network.check(self._base_url)
-
-    def account(self, salt: bytes) -> Account:
-        """Return whose batches these are; the key only as a salted fingerprint."""
-        secret = self._key or self._token
-        return Account(
-            base_url=self._base_url,
-            organisation=self._headers.get("anthropic-workspace-id", ""),
-            fingerprint=secret.fingerprint(salt),
-        )
-
     # -- wire ----------------------------------------------------------------------------------
 
     async def upload(self, job: Job, payload: Path) -> str | None:  # noqa: ARG002
@@ -153,11 +116,11 @@ class Anthropic:
 
     async def create(self, job: Job, payload: Path, upload_id: str | None, label: str) -> Remote:  # noqa: ARG002
         """Create the batch: one request; `Unclear` if it may exist."""
-        length, body = _requests(payload)
-        async with self._translated():
-            answer = await self._connected().post(
+        length, body = wire.create_body(payload)
+        async with self._server.translated():
+            answer = await self._server.connected().post(
                 _BATCHES,
-                cast_to=_response_type(),
+                cast_to=response_type(),
                 content=body,
                 options={
                     "headers": {"Content-Length": str(length)},
@@ -180,13 +143,15 @@ class Anthropic:
         found = [listed.remote async for listed in listing if listed.rows == job.rows]
         if found:
             ids = ", ".join(remote.remote_id for remote in found[:3])
-            raise Undecided(f"{self._who} lists {len(found)} of {job.rows:,} rows ({ids})", found)
+            raise Undecided(
+                f"{self.access.who} lists {len(found)} of {job.rows:,} rows ({ids})", found
+            )
         return None
 
     async def retrieve(self, remote_id: str) -> Remote:
         """Ask for one batch."""
-        async with self._translated():
-            answer = await self._connected().messages.batches.with_raw_response.retrieve(
+        async with self._server.translated():
+            answer = await self._server.connected().messages.batches.with_raw_response.retrieve(
                 remote_id, timeout=network.timeout()
             )
             return _remote(answer.http_response)
@@ -199,8 +164,8 @@ class Anthropic:
     async def cancel(self, remote_id: str) -> Remote | None:
         """Ask for the batch to be cancelled; one that has ended is returned as it is."""
         try:
-            async with self._translated():
-                answer = await self._connected().messages.batches.with_raw_response.cancel(
+            async with self._server.translated():
+                answer = await self._server.connected().messages.batches.with_raw_response.cancel(
                     remote_id, timeout=network.timeout()
                 )
                 return _remote(answer.http_response)
@@ -214,16 +179,16 @@ class Anthropic:
         if job.remote_id is None:
             return
         with suppress(Vanished):
-            async with self._translated():
-                await self._connected().messages.batches.with_raw_response.delete(
+            async with self._server.translated():
+                await self._server.connected().messages.batches.with_raw_response.delete(
                     job.remote_id, timeout=network.timeout()
                 )
 
     async def count(self, line: bytes, model: str) -> int:  # noqa: ARG002 - the line names it
         """Return the input tokens of one request line, as Anthropic counts them."""
         body = token_count.anthropic(line)
-        async with self._translated():
-            answer = await self._connected().messages.with_raw_response.count_tokens(
+        async with self._server.translated():
+            answer = await self._server.connected().messages.with_raw_response.count_tokens(
                 **body, timeout=network.timeout()
             )
             found: dict[str, Any] = msgspec.json.decode(answer.http_response.content)
@@ -231,42 +196,16 @@ class Anthropic:
 
     async def fetch(self, remote_id: str, part: str, ref: str, sink: Sink) -> None:
         """Stream the results into `sink`; `Incomplete` if they are cut short."""
-        from anthropic import AsyncStream
-
-        started = False
-        try:
-            async with self._translated(), bounds.up_to(None):
-                # Asked for as a stream and as the bare response, it comes with its body unread.
-                answer: Any = await self._connected().get(
-                    f"{_BATCHES}/{ref}/results",
-                    cast_to=_response_type(),
-                    options={
-                        "headers": {"Accept": "application/binary"},
-                        "timeout": network.timeout(read=policy.LONG_CALL),
-                    },
-                    stream=True,
-                    stream_cls=AsyncStream[Any],
-                )
-                try:
-                    started = True
-                    # httpx2 holds what arrives against content-length, or the end of the chunks.
-                    async for piece in answer.aiter_bytes(_PIECE):
-                        sink.write(piece)
-                finally:
-                    await answer.aclose()
-        except Unclear as exc:
-            if started:
-                raise Incomplete(f"{part} of {remote_id} was cut short: {exc}") from exc
-            raise
+        await downloads.stream(f"{part} of {remote_id}", self._content(ref), sink.write)
 
     async def ask(self, line: bytes, endpoint: str, model: str) -> Reply:  # noqa: ARG002
         """Send one request line to the Messages endpoint."""
         custom_id, body = wire.read_line(line)
         try:
-            async with self._translated(), bounds.up_to(bounds.MAX_ANSWER):
-                answer = await self._connected().post(
+            async with self._server.translated(), bounds.up_to(bounds.MAX_ANSWER):
+                answer = await self._server.connected().post(
                     _MESSAGES,
-                    cast_to=_response_type(),
+                    cast_to=response_type(),
                     content=body,
                     options={
                         "headers": {"Content-Type": "application/json"},
@@ -280,33 +219,41 @@ class Anthropic:
             rooms=rate_limits.anthropic(answer.headers, time.time()),
         )
 
-    async def release(self, job: Job) -> None:
-        """Return None: nothing is stored for a running job."""
-
     async def close(self) -> None:
         """Close connections; a later call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._server.close()
 
     # -- beneath -------------------------------------------------------------------------------
 
     @property
     def _sampling(self) -> bool:
-        return self._headers.get(wire.VERSION) == wire.SAMPLING_VERSION
+        return self._server.headers.get(wire.VERSION) == wire.SAMPLING_VERSION
 
-    def _connected(self) -> AsyncAnthropic:
-        if self._client is None:
+    @asynccontextmanager
+    async def _content(self, ref: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the results of a batch."""
+        from anthropic import AsyncStream
+
+        async with self._server.translated(), bounds.up_to(None):
+            # Asked for as a stream and as the bare response, it comes with its body unread.
+            answer: Any = await self._server.connected().get(
+                f"{_BATCHES}/{ref}/results",
+                cast_to=response_type(),
+                options={
+                    "headers": {"Accept": "application/binary"},
+                    "timeout": network.timeout(read=policy.LONG_CALL),
+                },
+                stream=True,
+                stream_cls=AsyncStream[Any],
+            )
             try:
-                self.check_key()
-            except UsageProblem as exc:
-                raise KeyRefused(str(exc)) from exc
-            self._client = connect(self._key, self._token, self._base_url, self._headers)
-        return self._client
+                yield answer.aiter_bytes(downloads.PIECE)
+            finally:
+                await answer.aclose()
 
     async def _listed(self, since: float) -> AsyncIterator[objects.Listed]:
         """Yield batches newest first, down to those made a little before `since`."""
-        listing = pages.read(self._who, self._page, lambda each: each[0].remote.remote_id)
+        listing = pages.read(self.access.who, self._page, lambda each: each[0].remote.remote_id)
         async for listed, ahead in listing:
             # The server's clock counts, whatever ours says and wherever it stood at `since`.
             oldest = since + min(ahead, 0.0) - _CLOCK_SKEW
@@ -319,8 +266,8 @@ class Anthropic:
         """Return one page, with how far the server's clock is ahead, and the next cursor."""
         from anthropic import omit
 
-        async with self._translated():
-            answer = await self._connected().messages.batches.with_raw_response.list(
+        async with self._server.translated():
+            answer = await self._server.connected().messages.batches.with_raw_response.list(
                 after_id=after or omit, limit=_PAGE, timeout=network.timeout()
             )
             response = answer.http_response
@@ -338,8 +285,8 @@ class Anthropic:
         if model in self._known_models or model == "mixed":
             return
         try:
-            async with self._translated():
-                answer = await self._connected().models.with_raw_response.retrieve(
+            async with self._server.translated():
+                answer = await self._server.connected().models.with_raw_response.retrieve(
                     model, timeout=network.timeout(read=policy.LOOK)
                 )
                 usable = objects.takes_batches(answer.http_response.content)
@@ -347,8 +294,8 @@ class Anthropic:
             # A server without this endpoint answers 404 too, but does not name the model.
             if model in str(exc):
                 raise Refused(
-                    f"{self._who} does not know the model {model!r}, or this key may not use it: "
-                    f"see {_MODELS_PAGE}",
+                    f"{self.access.who} does not know the model {model!r}, or this key may not use "
+                    f"it: see {_MODELS_PAGE}",
                     status=exc.status,
                     code=exc.code,
                 ) from exc
@@ -356,17 +303,10 @@ class Anthropic:
         except LLMBatchError:
             return  # the create that follows meets the same trouble and tells it better
         if not usable:
-            raise Refused(f"{self._who} takes no batches for the model {model!r}: choose another")
+            raise Refused(
+                f"{self.access.who} takes no batches for the model {model!r}: choose another"
+            )
         self._known_models.add(model)
-
-    @property
-    def _who(self) -> str:
-        if self._base_url == DEFAULT_URL:
-            return "Anthropic"
-        return urlsplit(self._base_url).netloc.rpartition("@")[2] or "Anthropic"
-
-    def _translated(self) -> AbstractAsyncContextManager[None]:
-        return translate(self._who)
 
 
 def _remote(response: Response) -> Remote:
@@ -378,9 +318,3 @@ def _ahead(date: str | None) -> float:
         return parsedate_to_datetime(date).timestamp() - time.time() if date else 0.0
     except ValueError:
         return 0.0
-
-
-def _response_type() -> Any:
-    import httpx2
-
-    return httpx2.Response

@@ -258,7 +258,7 @@ def prompt_of(line: bytes) -> str:
 _PIECE = 1 << 20
 
 
-def _requests(payload: Path) -> tuple[int, AsyncIterator[bytes]]:
+def create_body(payload: Path) -> tuple[int, AsyncIterator[bytes]]:
     """Return length and pieces of a create's body: the payload's lines as one JSON list."""
     opening, closing = b'{"requests":[', b"]}"
     # JSON keeps line breaks inside of texts escaped, so those of the file stand between requests;

@@ -19,14 +19,15 @@ from ..shared.reasons import plain, why
 from . import result_shapes as shapes
 
 #: Codes of rows that never ran or broke on OpenAI's side.
-_TRANSIENT_CODES = {"batch_expired", "request_timeout", "server_error", "rate_limit_exceeded"}
+TRANSIENT_CODES = {"batch_expired", "request_timeout", "server_error", "rate_limit_exceeded"}
 
 
 #: The word of compatible servers for an answer that broke.
 _BROKEN = "error"
 
 
-def _from_chat(custom_id: str, body: shapes.Chat) -> Result | None:
+def from_chat(custom_id: str, body: shapes.Chat) -> Result | None:
+    """Read a chat completion, or an old completion."""
     choices = body.choices
     if not choices:
         return None
@@ -44,13 +45,13 @@ def _from_chat(custom_id: str, body: shapes.Chat) -> Result | None:
 def _from_choice(custom_id: str, body: shapes.Chat, choice: shapes.Choice) -> Result | None:
     reason, message = choice.finish_reason, choice.message
     if message is None:  # the old completions endpoint
-        return None if choice.text is None else _ok(custom_id, body, choice.text, reason)
+        return None if choice.text is None else answered_ok(custom_id, body, choice.text, reason)
     content = message.content
     text = content if isinstance(content, str) or content is None else _joined(content)
     thoughts = message.reasoning_content or message.reasoning
     calls = message.tool_calls or message.function_call
     if text and not (thoughts or calls or message.refusal):  # the common case
-        return _ok(custom_id, body, text, reason)
+        return answered_ok(custom_id, body, text, reason)
     more: dict[str, Any] = {"reasoning": thoughts if isinstance(thoughts, str) else None}
     if message.refusal:
         return _refused(
@@ -94,7 +95,8 @@ def _call(call: dict[str, Any]) -> ToolCall:
     )
 
 
-def _from_response(custom_id: str, body: shapes.ResponseBody) -> Result | None:
+def from_response(custom_id: str, body: shapes.ResponseBody) -> Result | None:
+    """Read a response object."""
     if body.output is None and body.status is None:
         return None
     items = body.output or []
@@ -110,7 +112,7 @@ def _from_response(custom_id: str, body: shapes.ResponseBody) -> Result | None:
     refusal = next((part.refusal for part in parts if part.refusal), None)
     text = _joined(parts) or None
     if usual and text and not refusal:
-        return _ok(custom_id, body, text, body.status)  # the common case
+        return answered_ok(custom_id, body, text, body.status)  # the common case
     more: dict[str, Any] = {"reasoning": _thoughts(items)}
     reason = body.status
     if state == "incomplete":
@@ -163,7 +165,8 @@ def _thoughts(items: list[shapes.Item]) -> str | None:
     return "\n\n".join(filter(None, found)) or None
 
 
-def _from_embeddings(custom_id: str, body: shapes.Embeddings) -> Result | None:
+def from_embeddings(custom_id: str, body: shapes.Embeddings) -> Result | None:
+    """Read one vector or several."""
     if not body.data:
         return None
     places = [each.index for each in body.data]
@@ -196,7 +199,8 @@ def _floats(vector: list[float] | str) -> list[float]:
     return [*struct.unpack(f"<{count}f", packed)]
 
 
-def _ok(custom_id: str, body: shapes.Body, text: str | None, reason: str | None) -> Result:
+def answered_ok(custom_id: str, body: shapes.Body, text: str | None, reason: str | None) -> Result:
+    """Return an answer with this text and nothing else."""
     return Result(
         custom_id=custom_id,
         outcome=Outcome.OK,
@@ -219,9 +223,9 @@ def _answered(
 ) -> Result:
     if text is not None or more["tool_calls"]:
         text = text or None if more["tool_calls"] else text
-        return replace(_ok(custom_id, body, text, reason), **more)
+        return replace(answered_ok(custom_id, body, text, reason), **more)
     if reason in TRUNCATED:  # all tokens spent on reasoning is still an answer that was cut
-        return replace(_ok(custom_id, body, "", reason), **more)
+        return replace(answered_ok(custom_id, body, "", reason), **more)
     return Result(
         custom_id=custom_id,
         outcome=Outcome.FAILED,
@@ -253,7 +257,7 @@ def _refused(
 
 def _unfinished(custom_id: str, body: shapes.ResponseBody, state: str) -> Result:
     """Read a response object that ended as failed or cancelled, or did not end at all."""
-    code, message = _reason(body.error)
+    code, message = reason_of(body.error)
     usage = usage_of(body.usage)
     billed = usage != Usage() or state not in {"failed", "cancelled"}
     return Result(
@@ -264,11 +268,11 @@ def _unfinished(custom_id: str, body: shapes.ResponseBody, state: str) -> Result
         usage=usage,
         model=body.model,
         billed=billed,
-        transient=not billed and code in _TRANSIENT_CODES,
+        transient=not billed and code in TRANSIENT_CODES,
     )
 
 
-def _reason(error: shapes.Error | str | None) -> tuple[str | None, str | None]:
+def reason_of(error: shapes.Error | str | None) -> tuple[str | None, str | None]:
     """Return the code and the one-line message of an error object."""
     if error is None:
         return None, None
@@ -283,12 +287,12 @@ def usage_of(tokens: shapes.Tokens | None) -> Usage:
     if tokens is None:
         return Usage()
     read = tokens.prompt_tokens_details or tokens.input_tokens_details
-    written = tokens.completion_tokens_details or tokens.output_tokens_details
+    made = tokens.completion_tokens_details or tokens.output_tokens_details
     return Usage(
         input=tokens.prompt_tokens or tokens.input_tokens or 0,
         output=tokens.completion_tokens or tokens.output_tokens or 0,
         cached=(read and read.cached_tokens) or 0,
-        reasoning=(written and written.reasoning_tokens) or 0,
+        reasoning=(made and made.reasoning_tokens) or 0,
         cache_write=(read and read.cache_write_tokens) or 0,
     )
 
@@ -297,5 +301,6 @@ def _joined(parts: list[shapes.Part]) -> str:
     return "".join(part.text for part in parts if part.text)
 
 
-def _as_json(value: Any) -> str:
+def written(value: Any) -> str:
+    """Return a value as JSON text."""
     return loose_json.dumps(value).decode()

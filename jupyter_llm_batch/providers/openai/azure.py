@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 from ...core.errors import UsageProblem
 from ...core.job import Job, Remote
+from ...core.secret import Secret
+from ..shared.access import Access
 from ..shared.addresses import normalised
 from .adapter import CLOCK_SKEW, OpenAI
+from .client import DEFAULT_URL, Server
 
 KEY = "AZURE_OPENAI_API_KEY"
 ENDPOINT = "AZURE_OPENAI_ENDPOINT"
@@ -27,38 +30,25 @@ class Azure(OpenAI):
     ----------
     environ
         A mapping like ``os.environ``: ``AZURE_OPENAI_API_KEY`` and ``AZURE_OPENAI_ENDPOINT``, the
-        resource's address, are read from it and from nowhere else.
+        resource's address, are read from it and from nowhere else. Headers and organization that
+        are meant for OpenAI may hold secrets, and are not sent.
     """
 
     name = "azure"
-    key_variable = KEY
-    address_variable = ENDPOINT
-    keys_page = "https://portal.azure.com (the resource's Keys and Endpoint)"
     slow_files = True
 
-    def _address(self, environ: Mapping[str, str]) -> str:
-        endpoint = environ.get(ENDPOINT, "").strip()
-        if not endpoint:
-            return ""
-        # The portal shows the address alone, samples often with a path.
-        parts = urlsplit(normalised(endpoint, ENDPOINT))
-        path = parts.path.partition("/openai")[0].rstrip("/")
-        return parts._replace(path=f"{path}/openai/v1", query="", fragment="").geturl()
-
-    def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:  # noqa: ARG002
-        return "", ""
-
-    def _custom_headers(self, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        return {}  # what is meant for OpenAI may hold secrets
-
-    def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no key or no address."""
-        super().check_key()
-        if not self._base_url.startswith(("https://", "http://")):
-            raise UsageProblem(
-                f"{ENDPOINT} is not set: it is the resource's address, such as "
-                "https://NAME.openai.azure.com"
-            )
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        access = _Access(
+            self.name,
+            Secret(environ.get(KEY, "").strip()),
+            KEY,
+            _address(environ.get(ENDPOINT, "").strip()),
+            title="OpenAI",
+            default_url=DEFAULT_URL,
+            keys_page="https://portal.azure.com (the resource's Keys and Endpoint)",
+            simulated=True,
+        )
+        super().__init__(environ, Server(access, address_variable=ENDPOINT))
 
     def _endpoint(self, job: Job) -> str:  # noqa: ARG002
         # Required, but Azure goes by the lines.
@@ -69,3 +59,23 @@ class Azure(OpenAI):
         async for remote in super().list(0.0):
             if remote.created_at is None or remote.created_at >= since - CLOCK_SKEW:
                 yield remote
+
+
+class _Access(Access):
+    def check(self) -> None:
+        """Raise `UsageProblem` when there is no key or no address."""
+        super().check()
+        if not self.base_url.startswith(("https://", "http://")):
+            raise UsageProblem(
+                f"{ENDPOINT} is not set: it is the resource's address, such as "
+                "https://NAME.openai.azure.com"
+            )
+
+
+def _address(endpoint: str) -> str:
+    if not endpoint:
+        return ""
+    # The portal shows the address alone, samples often with a path.
+    parts = urlsplit(normalised(endpoint, ENDPOINT))
+    path = parts.path.partition("/openai")[0].rstrip("/")
+    return parts._replace(path=f"{path}/openai/v1", query="", fragment="").geturl()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-import msgspec
-
 from ...core.errors import Undecided, UsageProblem
-from ...core.job import Account, Job, Remote
+from ...core.job import Job, Remote
 from ...core.result import Result
 from ...core.secret import Secret
+from ..shared.access import Access
 from ..shared.addresses import is_loopback, key_variables, normalised
 from .adapter import OpenAI
+from .client import DEFAULT_URL, Server
 
 #: What a server on this machine gets where no key is set.
 NO_KEY = "none"
@@ -31,48 +31,26 @@ class Compatible(OpenAI):
         Its base URL; empty when it is no longer configured and only old results are to be read.
     """
 
-    keys_page = ""
-
     def __init__(self, environ: Mapping[str, str], name: str, url: str) -> None:
         self.name = name
-        self.key_variable = key_variables(name)[0]
-        self.address_variable = f"LLMBatch.servers[{name!r}]"
         self._url = url
-        super().__init__(environ)
-        self._anonymous = not self._key and is_loopback(self._base_url)
-        if self._anonymous:
-            self._key = Secret(NO_KEY)
-
-    def _address(self, environ: Mapping[str, str]) -> str:  # noqa: ARG002
-        if not self._url:
-            return ""
-        url = normalised(self._url.strip(), self.address_variable)
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UsageProblem(f"{self.address_variable} is no address: it begins with https://")
-        if parts.query or parts.fragment:
-            raise UsageProblem(
-                f"{self.address_variable} is no base URL: it ends before '?'; the key is taken "
-                f"from {self.key_variable}"
-            )
-        return url
-
-    def _organisation(self, environ: Mapping[str, str]) -> tuple[str, str]:  # noqa: ARG002
-        return "", ""
-
-    def _custom_headers(self, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ARG002
-        return {}  # what is meant for OpenAI may hold secrets
-
-    def check_key(self) -> None:
-        """Raise `UsageProblem` when there is no address, or no key where one is needed."""
-        if not self._url.strip():
-            raise UsageProblem(f"{self.address_variable} is empty: it is the server's base URL")
-        super().check_key()
-
-    def account(self, salt: bytes) -> Account:
-        """Return whose batches these are; a server without keys has no fingerprint."""
-        account = super().account(salt)
-        return msgspec.structs.replace(account, fingerprint="") if self._anonymous else account
+        address_variable = f"LLMBatch.servers[{name!r}]"
+        variable = key_variables(name)[0]
+        base_url = _address(url, address_variable, variable)
+        key = Secret(environ.get(variable, "").strip())
+        anonymous = not key and is_loopback(base_url)
+        access = _Access(
+            name,
+            Secret(NO_KEY) if anonymous else key,
+            variable,
+            base_url,
+            title="OpenAI",
+            default_url=DEFAULT_URL,
+            anonymous=anonymous,
+        )
+        access.missing = "" if url.strip() else address_variable
+        # Headers and organization that are meant for OpenAI may hold secrets, and are not sent.
+        super().__init__(environ, Server(access, address_variable=address_variable))
 
     def parse(self, line: bytes, endpoint: str) -> Result:
         """Read one line; of a forgotten server only what is OpenAI's beyond doubt.
@@ -109,3 +87,28 @@ class Compatible(OpenAI):
         if unlabelled and not keeps:
             raise Undecided(f"{self.name} keeps no label of ours", unlabelled)
         return None
+
+
+class _Access(Access):
+    #: What should hold the server's address; empty where it does.
+    missing = ""
+
+    def check(self) -> None:
+        """Raise `UsageProblem` when there is no address, or no key where one is needed."""
+        if self.missing:
+            raise UsageProblem(f"{self.missing} is empty: it is the server's base URL")
+        super().check()
+
+
+def _address(url: str, variable: str, key_variable: str) -> str:
+    if not url:
+        return ""
+    url = normalised(url.strip(), variable)
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageProblem(f"{variable} is no address: it begins with https://")
+    if parts.query or parts.fragment:
+        raise UsageProblem(
+            f"{variable} is no base URL: it ends before '?'; the key is taken from {key_variable}"
+        )
+    return url

@@ -17,14 +17,14 @@ from ..shared.decoding import as_json, unreadable
 from ..shared.reasons import why
 from . import result_shapes as shapes
 from .answers import (
-    _TRANSIENT_CODES,
-    _as_json,
-    _from_chat,
-    _from_embeddings,
-    _from_response,
-    _ok,
-    _reason,
+    TRANSIENT_CODES,
+    answered_ok,
+    from_chat,
+    from_embeddings,
+    from_response,
+    reason_of,
     usage_of,
+    written,
 )
 from .requests import kind
 
@@ -94,7 +94,7 @@ def _parse_loosely(line: bytes, name: str) -> Result:
         if found is not None:
             return found
     elif name not in shapes.BODIES and _is_success(status) and isinstance(body, list):
-        return _ok(read.custom_id, shapes.Body(), _as_json(body), "stop")
+        return answered_ok(read.custom_id, shapes.Body(), written(body), "stop")
     read.response = shapes.Answer(status_code=status)
     return _failure(read, line, body)
 
@@ -107,7 +107,7 @@ def _write_out(choices: Any) -> None:
             continue
         content = message.get("content")
         if isinstance(content, dict) and "text" not in content:
-            message["content"] = _as_json(content)
+            message["content"] = written(content)
         elif isinstance(content, list):
             texts = [{"text": each} if isinstance(each, str) else each for each in content]
             message["content"] = texts
@@ -151,16 +151,16 @@ def _answer(
     """Return the answer that a body holds, and None where it holds none."""
     match body:
         case shapes.Chat():
-            return _from_chat(custom_id, body)
+            return from_chat(custom_id, body)
         case shapes.ResponseBody():
-            return _from_response(custom_id, body)
+            return from_response(custom_id, body)
         case shapes.Embeddings():
-            return _from_embeddings(custom_id, body)
+            return from_embeddings(custom_id, body)
         case shapes.Moderations() if body.results:
             verdict = body.results[0] if len(body.results) == 1 else body.results
-            return _ok(custom_id, body, _as_json(verdict), "stop")
+            return answered_ok(custom_id, body, written(verdict), "stop")
         case shapes.AnyBody() if whole is not None and body.error is None and _is_success(status):
-            return _ok(custom_id, body, _as_json(whole), "stop")
+            return answered_ok(custom_id, body, written(whole), "stop")
     return None
 
 
@@ -176,12 +176,12 @@ def _failure(read: shapes.Line[Any], line: bytes, body: Any = None) -> Result:
     if answer is None:
         return _never_ran(read, line)
     typed = answer.body if answer.body is not None else body
-    code, message = _reason(typed.error) if isinstance(typed, shapes.Body) else why(typed)
+    code, message = reason_of(typed.error) if isinstance(typed, shapes.Body) else why(typed)
     if code is None and message is None and isinstance(typed, shapes.Body):
         # Its words stand under another name, or in the form of another server.
         code, message = why(_body_of(line))
     if code is None and message is None:
-        code, message = _reason(read.error)
+        code, message = reason_of(read.error)
     status = answer.status_code
     usage = usage_of(typed.usage if isinstance(typed, shapes.Body) else _tokens(body))
     if status is None or _is_success(status):
@@ -206,13 +206,13 @@ def _failure(read: shapes.Line[Any], line: bytes, body: Any = None) -> Result:
 
 def _never_ran(read: shapes.Line[Any], line: bytes) -> Result:
     """Read a line without a response: its error says why there is none."""
-    code, message = _reason(read.error)
+    code, message = reason_of(read.error)
     if code is None and message is None:
         return unreadable(line, _ID)
     outcome = {"batch_expired": Outcome.EXPIRED, "batch_cancelled": Outcome.CANCELLED}.get(
         code or "", Outcome.FAILED
     )
-    transient = code in _TRANSIENT_CODES
+    transient = code in TRANSIENT_CODES
     return Result(
         custom_id=read.custom_id,
         outcome=outcome,

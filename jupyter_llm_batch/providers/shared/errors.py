@@ -28,12 +28,13 @@ _LONGEST_WAIT = 86400.0
 _MESSAGE_LENGTH = 400
 
 
-def no_key(variable: str, provider: str, page: str) -> str:
-    """Say that a key is missing and the ways to one; nobody simulates a server of the user's."""
+def no_key(variable: str, provider: str, page: str, *, simulated: bool) -> str:
+    """Say that a key is missing and the ways to one; only built-in providers are simulated."""
     login = f"`%llm_batch login {provider}` asks for it"
     if not page:
         return f"{variable} is not set: set it; {login}"
-    return f"{variable} is not set: get a key at {page}; {login}, `%llm_batch simulator` needs none"
+    simulator = ", `%llm_batch simulator` needs none" if simulated else ""
+    return f"{variable} is not set: get a key at {page}; {login}{simulator}"
 
 
 def from_transport(exc: BaseException, who: str, base_url_variable: str) -> ProviderError:

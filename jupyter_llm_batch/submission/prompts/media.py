@@ -22,7 +22,7 @@ from ...core.errors import UsageProblem
 from ...core.request import Content, Rows
 from ...data.fields import fields_of
 from ...providers.shared.media import neutral
-from .media_parts import Column, Kind, Part, _Empty, parts_of
+from .media_parts import Column, Empty, Kind, Part, parts_of
 from .template import RESERVED, Template, place
 
 #: Values per slice of a frame: each may be as large as an image.
@@ -80,7 +80,7 @@ def attach(
         try:
             parts = [each for column in wanted for each in watched.parts(column)]
             yield _content(text, parts)
-        except _Empty as empty:
+        except Empty as empty:
             if not skip_null:
                 raise UsageProblem(
                     f"{place(rows, number)}: {empty} is empty (None, NaN or NA): "
@@ -101,7 +101,7 @@ def attach_one(text: str, wanted: Sequence[Column], namespace: Mapping[str, Any]
             raise UsageProblem(f"{column.option}: {_nothing(column.name, (), namespace)}")
         try:
             found += parts_of(namespace[column.name], _of_users(column))
-        except _Empty:
+        except Empty:
             raise UsageProblem(f"{column.option}: the variable is empty") from None
     return _content(text, found)
 

@@ -55,7 +55,7 @@ class Column(msgspec.Struct, frozen=True):
         return f"--{self.kind} {self.name}"
 
 
-class _Empty(Exception):
+class Empty(Exception):
     """A null stands where media should be; the argument names the column."""
 
 
@@ -82,7 +82,7 @@ def _parts(value: Any, column: Column) -> Iterator[Part]:
             yield from _parts(each, column)
         return
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise _Empty(column.name)
+        raise Empty(column.name)
     yield _part(value, column)
 
 
