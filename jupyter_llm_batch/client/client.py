@@ -141,6 +141,7 @@ class Client:
         self._servers: dict[str, str] | None = None
         self._named: dict[str, str] = {}  # servers of this session's cells, not journaled yet
         self._kinds: dict[tuple[str, str], Any] = {}
+        self._joined: dict[str, str] = {}  # drafts with cells of this kernel, by name
         self._poller: Poller | None = None
         self._running: concurrent.futures.Future[None] | None = None
         self._lock = threading.Lock()
@@ -278,10 +279,14 @@ class Client:
         if ask.kind is not None:
             self._kinds[name, ask.recipe.schema_name] = ask.kind
         fit = key if key.isalnum() else cell_key(key) if key else ""
-        return drafts.add(
+        # Forgotten if this fails: the message says to run all cells again, from the first on.
+        joined = self._joined.pop(name, "")
+        added = drafts.add(
             self.store, ask, key=fit, notebook=self.notebook, now=self._clock(),
-            simulated=self.simulated, servers=self.servers,
+            simulated=self.simulated, servers=self.servers, joined=joined,
         )  # fmt: skip
+        self._joined[name] = added.draft_id
+        return added.cells
 
     def drafts(self, *, everywhere: bool = False) -> list[Batch]:
         """Return what `add` collected and nobody has sent yet, oldest first.
@@ -295,6 +300,7 @@ class Client:
 
     def drop_draft(self, name: str) -> bool:
         """Delete what `add` collected under `name`; False when there is nothing."""
+        self._joined.pop(name, None)
         return drafts.drop(self.store, notebook=self.notebook, name=name)
 
     def submit_draft(
@@ -316,6 +322,7 @@ class Client:
         try:
             collected = drafts.collected(self.store, notebook=self.notebook, name=name)
         except NotFound:
+            self._joined.pop(name, None)
             sent = [each for each in self._versions(name) if each.finished_at is None]
             if not sent:
                 raise
@@ -326,6 +333,7 @@ class Client:
         if max_cost is not None:
             ask = msgspec.structs.replace(ask, max_cost=max_cost)
         handle = self._start(ask, {"resubmit": resubmit, "confirm": confirm}, new)
+        self._joined.pop(name, None)
         if not drafts.sent(self.store, collected):
             more = f"cells collected meanwhile wait: `%llm_batch submit {name}` sends them"
             handle.lasting = "; ".join(filter(None, (handle.lasting, more)))

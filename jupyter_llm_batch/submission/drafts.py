@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -94,6 +94,13 @@ class _Saved:
             raise _taken(self._draft.name) from None
 
 
+class Added(NamedTuple):
+    """A cell that was collected: the draft it is in, and how many cells that has now."""
+
+    draft_id: str
+    cells: int
+
+
 def add(
     store: Store,
     ask: Ask,
@@ -103,13 +110,16 @@ def add(
     now: float,
     simulated: bool,
     servers: Mapping[str, str],
-) -> int:
-    """Write what a cell contributes; return how many cells are collected.
+    joined: str = "",
+) -> Added:
+    """Write what a cell contributes.
 
     Parameters
     ----------
     key
         What tells the cell from others, fit for a file's name; empty where its contents do.
+    joined
+        The draft that has this kernel's earlier cells. A cell is never collected without them.
 
     Raises
     ------
@@ -117,6 +127,8 @@ def add(
         Another kernel sent or dropped what is collected at the same moment.
     """
     draft = store.draft(notebook, ask.name)
+    if joined and (draft is None or draft.id != joined):
+        raise _taken(ask.name)
     if draft is None:
         draft = store.add_batch(
             Batch(
@@ -136,11 +148,12 @@ def add(
             [],
             {},
         )
-    folder = files.private_folder(store.folder_of(draft.id))
     try:
-        return _add(store, ask, draft, folder, key, servers)
+        folder = files.private_folder(store.folder_of(draft.id))
+        return Added(draft.id, _add(store, ask, draft, folder, key, servers))
     except (FileNotFoundError, StoreProblem):
-        if folder.exists():
+        there = store.draft(notebook, ask.name)
+        if there is not None and there.id == draft.id:
             raise
         raise _taken(ask.name) from None
 

@@ -83,3 +83,31 @@ def test_a_collected_file_that_is_gone_is_told(client, ending):
 
 def _die(*_):
     raise KeyboardInterrupt
+
+
+def test_a_cell_is_never_collected_without_its_kernels_earlier_ones(make_client, sim):
+    """Another kernel sent them all: the cell that comes late asks for all cells, and attaches."""
+    one, other = make_client(), make_client()
+    cells = [("first", "1"), ("second", "2")]
+    one.add("first", name="x", key="1", model=MODEL)
+    for text, key in cells:
+        other.add(text, name="x", key=key, model=MODEL)
+    other.submit_draft("x").wait(60)
+    with pytest.raises(UsageProblem, match="run the cells of x again"):
+        one.add("second", name="x", key="2", model=MODEL)
+    for text, key in cells:
+        one.add(text, name="x", key=key, model=MODEL)
+    handle = one.submit_draft("x")
+    assert handle.attached
+    assert handle.record.version == 1
+    assert len(sim.ledger()) == 2
+
+
+def test_a_cell_after_a_draft_was_dropped_or_sent_begins_a_new_one(make_client):
+    """Nothing is asked again of cells that this kernel has sent or dropped itself."""
+    client = make_client()
+    client.add("first", name="x", key="1", model=MODEL)
+    client.submit_draft("x").wait(60)
+    assert client.add("second", name="x", key="2", model=MODEL) == 1
+    client.drop_draft("x")
+    assert client.add("third", name="x", key="3", model=MODEL) == 1
