@@ -28,6 +28,22 @@ def pytest_configure(config):
         config.pluginmanager.register(leaks.Search(config), "search-for-keys")
 
 
+#: What `scripts/test --fast` leaves out, by its path: the marker, and where such tests stand.
+SLOW = {
+    "campaign": ("test_crash_", "test_fault_campaign", "test_kernels_at_once"),
+    "kernel": ("test_ends", "test_notebooks", "test_identity", "test_one_connection", "test_cli"),
+    "scale": ("test_scale", "test_fuzz.", "test_live"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow tests."""
+    for item in items:
+        for marker, names in SLOW.items():
+            if item.path.name.startswith(names):
+                item.add_marker(getattr(pytest.mark, marker))
+
+
 #: Whoever waits for a batch that meets a defect of ours gets that; child processes, too.
 os.environ[trouble.STRICT] = "1"
 

@@ -56,7 +56,7 @@ def test_options_exist():
         "--no-browser",
         "--port",
     }
-    known |= {"--every", "--freezes", "--kills", "--crowds", "--seed"}
+    known |= {"--every", "--freezes", "--kills", "--crowds", "--seed", "--fast"}
     terminal = cli_parser()._subparsers._group_actions[0].choices["watch"]
     known |= {option for action in terminal._actions for option in action.option_strings}
     assert {*re.findall(r"--[a-z][a-z-]+", README)} <= known
