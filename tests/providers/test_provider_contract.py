@@ -41,6 +41,7 @@ from jupyter_llm_batch.core.result import Outcome, Result
 from jupyter_llm_batch.engine import lookup
 from jupyter_llm_batch.providers import Adapter
 from jupyter_llm_batch.providers.registry import make
+from jupyter_llm_batch.providers.testing import ProviderContract
 from jupyter_llm_batch.simulator import Simulator, mark
 
 
@@ -290,6 +291,33 @@ def creates(sim, spec):
     return [
         seen for seen in sim.requests() if seen["method"] == "POST" and seen["path"] == spec.create
     ]
+
+
+# -- the tests that other packages run, too
+
+
+class TestContract(ProviderContract):
+    """What `jupyter_llm_batch.providers.testing` demands of any adapter."""
+
+    key = "sim-key-of-the-contract"
+
+    @pytest.fixture(autouse=True)
+    def _server(self, spec, sim):
+        self.spec, self.sim = spec, sim
+        self.model, self.recipe, self.address = spec.model, spec.recipe(), spec.base_url
+
+    def adapter_of(self, environ):
+        return self.spec.adapter(environ)
+
+    def url(self):
+        return self.sim.environ()[self.spec.base_url]
+
+    def created(self):
+        return len(creates(self.sim, self.spec))
+
+    def lose_the_next_answer(self):
+        self.sim.fault(method="POST", path=self.spec.create, action="accept_then_drop")
+        return True
 
 
 # -- pure

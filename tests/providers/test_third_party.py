@@ -1,18 +1,21 @@
 """The adapter of docs/providers.md, installed as a package of somebody else's and used."""
 
-import json
+import ast
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import textwrap
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from types import SimpleNamespace
 
 import pytest
+from fake_acme import FakeAcme
 from support import KEYS
+
+from jupyter_llm_batch.providers import Adapter, UsageProblem
+from jupyter_llm_batch.providers.base import completed
 
 ROOT = Path(__file__).parents[2]
 KEY = KEYS["odd"]
@@ -41,88 +44,52 @@ except LLMBatchError as error:
 """
 
 
-class Acme(BaseHTTPRequestHandler):
-    """A small batch server: answers each prompt in capitals; the state is the server object's."""
-
-    def log_message(self, *args):
-        pass
-
-    def _reply(self, body, status=200):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _handle(self):
-        batches, path = self.server.batches, urlsplit(self.path).path
-        size = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(size)) if size else None
-        if self.headers["Authorization"] != f"Bearer {self.server.key}":
-            self._reply({"error": f"wrong key {self.headers['Authorization']}"}, 401)
-        elif (self.command, path) == ("POST", "/batches"):
-            made = {"id": f"b{len(batches)}", "state": "running", "label": body["label"]}
-            batches[made["id"]] = made, body["requests"]
-            if self.server.lose > 0:
-                self.server.lose -= 1
-                self.close_connection = True  # the batch exists, and nobody is told
-                return
-            self._reply(made)
-        elif path == "/batches":
-            self._reply({"batches": [made for made, _ in batches.values()]})
-        elif path.endswith("/results"):
-            self._reply(b"".join(line(each) for each in batches[path.split("/")[2]][1]))
-        else:
-            made = batches[path.split("/")[2]][0]
-            made["state"] = "cancelled" if path.endswith("/cancel") else "done"
-            self._reply(made)
-
-    do_GET = do_POST = _handle  # noqa: N815
-
-
-def line(request):
-    prompt = request["prompt"]
-    answer = {"error": "no"} if "fail" in prompt else {"text": prompt.upper()}
-    return json.dumps({"id": request["id"], **answer}).encode() + b"\n"
-
-
 @pytest.fixture
 def server():
     """The server, on loopback."""
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Acme)
-    made.batches, made.key, made.lose = {}, KEY, 0
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    with FakeAcme(KEY) as made:
+        yield made
 
 
 def code():
-    """Return the adapter and the entry point as the document has them."""
+    """Return what the document has: adapter, real time, contract test, and the entry point."""
     text = (ROOT / "docs" / "providers.md").read_text()
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", text, re.DOTALL))
-    return blocks["python"], blocks["toml"]
+    blocks = re.findall(r"```(python|toml)\n(.*?)```", text, re.DOTALL)
+    toml = next(block for kind, block in blocks if kind == "toml")
+    adapter, realtime, contract = (block for kind, block in blocks if kind == "python")
+    return adapter, realtime, contract, toml
 
 
 @pytest.fixture
 def run(tmp_path, server):
     """Install the adapter as a distribution and return what runs code beside it."""
-    python, toml = code()
+    adapter, realtime, contract, toml = code()
     site = tmp_path / "site"
     info = site / "acme_batch-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / "acme_batch.py").write_text(python)
+    (site / "acme_batch.py").write_text(adapter)
+    (site / "acme_now.py").write_text(realtime)
+    (site / "test_acme.py").write_text(contract)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-batch\nVersion: 1.0\n")
     group = re.search(r'entry-points\."(.*?)"', toml)[1]
     name, target = re.search(r'^(\w+) = "(.*?)"', toml, re.MULTILINE).groups()
-    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
+    entries = f"[{group}]\n{name} = {target}\n{name}_now = acme_now:AcmeInRealTime\n"
+    (info / "entry_points.txt").write_text(entries)
+    path = os.pathsep.join(map(str, (site, ROOT, ROOT / "tests")))
     environ = {key: value for key, value in os.environ.items() if not key.endswith("_API_KEY")}
 
     def run(script, key=KEY):
+        command = ["-c", textwrap.dedent(script), str(tmp_path / "data")]
+        if not script:
+            command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(site / "test_acme.py")]
         return subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "data")],
+            [sys.executable, *command],
+            cwd=site,
             env=environ
-            | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "ACME_API_KEY": key}
+            | {
+                "PYTHONPATH": path,
+                "ACME_API_KEY": key,
+            }
             | {"ACME_BASE_URL": f"http://127.0.0.1:{server.server_port}"},
             capture_output=True,
             text=True,
@@ -133,9 +100,67 @@ def run(tmp_path, server):
 
 
 def test_the_adapter_in_the_document_is_short():
-    """A provider needs no more than eighty lines."""
+    """A provider needs no more than seventy lines."""
     lines = [each for each in code()[0].splitlines() if each.strip()]
-    assert len(lines) <= 80
+    assert len(lines) <= 70
+
+
+def test_all_that_an_adapter_imports_is_in_one_place():
+    """Nothing of ours but `jupyter_llm_batch.providers` and, for its tests, `.testing`."""
+    for block in code()[:3]:
+        for node in ast.walk(ast.parse(block)):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            assert not module.startswith("jupyter_llm_batch") or module in {
+                "jupyter_llm_batch.providers",
+                "jupyter_llm_batch.providers.testing",
+            }
+            assert not isinstance(node, ast.Import) or "jupyter_llm_batch" not in node.names[0].name
+
+
+def test_the_adapter_in_the_document_keeps_the_contract(run):
+    """The shipped tests pass; the two that its fake server cannot serve are skipped."""
+    done = run("")
+    assert "13 passed, 2 skipped" in done.stdout, done.stdout + done.stderr
+
+
+def test_real_time_is_refused_in_one_line_without_it(run, server):
+    """`--realtime`, `--sample` and `--deadline` say so before anything is sent."""
+    script = SCRIPT.partition("handle =")[0] + textwrap.dedent("""
+        for more in ({"realtime": True}, {"sample": 1}, {"deadline": "1h"}):
+            try:
+                client.submit(name="x", **cell, **more)
+            except LLMBatchError as error:
+                print(error)
+    """)
+    done = run(script)
+    assert done.stdout.splitlines() == [
+        f"acme has no real time, which {option} needs: leave {option} out"
+        for option in ("--realtime", "--sample", "--deadline")
+    ], done.stderr
+    assert server.batches == {}
+
+
+def test_a_few_lines_add_real_time(run, server):
+    """The second example answers every row, and nothing becomes a batch."""
+    script = SCRIPT.replace("acme:acme-1", "acme_now:acme-1").replace(
+        '"retry": 0}', '"retry": 0, "realtime": True}'
+    )
+    done = run(script)
+    assert done.stdout.splitlines()[:2] == [
+        "['SAY A', None, 'SAY C']",
+        "['ok', 'failed', 'ok']",
+    ], done.stderr
+    assert server.batches == {}
+
+
+def test_an_adapter_of_its_own_class_gets_the_defaults():
+    """An adapter that does not derive from ours is completed; one that lacks a must is told."""
+    adapter = SimpleNamespace(**dict.fromkeys(Adapter.__abstractmethods__, print), name="x")
+    whole = completed("x", adapter)
+    assert asyncio.run(whole.forget(None)) is None
+    del adapter.create
+    with pytest.raises(UsageProblem, match="the adapter of 'x' has no create"):
+        completed("x", adapter)
 
 
 def test_a_package_of_somebody_else_is_a_provider(run, server):
