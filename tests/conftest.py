@@ -98,13 +98,13 @@ def client(make_client):
 
 @pytest.fixture
 def bare_shell(tmp_path, monkeypatch):
-    """A shell with the extension loaded; `book` is what the magics work on."""
+    """A shell with the extension loaded; `controller` is what the magics work on."""
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    shell.book = extension._loaded[id(shell)][0].commands().book
+    shell.controller = extension._loaded[id(shell)][0].commands().controller
     yield shell
     extension.unload(shell)
     if shell.history_manager:
@@ -114,8 +114,8 @@ def bare_shell(tmp_path, monkeypatch):
 @pytest.fixture
 def shell(bare_shell, make_client):
     """A shell with a client on the simulator."""
-    bare_shell.book.config.model = "openai:gpt-5-mini"
-    bare_shell.book.use(make_client())
+    bare_shell.controller.config.model = "openai:gpt-5-mini"
+    bare_shell.controller.use(make_client())
     return bare_shell
 
 

@@ -110,7 +110,7 @@ def _values(
         return sorted(each for each in magics.namespace if not each.startswith("_"))
     if name == "reuse" or (name in _BATCHES and command not in _NEW):
         return _names(magics, drafts=name == "name" and command in _DRAFTS)
-    servers = magics.commands().book.config.settings().servers
+    servers = magics.commands().controller.config.settings().servers
     return {
         "endpoint": ["chat", "responses", "embeddings"],
         "notify": ["desktop", "off"],
@@ -121,7 +121,7 @@ def _values(
 
 def _names(magics: LLMBatchMagics, *, drafts: bool) -> list[str]:
     try:
-        client = magics.commands().book.client
+        client = magics.commands().controller.client
         collected = [draft.title for draft in client.drafts()] if drafts else []
         return sorted({*collected, *(handle.name for handle in client.batches())})
     except (LLMBatchError, OSError):

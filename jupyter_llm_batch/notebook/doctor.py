@@ -27,7 +27,7 @@ from .tables.grid import grid
 if TYPE_CHECKING:
     from ..client.client import Client
     from ..storage.store import Store
-    from .controller import Book
+    from .controller import Controller
 
 _PACKAGES = ("jupyter-llm-batch", "openai", "anthropic", "google-genai", "ipywidgets", "anywidget")
 
@@ -65,7 +65,7 @@ class _Findings(msgspec.Struct):
                 trouble.report(error, f"doctor: {what}")
 
 
-def show(book: Book, *, check_keys: bool = False, report: bool = False) -> None:
+def show(controller: Controller, *, check_keys: bool = False, report: bool = False) -> None:
     """Display whether batches can be sent, and the state of all that they need.
 
     Parameters
@@ -78,7 +78,7 @@ def show(book: Book, *, check_keys: bool = False, report: bool = False) -> None:
     found = _Findings()
     client: Client | None = None
     try:
-        client = book.client
+        client = controller.client
     except Exception as error:  # noqa: BLE001 - a journal that cannot be opened, for instance
         found.wrong.append(f"the journal cannot be used: {trouble.words(error)}")
         found.rows.append(["journal", "cannot be used", trouble.words(error)])
@@ -89,7 +89,7 @@ def show(book: Book, *, check_keys: bool = False, report: bool = False) -> None:
     if client is not None:
         found.part("journal", lambda: _journal(the.store, found))
         found.part("notebook", lambda: _notebook(the))
-    found.part("front end", lambda: [["front end", *_front_end(book)]])
+    found.part("front end", lambda: [["front end", *_front_end(controller)]])
     print(_verdict(found))
     grid(["what", "state", "remark"], found.rows)
     if trouble.defects or report or _has_defects(client):
@@ -233,9 +233,9 @@ def _journal(store: Store, found: _Findings) -> list[list[str]]:
     return rows
 
 
-def _front_end(book: Book) -> tuple[str, str]:
+def _front_end(controller: Controller) -> tuple[str, str]:
     """Return how panels are shown here, and what to do where that is less than it could be."""
-    if getattr(book.shell, "kernel", None) is None:
+    if getattr(controller.shell, "kernel", None) is None:
         return "terminal: panels are lines of text", "they are live in JupyterLab and Notebook"
     if "google.colab" in sys.modules:
         return "Colab: panels without buttons", "`%llm_batch cancel`, `retry`, ... do the same"

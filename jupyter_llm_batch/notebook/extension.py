@@ -49,7 +49,7 @@ def _load(shell: InteractiveShell) -> None:
         # Where nothing was simulated the module may not be there, and is not imported for this.
         session: Any = sys.modules.get("jupyter_llm_batch.session")
         if known or (session is not None and session.simulation() is not None):
-            magics.commands().book.resume()
+            magics.commands().controller.clients.resume()
     except (LLMBatchError, OSError) as error:
         print(f"llm_batch: {error}")
 

@@ -54,9 +54,9 @@ class LLMBatchMagics(Magics):
         """Return what does the work, made on first need."""
         if self._commands is None:
             from .commands import Commands
-            from .controller import Book
+            from .controller import Controller
 
-            self._commands = Commands(Book(self.shell, self._config, self._identity))
+            self._commands = Commands(Controller(self.shell, self._config, self._identity))
         return self._commands
 
     # -- cell boundaries ---------------------------------------------------------------------------
@@ -65,15 +65,15 @@ class LLMBatchMagics(Magics):
         """Bind what is ready, then leave the namespace to the cell."""
         if self._commands is not None:
             with plain():
-                self._commands.book.cell_begins()
+                self._commands.controller.cell_begins()
 
     def cell_ended(self, _result: object = None) -> None:
         """Bind what became ready during the cell."""
         if self._commands is not None:
             with plain():
-                self._commands.book.cell_ended()
+                self._commands.controller.cell_ended()
 
     def close(self) -> None:
         """Stop driving; batches go on at their providers."""
         if self._commands is not None:
-            self._commands.book.close()
+            self._commands.controller.clients.close()

@@ -252,8 +252,8 @@ def shell(real_client, tmp_path):
     """A shell with the extension and history, on the process's environment."""
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    book.use(real_client)
+    controller = extension._loaded[id(shell)][0].commands().controller
+    controller.use(real_client)
     yield shell
     extension.unload(shell)
     if shell.history_manager:

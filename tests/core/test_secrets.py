@@ -153,9 +153,9 @@ def test_the_magic_shows_no_key(case, caplog, capsys, monkeypatch, tmp_path):
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
     try:
-        book = extension._loaded[id(shell)][0].commands().book
-        book.config.servers = case.client.settings.servers
-        book.use(case.client)
+        controller = extension._loaded[id(shell)][0].commands().controller
+        controller.config.servers = case.client.settings.servers
+        controller.use(case.client)
         cell = f'%%llm_batch x -m {case.model} --over ["a", "b [[sim:fail-400]]"] --wait\n'
         assert shell.run_cell(cell + "Say {{ item }}", store_history=True).success
         case.refuse()
@@ -167,7 +167,7 @@ def test_the_magic_shows_no_key(case, caplog, capsys, monkeypatch, tmp_path):
         for line in ("", "doctor", "status x", "status y", "errors x", "errors y", "show x 0",
                      "history", "resolve y", "retry x", "results y --partial"):  # fmt: skip
             shell.run_cell(f"%llm_batch {line}", store_history=True)
-        panels = [repr(each) for each in book.panels.__dict__.values()]
+        panels = [repr(each) for each in controller.panels.__dict__.values()]
         typed = [str(entry) for entry in shell.history_manager.get_range(output=True)]
     finally:
         extension.unload(shell)

@@ -49,7 +49,7 @@ def test_show_errors_and_the_dashboard_are_clean(shell, capsys):
     out, err = capsys.readouterr()
     assert "\\x1b]52" in out
     assert clean(out + err)
-    snapshot = shell.book.client.get("x").snapshot()
+    snapshot = shell.controller.client.get("x").snapshot()
     assert clean(snapshot.line)
     assert "<bdi>" in static_html.render(snapshot)
 

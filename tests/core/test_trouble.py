@@ -195,7 +195,7 @@ def test_what_has_stopped_is_tried_again_by_itself_rarely(make_client, sim):
 
 def test_a_cell_that_waits_ends_with_the_remedy_of_a_wrong_key(shell, make_client, sim, capsys):
     """`--wait` raises the line, and the cell again goes on once the key is right."""
-    shell.book.use(make_client(policy=PATIENT))
+    shell.controller.use(make_client(policy=PATIENT))
     sim.fault(action="status", status=401, path="*/files", times=None)
     cell = "%llm_batch run y --over ['a'] --wait"
     result = shell.run_cell(cell, store_history=False)
@@ -309,11 +309,11 @@ def test_another_key_is_a_reason_to_try_again():
 def test_a_short_download_is_said_and_its_answers_can_be_had(shell, make_client, sim, capsys):
     """The panel says how much came, and `--partial` binds that before the rest is there."""
     patient = msgspec.structs.replace(FAST, retry=3600.0, retry_longest=3600.0)
-    shell.book.use(make_client(policy=patient))
+    shell.controller.use(make_client(policy=patient))
     cut = {"action": "truncate", "shorten_length": True, "at_line": True}
     sim.fault(method="GET", path="*/content", times=None, **cut)
     assert shell.run_cell("%llm_batch run y --over list('abcd')", store_history=False).success
-    handle = shell.book.client.get("y")
+    handle = shell.controller.client.get("y")
     until(lambda: handle.snapshot().state == "attention")  # counted first, and said right after
     shot = handle.snapshot()
     assert job_of(handle).fetches

@@ -48,7 +48,7 @@ def cancels(sim):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_second_batch_is_pointed_out_and_can_be_cancelled(shell, sim, monkeypatch, alone):
     """After a slow create it is looked for, and it is seen in a listing that is read anyway."""
-    client = shell.book.client
+    client = shell.controller.client
     sim.behave(seconds=10_000)
     if alone:
         monkeypatch.setattr(duplicates, "SLOW", -1.0)

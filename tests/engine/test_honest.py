@@ -39,7 +39,7 @@ def test_rows_that_were_cancelled_did_not_fail(shell, client, sim, capsys):
     assert shot.state == "cancelled"
     assert "0 of 3 answered, 3 cancelled" in shot.line
     assert "failed" not in shot.line
-    shell.book.use(client)
+    shell.controller.use(client)
     capsys.readouterr()
     shell.run_cell("%llm_batch history", store_history=False)
     assert "cancelled (3 rows)  3     0   0 " in capsys.readouterr().out.replace("\\n", "\n")

@@ -22,8 +22,8 @@ NAMES = sorted(commands.Commands(None).commands)
 @pytest.fixture
 def shell(bare_shell, make_client):
     """A shell with a client of its own notebook on the simulator."""
-    bare_shell.book.config.model = MODEL
-    bare_shell.book.use(make_client(notebook=bare_shell.book.notebook))
+    bare_shell.controller.config.model = MODEL
+    bare_shell.controller.use(make_client(notebook=bare_shell.controller.notebook))
     return bare_shell
 
 
@@ -150,11 +150,11 @@ def test_what_was_collected_is_among_the_batches(shell, capsys, line):
     out = said(shell, line, capsys)
     assert "not sent yet: %llm_batch submit notes" in out
     assert re.search(r"submit notes +3\b", out)
-    (draft,) = shell.book.client.drafts()
+    (draft,) = shell.controller.client.drafts()
     assert (draft.title, draft.rows, draft.models) == ("notes", 3, [MODEL])
     ok(shell, "%llm_batch submit notes --wait")
     assert "not sent yet" not in said(shell, line, capsys)
-    assert shell.book.client.drafts() == []
+    assert shell.controller.client.drafts() == []
 
 
 # -- other notebooks' batches ----------------------------------------------------------------------
@@ -172,11 +172,11 @@ def test_batches_of_other_notebooks_are_live_and_left_alone(shell, make_client, 
     driver = other.store.driver(theirs.id)
     sim.advance(2000)
     theirs.refresh().wait(60)
-    view = shell.book.panels._texts[-1]
+    view = shell.controller.panels._texts[-1]
     until(lambda: view._latest.finished)
     assert "2 of 2 answered" in said(shell, "pass", capsys)
     assert driver is not None
-    assert not shell.book.client.poller()._leases
+    assert not shell.controller.client.poller()._leases
 
 
 def test_a_batch_that_nobody_looks_after_is_only_shown(shell, make_client, sim, capsys):
@@ -187,10 +187,10 @@ def test_a_batch_that_nobody_looks_after_is_only_shown(shell, make_client, sim, 
     until(lambda: theirs.snapshot().safe_to_close)
     other.close()
     seen = []
-    shell.book.client.listen(seen.append)
+    shell.controller.client.listen(seen.append)
     assert "nobody looks after 1 of them" in said(shell, "%llm_batch --all", capsys)
     until(lambda: len([each for each in seen if each.batch_id == theirs.id]) > 2)
-    assert shell.book.client.store.driver(theirs.id) is None
+    assert shell.controller.client.store.driver(theirs.id) is None
 
 
 # -- rows without an answer ------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_errors_names_the_rows_of_each_kind(shell, capsys):
     assert "1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23 and 18 more" in out
     assert re.search(r"refused: refusal +2 +0, 2 ", out)
     code = re.search(r"jupyter_llm_batch(\.get\('x'\)\.failures\(\)\[0\]\.rows)", out)[1]
-    client = shell.book.client
+    client = shell.controller.client
     assert eval(f"client{code}", {"client": client}) == [*range(1, 60, 2)]
 
 
@@ -225,7 +225,7 @@ def test_retry_names_the_rows_that_may_be_paid_again(shell, sim, capsys):
     assert len(sim.ledger()) == 3
     out = said(shell, "%llm_batch retry x --unbilled", capsys)
     assert "1 row without an answer to be sent again; 2 rows that may have been billed left" in out
-    until(lambda: shell.book.client.get("x").done)
+    until(lambda: shell.controller.client.get("x").done)
     assert len(sim.ledger()) == 3
     out = said(shell, "%llm_batch retry x --yes", capsys)
     assert "2 of them may have been billed: 1-2" in out
@@ -253,13 +253,13 @@ def test_a_mistyped_subcommand_offers_nothing(shell):
 
 def test_a_folder_takes_effect_with_loading_again(shell, tmp_path):
     """`data_dir` and `at_once` change nothing before, as the help says."""
-    shell.book.use(Client(folder=tmp_path / "first", notebook=shell.book.notebook))
-    shell.book.client.poller()
+    shell.controller.use(Client(folder=tmp_path / "first", notebook=shell.controller.notebook))
+    shell.controller.client.poller()
     ok(shell, f"%config LLMBatch.data_dir = {str(tmp_path / 'second')!r}")
     ok(shell, "%config LLMBatch.at_once = 3")
-    assert shell.book.client.store.folder == tmp_path / "first"
-    assert shell.book.client.poller().policy.at_once == 64
+    assert shell.controller.client.store.folder == tmp_path / "first"
+    assert shell.controller.client.poller().policy.at_once == 64
     ok(shell, "%reload_ext jupyter_llm_batch")
-    client = extension._loaded[id(shell)][0].commands().book.client
+    client = extension._loaded[id(shell)][0].commands().controller.client
     assert client.store.folder == tmp_path / "second"
     assert client.poller().policy.at_once == 3

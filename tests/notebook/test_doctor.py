@@ -12,7 +12,7 @@ from support import KEYS
 from jupyter_llm_batch.client import connectivity
 from jupyter_llm_batch.core import trouble
 from jupyter_llm_batch.core.errors import StoreProblem
-from jupyter_llm_batch.notebook import controller, doctor
+from jupyter_llm_batch.notebook import clients, doctor
 
 #: Nothing listens there.
 DEAD = "http://127.0.0.1:9/v1"
@@ -20,7 +20,7 @@ DEAD = "http://127.0.0.1:9/v1"
 
 @pytest.fixture
 def shell(bare_shell):
-    """A shell whose book works with the client that a test puts there."""
+    """A shell whose controller works with the client that a test puts there."""
     return bare_shell
 
 
@@ -49,7 +49,7 @@ def server():
 
 def rows(shell, client, capsys):
     """Run `doctor` and return its lines by what they are about."""
-    shell.book.use(client)
+    shell.controller.use(client)
     capsys.readouterr()
     result = shell.run_cell("%llm_batch doctor", store_history=False)
     assert result.success, result.error_in_exec
@@ -72,7 +72,7 @@ def test_doctor_tries_the_connections_of_providers_with_a_key(shell, make_client
 def test_servers_of_the_settings_are_tried_without_a_key_too(shell, make_client, server, capsys):
     """`LLMBatch.servers` are looked at whether or not their key is there."""
     elsewhere = f"http://0.0.0.0:{server.server_port}/v1"  # not said to be this machine
-    shell.book.config.servers = {"mine": elsewhere, "gone": DEAD}
+    shell.controller.config.servers = {"mine": elsewhere, "gone": DEAD}
     found = rows(shell, make_client(), capsys)
     assert "missing" in found["mine key"]
     assert "not usable (HTTP 404)" in found["mine connection"]
@@ -131,12 +131,12 @@ def test_a_server_that_says_nothing_is_left_in_time(server, monkeypatch):
 
 def test_the_front_end_has_its_remedy(shell, monkeypatch):
     """A terminal, a notebook, and one that lacks what live panels need."""
-    assert "JupyterLab" in doctor._front_end(shell.book)[1]
+    assert "JupyterLab" in doctor._front_end(shell.controller)[1]
     shell.kernel = object()
-    assert doctor._front_end(shell.book)[0] == "notebook: live panels"
-    assert "reload the page" in doctor._front_end(shell.book)[1]
+    assert doctor._front_end(shell.controller)[0] == "notebook: live panels"
+    assert "reload the page" in doctor._front_end(shell.controller)[1]
     monkeypatch.setattr(doctor, "_WIDGETS", ("ipywidgets", "no_such_widget"))
-    assert doctor._front_end(shell.book) == (
+    assert doctor._front_end(shell.controller) == (
         "notebook: panels without buttons",
         "pip install no_such_widget",
     )
@@ -146,7 +146,7 @@ def test_the_front_end_has_its_remedy(shell, monkeypatch):
 def test_a_journal_that_is_read_only_has_its_remedy(shell, make_client, monkeypatch, capsys):
     """Another folder takes loading again, and that is said."""
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    shell.book.use(make_client())
+    shell.controller.use(make_client())
     capsys.readouterr()
     shell.run_cell("%llm_batch doctor", store_history=False)
     assert "and then %reload_ext jupyter_llm_batch" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def said(shell, capsys, line="%llm_batch doctor"):
 def test_the_verdict_comes_first(shell, make_client, sim, capsys):
     """One line says whether batches can be sent, and by whom."""
     environ = {**sim.environ(), "ANTHROPIC_BASE_URL": DEAD}
-    shell.book.use(make_client(environ=environ))
+    shell.controller.use(make_client(environ=environ))
     first, _ = said(shell, capsys)
     assert first.startswith("Ready: google, openai. Not usable: anthropic: no answer, ")
 
@@ -175,7 +175,7 @@ def test_the_verdict_comes_first(shell, make_client, sim, capsys):
 def test_without_a_key_the_verdict_says_what_to_do(shell, make_client, sim, capsys):
     """No key is the first thing that a newcomer has to know."""
     urls = {name: value for name, value in sim.environ().items() if "KEY" not in name}
-    shell.book.use(make_client(environ=urls))
+    shell.controller.use(make_client(environ=urls))
     first, _ = said(shell, capsys)
     assert first.startswith("Not ready: no provider has a key. `%llm_batch login openai`")
 
@@ -186,7 +186,7 @@ def test_keys_are_tried_where_that_is_wanted(shell, make_client, sim, capsys):
     sim.fault(action="status", status=401, method="GET", path=path, times=None)
     environ = {**sim.environ()}
     del environ["ANTHROPIC_API_KEY"]
-    shell.book.use(make_client(environ=environ))
+    shell.controller.use(make_client(environ=environ))
     first, out = said(shell, capsys, "%llm_batch doctor --check-keys")
     assert "openai: " in first.partition("Not usable")[2]
     assert "401" in first
@@ -202,8 +202,8 @@ def test_doctor_survives_a_journal_that_cannot_be_opened(shell, monkeypatch, cap
     def broken(*_, **__):
         raise StoreProblem("the journal cannot be used now: no room")
 
-    monkeypatch.setattr(controller, "Client", broken)
-    shell.book._client = None
+    monkeypatch.setattr(clients, "Client", broken)
+    shell.controller.clients._client = None
     first, out = said(shell, capsys)
     assert first.startswith("Not ready: the journal cannot be used")
     assert "front end" in out
@@ -215,9 +215,11 @@ def test_doctor_survives_whatever_breaks_a_part_of_it(shell, make_client, monkey
     def broken(*_):
         raise KeyError("what is the secret prompt")
 
-    shell.book.use(make_client())
+    shell.controller.use(make_client())
     monkeypatch.setattr(doctor.location, "place_of", broken)
-    shell.book.client.submit(name="x", over=["a secret prompt"], model="openai:gpt-5-mini").wait(60)
+    shell.controller.client.submit(
+        name="x", over=["a secret prompt"], model="openai:gpt-5-mini"
+    ).wait(60)
     first, out = said(shell, capsys)
     trouble.defects.clear()
     assert first.startswith("Ready: ")

@@ -15,7 +15,7 @@ from support import line_of, mark, ok, run, until
 
 from jupyter_llm_batch.client import session
 from jupyter_llm_batch.notebook import extension
-from jupyter_llm_batch.notebook.controller import SIMULATED_MODEL
+from jupyter_llm_batch.notebook.clients import SIMULATED_MODEL
 from jupyter_llm_batch.notebook.tables import show
 from jupyter_llm_batch.notebook.variables import Placeholder
 
@@ -23,7 +23,7 @@ from jupyter_llm_batch.notebook.variables import Placeholder
 def accepted(shell, code):
     """Run a cell that submits `x` and wait until the provider has taken it."""
     ok(shell, code)
-    handle = shell.book.client.get("x")
+    handle = shell.controller.client.get("x")
     end = time.monotonic() + 30
     while not handle.snapshot().safe_to_close and time.monotonic() < end:
         time.sleep(0.02)
@@ -51,7 +51,7 @@ def test_the_placeholder_comes_first_and_the_answers_at_a_cell_boundary(shell, s
         assert type(error).__name__ == "NotReady", use
         assert "%llm_batch wait x" in str(error)
     sim.advance(2000)
-    shell.book.client.get("x").refresh().wait(60)
+    shell.controller.client.get("x").refresh().wait(60)
     # The value changes between cells, not inside one.
     code = "before = x\nimport time\ntime.sleep(0.3)\nsame = before is x"
     ok(shell, code)
@@ -66,7 +66,7 @@ def test_a_changed_variable_is_left_alone(shell, sim, capsys):
     accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
     ok(shell, "x = 'mine'")
     sim.advance(2000)
-    shell.book.client.get("x").refresh().wait(60)
+    shell.controller.client.get("x").refresh().wait(60)
     ok(shell, "pass")
     ok(shell, "pass")
     assert shell.user_ns["x"] == "mine"
@@ -80,7 +80,7 @@ def test_running_the_cell_again_binds_and_costs_nothing(shell, sim):
     """The same cell attaches, and its finished answers are bound at once."""
     cell = '%%llm_batch x --over ["a"]\nsay {{ item }}'
     ok(shell, cell)
-    shell.book.client.get("x").wait(60)
+    shell.controller.client.get("x").wait(60)
     ok(shell, "pass")
     del shell.user_ns["x"]
     ok(shell, cell)
@@ -137,7 +137,9 @@ def test_braces_and_dollars_stay_as_they_are(shell):
     """IPython expands nothing in the line or the body."""
     shell.user_ns["text"] = "EXPANDED"
     ok(shell, "%%llm_batch x --system '{text} $text' --wait\nuse {text} and $text")
-    request = shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl"
+    request = (
+        shell.controller.client.store.folder_of(shell.controller.client.get("x").id) / "r0-j1.jsonl"
+    )
     assert "EXPANDED" not in request.read_text()
     assert mark("use {text} and $text") in shell.user_ns["x"]
 
@@ -185,7 +187,7 @@ def test_cancel_from_the_magic(shell, sim, capsys):
     ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
     ok(shell, "%llm_batch cancel x")
     assert "not billed" in capsys.readouterr().out
-    handle = shell.book.client.get("x")
+    handle = shell.controller.client.get("x")
     end = time.monotonic() + 30
     while not handle.done and time.monotonic() < end:
         sim.advance(100)
@@ -268,16 +270,16 @@ def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
     assert isinstance(error, UsageError)
     assert "goes on at the provider" in str(error)
     sim.advance(2000)
-    shell.book.client.get("x").refresh().wait(60)
+    shell.controller.client.get("x").refresh().wait(60)
     assert len(sim.ledger()) == 1
 
 
 def test_what_was_not_sent_is_not_said_to_be_at_the_provider(shell, sim, make_client, capsys):
     """With the server unreachable, an ended wait and `errors` say that nothing was sent."""
     environ = {**sim.environ(), "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
-    shell.book.use(make_client(environ=environ))
+    shell.controller.use(make_client(environ=environ))
     ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
-    handle = shell.book.client.get("x")
+    handle = shell.controller.client.get("x")
     until(lambda: any(job.error for job in handle.snapshot().jobs))
     assert "not (all) sent yet" in show.goes_on(handle)
     capsys.readouterr()
@@ -313,7 +315,7 @@ def test_under_the_simulator_no_key_counts(shell, monkeypatch, capsys):
 def test_simulated_batches_are_pointed_out_to_who_sees_none(shell, make_client, capsys):
     """Back at the real providers, the list of batches says how the simulated ones are found."""
     ok(shell, "%%llm_batch x --wait\nhello")
-    shell.book.use(make_client(simulated=False))
+    shell.controller.use(make_client(simulated=False))
     for line in ("%llm_batch", "%llm_batch --all", "%llm_batch history"):
         capsys.readouterr()
         ok(shell, line)
@@ -454,7 +456,9 @@ def test_config_shows_and_sets(shell, sim):
     """`%config LLMBatch` sets defaults for the next cell."""
     ok(shell, "%config LLMBatch.max_tokens = 7")
     ok(shell, "%%llm_batch x --wait\nhello")
-    body = shell.book.client.store.folder_of(shell.book.client.get("x").id) / "r0-j1.jsonl"
+    body = (
+        shell.controller.client.store.folder_of(shell.controller.client.get("x").id) / "r0-j1.jsonl"
+    )
     assert '"max_completion_tokens":7' in body.read_text()
 
 
@@ -472,13 +476,13 @@ def test_a_simulation_outlives_loading_again(shell, sim):
     """After %reload_ext the magics and the functions go on with the simulator, not a provider."""
     sim.behave(seconds=1000)
     accepted(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
-    first = shell.book.client
+    first = shell.controller.client
     ok(shell, "%reload_ext jupyter_llm_batch")
-    book = extension._loaded[id(shell)][0].commands().book
-    assert book.client.simulated
-    assert book.client is not first
-    assert book.client.environ == sim.environ()
-    assert session.current() is book.client
+    controller = extension._loaded[id(shell)][0].commands().controller
+    assert controller.client.simulated
+    assert controller.client is not first
+    assert controller.client.environ == sim.environ()
+    assert session.current() is controller.client
     sim.advance(2000)
     ok(shell, "%llm_batch wait x")
     assert mark("say a") in shell.user_ns["x"][0]
@@ -489,13 +493,13 @@ def test_a_simulation_begun_in_python_is_the_magics_too(shell, make_client):
     extension.unload(shell)
     client = session.use(make_client())
     extension.load(shell)
-    book = extension._loaded[id(shell)][0].commands().book
-    assert book.client is client
-    assert book.config.model == SIMULATED_MODEL
+    controller = extension._loaded[id(shell)][0].commands().controller
+    assert controller.client is client
+    assert controller.config.model == SIMULATED_MODEL
     ok(shell, "%llm_batch simulator --off")
-    assert not book.client.simulated
+    assert not controller.client.simulated
     later = session.use(make_client())
-    assert book.client is later
+    assert controller.client is later
 
 
 def test_the_cell_run_last_owns_the_name(shell, sim):
@@ -507,10 +511,10 @@ def test_the_cell_run_last_owns_the_name(shell, sim):
     ok(shell, a)
     sim.advance(2000)
     for name in ("x#1", "x#2"):
-        shell.book.client.get(name).refresh().wait(60)
+        shell.controller.client.get(name).refresh().wait(60)
     ok(shell, "%llm_batch results x")
     assert mark("A z") in shell.user_ns["x"][0]
-    assert shell.book.client.get("x").name == "x"
+    assert shell.controller.client.get("x").name == "x"
     ok(shell, b)
     assert mark("B z") in shell.user_ns["x"][0]
 
@@ -554,7 +558,7 @@ def test_asking_early_does_not_end_the_waiting(shell, sim, capsys):
     assert "holds 0 of 1 answers so far" in capsys.readouterr().out
     assert shell.user_ns["x"] == [None]
     sim.advance(2000)
-    shell.book.client.get("x").refresh().wait(60)
+    shell.controller.client.get("x").refresh().wait(60)
     bound_by(shell, "x", lambda value: value != [None])
     assert mark("say a") in shell.user_ns["x"][0]
 
@@ -593,7 +597,7 @@ def test_a_kept_placeholder_names_the_variable(shell):
     ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
     ok(shell, "early = x")
     early = shell.user_ns["early"]
-    shell.book.client.get("x").wait(60)
+    shell.controller.client.get("x").wait(60)
     if isinstance(early, Placeholder):
         error = run(shell, "len(early)").error_in_exec
         assert "'x' has them" in str(error)
@@ -656,12 +660,12 @@ def test_a_cell_is_told_of_and_its_files_deleted_as_the_user_set(shell, sim, tmp
     ok(shell, f"%config LLMBatch.notify = '{sys.executable} {script}'")
     ok(shell, "%config LLMBatch.delete_uploads = True")
     ok(shell, "%%llm_batch x --wait\na")
-    record = shell.book.client.get("x").record
+    record = shell.controller.client.get("x").record
     assert record.notify.endswith("tell.py")
     assert record.delete_uploads
     assert [each for each in sim.requests() if each["method"] == "DELETE"]
     ok(shell, "%%llm_batch y --wait --notify off\na")
-    assert shell.book.client.get("y").record.notify == ""
+    assert shell.controller.client.get("y").record.notify == ""
 
 
 def test_forget_in_every_notebook_and_nothing_that_others_use(shell, capsys):
@@ -692,7 +696,7 @@ def test_strangers_of_the_same_size_are_asked_about(shell, sim, capsys):
     sim.fault(method="POST", path="*/messages/batches", action="accept_then_drop")
     ok(shell, "rows = ['a', 'b']")
     ok(shell, "%llm_batch run x --over rows --model anthropic:claude-haiku-4-5")
-    handle = shell.book.client.get("x")
+    handle = shell.controller.client.get("x")
     end = time.monotonic() + 60
     while handle.snapshot().state != "attention" and time.monotonic() < end:
         time.sleep(0.01)

@@ -14,7 +14,7 @@ from jupyter_llm_batch.core.identity import Identity
 from jupyter_llm_batch.core.settings import Settings
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
-from jupyter_llm_batch.notebook.controller import Book
+from jupyter_llm_batch.notebook.controller import Controller
 
 MODELS = ["openai:gpt-5-mini", "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
 
@@ -26,9 +26,9 @@ def run(client, monkeypatch):
     shell.user_ns["rows"] = [f"text {i}: good or bad" for i in range(20)]
     config = LLMBatch()
     config.model = MODELS[0]
-    book = Book(shell, config, Identity("nb.ipynb"))
-    book.use(client)
-    commands = Commands(book)
+    controller = Controller(shell, config, Identity("nb.ipynb"))
+    controller.use(client)
+    commands = Commands(controller)
     shown = []
     monkeypatch.setattr(
         "jupyter_llm_batch.notebook.tables.grid.display", lambda data, **_: shown.append(data)
@@ -45,7 +45,7 @@ def run(client, monkeypatch):
             commands.cell(line, cell)
         return "\n".join(each["text/plain"] for each in shown)
 
-    run.config, run.shown, run.book = config, shown, book
+    run.config, run.shown, run.controller = config, shown, controller
     return run
 
 
@@ -161,7 +161,7 @@ def test_advice_has_its_figure_and_its_command(run, client, capsys):
 
 def test_what_is_advised_can_be_run_as_printed(run, client, sim, capsys):
     """Each line takes the first line's place in its cell; the sample is compared at once."""
-    run.book.shell.user_ns["rows"] = [f"text {i % 30}: good or bad" for i in range(60)]
+    run.controller.shell.user_ns["rows"] = [f"text {i % 30}: good or bad" for i in range(60)]
     typed = 'x --over rows -m openai:gpt-5.4-pro --system "Be brief" --max-tokens 40 --wait'
     run(typed, "{{ item }}")
     found = {each.kind: each.command.splitlines() for each in client.advise()}
@@ -222,9 +222,9 @@ def test_a_refused_button_says_why(run, client):
         "{{ item }}", name="a", over=over, model=MODELS[0], max_tokens=1000
     ).wait()
     client.settings = Settings(monthly_budget=0.001)
-    run.book._pressed(batch.id, "retry")
+    run.controller.buttons.press(batch.id, "retry")
     end = time.monotonic() + 60
-    while batch.id not in run.book.panels.notices:
+    while batch.id not in run.controller.panels.notices:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert "over the monthly budget" in run.book.panels.notices[batch.id]
+    assert "over the monthly budget" in run.controller.panels.notices[batch.id]

@@ -53,7 +53,7 @@ def test_a_batch_that_ends_while_another_cell_runs_is_kept(tmp_path, monkeypatch
         "%%llm_batch x --over ['a', 'b']\nQ {{ item }}",
         """import time
 magics = get_ipython().magics_manager.registry['LLMBatchMagics']
-while magics.commands().book.panels._views:
+while magics.commands().controller.panels._views:
     time.sleep(0.05)""",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

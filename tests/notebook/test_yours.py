@@ -99,7 +99,7 @@ def test_another_version_does_not_take_a_changed_variable(shell, sim, more):
     """A batch that is new is refused before anything is written or sent."""
     ok(shell, CELL.replace("\n", " --wait\n"))
     ok(shell, "x[0] = 'mine'")
-    paid, folders = len(sim.ledger()), [*shell.book.client.store.folder.rglob("*.jsonl")]
+    paid, folders = len(sim.ledger()), [*shell.controller.client.store.folder.rglob("*.jsonl")]
     words = "say" if more else "whisper"
     cell = f'%%llm_batch x --over ["a", "b"] {more}\n{words} {{{{ item }}}}'
     error = run(shell, cell).error_in_exec
@@ -107,8 +107,8 @@ def test_another_version_does_not_take_a_changed_variable(shell, sim, more):
     assert "answers that you have changed" in str(error)
     assert shell.user_ns["x"][0] == "mine"
     assert len(sim.ledger()) == paid
-    assert [*shell.book.client.store.folder.rglob("*.jsonl")] == folders
-    assert shell.book.client.get("x").record.version == 1
+    assert [*shell.controller.client.store.folder.rglob("*.jsonl")] == folders
+    assert shell.controller.client.get("x").record.version == 1
 
 
 def test_objects_of_a_schema_are_the_users_to_change(shell):
@@ -137,9 +137,9 @@ def test_a_variable_taken_inside_the_running_cell_is_told_of(shell, sim, capsys)
     """Answers that come while a cell runs, and find the user's own value, say how to get them."""
     sim.behave(seconds=1000)
     ok(shell, CELL)
-    handle = shell.book.client.get("x")
+    handle = shell.controller.client.get("x")
     until(lambda: handle.snapshot().safe_to_close)
-    binder = shell.book.binder
+    binder = shell.controller.binder
 
     def come():
         sim.advance(2000)
@@ -166,7 +166,7 @@ def test_a_variable_taken_inside_the_running_cell_is_told_of(shell, sim, capsys)
 KERNEL = """
 %load_ext jupyter_llm_batch
 %llm_batch simulator --seconds 0
-book = get_ipython().magics_manager.registry['LLMBatchMagics'].commands().book
+controller = get_ipython().magics_manager.registry['LLMBatchMagics'].commands().controller
 import time
 def until(condition):
     end = time.monotonic() + 60
@@ -205,7 +205,7 @@ def test_the_saved_panel_says_that_the_variable_was_left_alone(saved):
     """The summary in the cell of the batch has the notice, though it ended before the refusal."""
     panel, _, value = saved(
         CELL,
-        "until(lambda: book.binder._queue and not book.panels._views)\nx = 'mine'",
+        "until(lambda: controller.binder._queue and not controller.panels._views)\nx = 'mine'",
         "x",
     )
     assert "2 of 2 answered" in panel[0]["text/html"]

@@ -30,8 +30,6 @@ LONGER = {
     "engine.collect": "not taken apart yet",
     "engine.poller": "not taken apart yet",
     "engine.steps": "not taken apart yet",
-    "notebook.commands": "not taken apart yet",
-    "notebook.controller": "not taken apart yet",
     "storage.store": "not taken apart yet",
 }
 

@@ -117,7 +117,7 @@ def test_a_relative_folder_is_where_it_was_when_it_was_set(bare_shell, tmp_path,
     client = Client(folder=Path("third"), environ={})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert bare_shell.book.config.settings().folder() == tmp_path / "here"
+    assert bare_shell.controller.config.settings().folder() == tmp_path / "here"
     assert settings.folder() == tmp_path / "there"
     assert client.store.folder == tmp_path / "third"
     client.close()
@@ -197,7 +197,7 @@ def test_a_terminal_of_ascii_shows_what_it_can(tmp_path, sim):
 
 def test_a_thread_that_cannot_start_is_started_with_the_next_cell(shell, sim, monkeypatch, capsys):
     """The cell says that nothing is sent yet, and no batch stays behind."""
-    client = shell.book.client
+    client = shell.controller.client
     monkeypatch.setattr(client, "background", Background())
     start, tries = threading.Thread.start, []
 

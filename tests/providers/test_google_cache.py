@@ -207,8 +207,8 @@ def test_the_magic_asks_for_it_too(make_client, sim, tmp_path, monkeypatch):
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
     try:
-        book = extension._loaded[id(shell)][0].commands().book
-        book.use(make_client())
+        controller = extension._loaded[id(shell)][0].commands().controller
+        controller.use(make_client())
         shell.user_ns |= {"items": [f"item {i}" for i in range(PAYS)], "said": LONG}
         cell = f"%%llm_batch x --over items --model {MODEL} --system-from said --cache --wait\n"
         assert shell.run_cell(cell + "Q {{ item }}", store_history=False).success

@@ -8,11 +8,10 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from support import DUMMY_KEY, mark
 
-from jupyter_llm_batch.client import session
 from jupyter_llm_batch.core.identity import Identity
 from jupyter_llm_batch.notebook.commands import Commands
 from jupyter_llm_batch.notebook.config import LLMBatch
-from jupyter_llm_batch.notebook.controller import Book
+from jupyter_llm_batch.notebook.controller import Controller
 
 TEXT, JUDGE, PAINTER = "gpt-3.5-turbo-instruct", "omni-moderation-latest", "gpt-image-1"
 BODIES = {
@@ -73,9 +72,9 @@ def test_images_answer_at_once(sdk):
 def magic(client):
     """Submits by the magic's door."""
     shell, config = InteractiveShell(), LLMBatch()
-    book = Book(shell, config, Identity("nb.ipynb"))
-    book._client = session.use(client)
-    commands = Commands(book)
+    controller = Controller(shell, config, Identity("nb.ipynb"))
+    controller.use(client)
+    commands = Commands(controller)
 
     def run(name, over, model, endpoint, more):
         shell.user_ns["rows"] = over

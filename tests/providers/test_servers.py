@@ -181,8 +181,8 @@ def test_a_configured_server_answers_in_a_notebook(make_client, sim, monkeypatch
     shell = InteractiveShell()
     shell.run_line_magic("load_ext", "jupyter_llm_batch")
     try:
-        book = extension._loaded[id(shell)][0].commands().book
-        book.use(make_client(environ={"GROQ_API_KEY": KEYS["groq"]}))
+        controller = extension._loaded[id(shell)][0].commands().controller
+        controller.use(make_client(environ={"GROQ_API_KEY": KEYS["groq"]}))
         url = f"{sim.url}/openai/v1"
         assert shell.run_cell(f"%config LLMBatch.servers = {{'groq': {url!r}}}").success
         cell = f'%%llm_batch x -m {GROQ} --over ["a"] --wait\nSay {{{{ item }}}}'

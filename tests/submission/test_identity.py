@@ -16,7 +16,7 @@ from jupyter_llm_batch.core import identity
 from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
 from jupyter_llm_batch.core.identity import Identity
 from jupyter_llm_batch.notebook.config import LLMBatch
-from jupyter_llm_batch.notebook.controller import Book
+from jupyter_llm_batch.notebook.controller import Controller
 
 MODEL = "openai:gpt-5-mini"
 FOLDER = Identity("/work", is_folder=True)
@@ -90,12 +90,12 @@ def test_a_script_that_a_notebook_starts_is_not_the_notebook(monkeypatch):
 def test_a_path_that_comes_late_is_another_name_of_the_same_notebook(shell, make_client, sim):
     """VS Code's variable does not change who a kernel is; its earlier batches are found."""
     early = ask(make_client(notebook="/work/late.ipynb"), "a").wait(60)
-    book = Book(shell, LLMBatch(model=MODEL), FOLDER)
-    book.use(make_client(notebook=FOLDER))
-    assert book.client.batches() == []
+    controller = Controller(shell, LLMBatch(model=MODEL), FOLDER)
+    controller.use(make_client(notebook=FOLDER))
+    assert controller.client.batches() == []
     shell.user_ns["__vsc_ipynb_file__"] = "/work/late.ipynb"
-    assert book.client.notebook == "/work"
-    assert ask(book.client, "a").id == early.id
+    assert controller.client.notebook == "/work"
+    assert ask(controller.client, "a").id == early.id
     assert identity.of_shell(shell.user_ns) == Identity(
         "/work/late.ipynb", former=(identity.FOLDER,)
     )
@@ -179,7 +179,7 @@ def test_a_line_acts_on_another_kernels_batch_with_yes_only(shell, make_client, 
     """The magic asks as Python does, and says `--yes`."""
     sim.behave(seconds=1000)
     batch = ask(make_client(notebook=FOLDER), "a")
-    shell.book.use(make_client(notebook=FOLDER))
+    shell.controller.use(make_client(notebook=FOLDER))
     error = shell.run_cell("%llm_batch cancel x").error_in_exec
     assert "add --yes to cancel it" in str(error)
     assert not batch.record.cancel_requested

@@ -29,7 +29,7 @@ def test_a_function_sends_its_own_rows(shell, sim, capsys):
     )
     assert len(sim.ledger()) == 2
     assert mark("kind local") in shell.user_ns["answer"][0]
-    line = shell.book.client.get("x").record
+    line = shell.controller.client.get("x").record
     assert line.recipe.system == "local rules"
     assert line.recipe.schema["required"] == ["a"]
     said = capsys.readouterr().out
@@ -74,9 +74,9 @@ def test_an_embedded_shell_sees_each_of_its_scopes(shell, make_client):
     """Evaluated and bound among the names around the shell, also in the second place."""
     embedded = InteractiveShellEmbed(banner1="", exit_msg="")  # noqa: T100
     embedded.run_line_magic("load_ext", "jupyter_llm_batch")
-    book = extension._loaded[id(embedded)][0].commands().book
-    book.config.model = "openai:gpt-5-mini"
-    book.use(make_client())
+    controller = extension._loaded[id(embedded)][0].commands().controller
+    controller.config.model = "openai:gpt-5-mini"
+    controller.use(make_client())
 
     def place(rows, name):
         before = embedded.user_ns, embedded.user_module
