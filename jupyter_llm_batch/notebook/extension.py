@@ -47,7 +47,7 @@ def _load(shell: InteractiveShell) -> None:
         folder = config.settings().folder()
         known = any((folder / name).exists() for name in ("journal.sqlite", "batches"))
         # Where nothing was simulated the module may not be there, and is not imported for this.
-        session: Any = sys.modules.get("jupyter_llm_batch.session")
+        session: Any = sys.modules.get("jupyter_llm_batch.client.session")
         if known or (session is not None and session.simulation() is not None):
             magics.commands().controller.clients.resume()
     except (LLMBatchError, OSError) as error:
