@@ -59,38 +59,15 @@ def ask(
         )
     raw, column = options.get("raw", False), options.get("column", "answer")
     namespace = options.get("namespace") or {}
-    endpoint = _endpoint(options)
-    max_tokens = options.get("max_tokens")
-    if max_tokens is None and endpoint != "embeddings" and not raw:
-        max_tokens = settings.max_tokens
     wanted = _media(options, settings)
     contents, rows, shape, note, prefix = _contents(text, options, raw, column, namespace, wanted)
     if route is not None and rows is None:
         raise UsageProblem("--route chooses a model for each row: it needs --over ROWS")
-    cache = _cache(options)
-    system = options.get("system")
-    if cache is None:
-        prefix = ""
-    elif len(system or "") + len(prefix) < CACHED_FROM:
-        note = note or (
-            f"the prompts share about {many((len(system or '') + len(prefix)) // 4, 'token')}, and "
-            "providers cache from about 1,024 on: --cache will hardly help"
-        )
-    if system and (placed := _PLACE.search(system)):
-        unfilled = (
-            f"the system prompt is sent as it is, and {placed[0]} in it is not filled in: move it "
-            "into the cell's text"
-        )
-        note = "; ".join(filter(None, (note, unfilled)))
-    described, title = (None, "")
-    if options.get("schema") is not None:
-        if endpoint == "embeddings":
-            option = "--embed" if options.get("embed") else "--endpoint embeddings"
-            raise UsageProblem(f"--schema is for answers, {option} for vectors: leave one out")
-        described, title = structured.read(options["schema"])
-        _check_fields(described, shape)
-    if renamed := _renamed(shape, described, routed=route is not None):
-        note = "; ".join(filter(None, (note, renamed)))
+    recipe = _recipe(options, settings, prefix)
+    note = note or _cached_in_vain(recipe)
+    if recipe.schema is not None:
+        _check_fields(recipe.schema, shape)
+    renamed = _renamed(shape, recipe.schema, routed=route is not None)
     retry, reask = options.get("retry"), options.get("reask")
     told = options.get("notify")
     return Ask(
@@ -99,18 +76,8 @@ def ask(
         rows=rows,
         shape=shape,
         template=text or "",
-        note=note,
-        recipe=Recipe(
-            endpoint=endpoint,
-            system=system,
-            max_tokens=max_tokens,
-            params=_params(options),
-            raw=raw,
-            schema=described,
-            schema_name=title,
-            cache=cache,
-            prefix=prefix,
-        ),
+        note="; ".join(filter(None, (note, _unfilled(recipe), renamed))),
+        recipe=recipe,
         model=registry.qualify(model, known) if model else "",
         models=None if route is None or rows is None else routing.models(route, rows),
         retries=settings.retry if retry is None else retry,
@@ -126,6 +93,59 @@ def ask(
         reuse=_reused(options),
         deadline=_deadline(options),
         deadline_cost=options.get("deadline_max_cost"),
+    )
+
+
+def _recipe(options: Options, settings: Settings, prefix: str) -> Recipe:
+    """Return what all requests of the batch share."""
+    raw, endpoint = options.get("raw", False), _endpoint(options)
+    max_tokens = options.get("max_tokens")
+    if max_tokens is None and endpoint != "embeddings" and not raw:
+        max_tokens = settings.max_tokens
+    cache = _cache(options)
+    described, title = _schema(options, endpoint)
+    return Recipe(
+        endpoint=endpoint,
+        system=options.get("system"),
+        max_tokens=max_tokens,
+        params=_params(options),
+        raw=raw,
+        schema=described,
+        schema_name=title,
+        cache=cache,
+        prefix="" if cache is None else prefix,
+    )
+
+
+def _schema(options: Options, endpoint: str) -> tuple[dict[str, Any] | None, str]:
+    """Return the schema of the answers and its name."""
+    if options.get("schema") is None:
+        return None, ""
+    if endpoint == "embeddings":
+        option = "--embed" if options.get("embed") else "--endpoint embeddings"
+        raise UsageProblem(f"--schema is for answers, {option} for vectors: leave one out")
+    return structured.read(options["schema"])
+
+
+def _cached_in_vain(recipe: Recipe) -> str:
+    """Return a warning when the prompts share too little to be cached."""
+    shared = len(recipe.system or "") + len(recipe.prefix)
+    if recipe.cache is None or shared >= CACHED_FROM:
+        return ""
+    return (
+        f"the prompts share about {many(shared // 4, 'token')}, and "
+        "providers cache from about 1,024 on: --cache will hardly help"
+    )
+
+
+def _unfilled(recipe: Recipe) -> str:
+    """Return a warning when the system prompt has a place for a value, which nothing fills."""
+    placed = _PLACE.search(recipe.system or "")
+    if placed is None:
+        return ""
+    return (
+        f"the system prompt is sent as it is, and {placed[0]} in it is not filled in: move it "
+        "into the cell's text"
     )
 
 

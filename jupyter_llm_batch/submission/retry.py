@@ -110,59 +110,93 @@ def again(
     wanted, taken = _places(store, batch, rows)
     if not wanted:
         return 0
-    mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
-    round_ = batch.round + 1
-    jobs = store.jobs(batch.id)
-    folder = files.private_folder(store.folder_of(batch.id))
-    splitter = Splitter(first=max((job.number for job in jobs), default=0) + 1)
-    writers: dict[int, files.PayloadWriter] = {}
-    found: dict[int, Job] = {}
-    sent: set[int] = set()
+    written = _Round(store, batch, limits_of)
     try:
-        for row, line, origin in _lines(store, batch, jobs, wanted):
-            models = origin.models or [origin.model]
-            limits = limits_of(origin)
-            weight = 1 if limits.weigh is None else limits.weigh(line)
-            draft = splitter.place(
-                row, origin.provider, models[0], len(line), limits, weight=weight, mode=mode
-            )
-            draft.models += [model for model in models if model not in draft.models]
-            if draft.number not in writers:
-                path = folder / _name(round_, draft.number)
-                writers[draft.number] = files.PayloadWriter(path)
-                found[draft.number] = origin
-            writers[draft.number].write(line)
-            sent.add(row)
-        size = sum(draft.bytes for draft in splitter.drafts)
+        written.write(wanted)
         promise = None
         if rules is not None:
-            in_full = mode is Mode.REALTIME
-            promise = budget.before_sending(store, batch, len(sent), size, rules, in_full=in_full)
+            count, in_full = len(written.sent), written.mode is Mode.REALTIME
+            promise = budget.before_sending(
+                store, batch, count, written.size, rules, in_full=in_full
+            )
     except BaseException as error:
-        for writer in writers.values():
-            writer.discard()
+        written.discard()
         if isinstance(error, DamagedRequests) and error.job.batch_id == batch.id:
             store.note(held, error.job, damaged=True)
         raise
-    for writer in writers.values():
-        writer.commit()
-    files.sync_folder(folder)
-    planned: list[tuple[Job, Ranges]] = []
-    for draft in splitter.drafts:
-        endpoint = found[draft.number].endpoint
-        job = draft.job(batch.id, round_, endpoint, _name(round_, draft.number), now)
-        planned.append((job, draft.rows))
-    if not sent:
+    planned = written.commit(now)
+    if not written.sent:
         return 0
-    packs, names = _packs(store, batch, outcomes, sent, taken)
+    packs, names = _packs(store, batch, outcomes, written.sent, taken)
     by_user = rules is not None
     if store.add_round(
-        held, round_, planned, packs, sources=names, reserve=promise, by_user=by_user
+        held, written.number, planned, packs, sources=names, reserve=promise, by_user=by_user
     ):
-        return len(sent)
-    for job, _ in planned:
-        (folder / job.payload).unlink(missing_ok=True)
+        return len(written.sent)
+    written.remove(planned)
     return 0
+
+
+class _Round:
+    """The payload files of one more round, made of request lines that are on disk."""
+
+    def __init__(self, store: Store, batch: Batch, limits_of: Callable[[Job], Limits]) -> None:
+        self._store = store
+        self._batch = batch
+        self._limits_of = limits_of
+        self._jobs = store.jobs(batch.id)
+        self._folder = files.private_folder(store.folder_of(batch.id))
+        self._splitter = Splitter(first=max((job.number for job in self._jobs), default=0) + 1)
+        self._writers: dict[int, files.PayloadWriter] = {}
+        self._origins: dict[int, Job] = {}
+        self.mode = Mode.REALTIME if batch.realtime or batch.cut else Mode.BATCH
+        self.number = batch.round + 1
+        self.sent: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all requests."""
+        return sum(draft.bytes for draft in self._splitter.drafts)
+
+    def write(self, wanted: set[int]) -> None:
+        """Write the request lines of the wanted rows, within the limits of their jobs."""
+        for row, line, origin in _lines(self._store, self._batch, self._jobs, wanted):
+            models = origin.models or [origin.model]
+            limits = self._limits_of(origin)
+            weight = 1 if limits.weigh is None else limits.weigh(line)
+            draft = self._splitter.place(
+                row, origin.provider, models[0], len(line), limits, weight=weight, mode=self.mode
+            )
+            draft.models += [model for model in models if model not in draft.models]
+            if draft.number not in self._writers:
+                path = self._folder / _name(self.number, draft.number)
+                self._writers[draft.number] = files.PayloadWriter(path)
+                self._origins[draft.number] = origin
+            self._writers[draft.number].write(line)
+            self.sent.add(row)
+
+    def discard(self) -> None:
+        """Let go of what was not committed."""
+        for writer in self._writers.values():
+            writer.discard()
+
+    def commit(self, now: float) -> list[tuple[Job, Ranges]]:
+        """Make the files durable; return their jobs."""
+        for writer in self._writers.values():
+            writer.commit()
+        files.sync_folder(self._folder)
+        planned: list[tuple[Job, Ranges]] = []
+        for draft in self._splitter.drafts:
+            endpoint = self._origins[draft.number].endpoint
+            file = _name(self.number, draft.number)
+            job = draft.job(self._batch.id, self.number, endpoint, file, now)
+            planned.append((job, draft.rows))
+        return planned
+
+    def remove(self, planned: list[tuple[Job, Ranges]]) -> None:
+        """Remove the files of a round that was not journaled."""
+        for job, _ in planned:
+            (self._folder / job.payload).unlink(missing_ok=True)
 
 
 def _packs(
