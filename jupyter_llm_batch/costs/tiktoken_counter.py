@@ -5,54 +5,42 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import re
 import tempfile
-from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from .tokens import Counter
 
+#: The encoding of every present model of OpenAI, near to the others' too: its file, and the SHA-256
+#: by which tiktoken takes a file on disk for whole.
+_NAME = "o200k_base"
+_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+_DIGEST = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+
 
 def counter(model: str = "") -> tuple[Counter | None, str]:
     """Return tiktoken's counter and its name where its data is on disk; never downloads."""
-    del model  # o200k_base is that of every present model of OpenAI, and near to the others
+    del model
     if importlib.util.find_spec("tiktoken") is None:
         return None, ""
-    encoding = _encoding("o200k_base")
+    encoding = _encoding()
     if encoding is None:
         return None, ""
-    return (lambda text: len(encoding.encode_ordinary(text))), "tiktoken o200k_base"
+    return (lambda text: len(encoding.encode_ordinary(text))), f"tiktoken {_NAME}"
 
 
 @cache
-def _encoding(name: str) -> Any:
-    """Return an encoding of tiktoken whose data is on disk and whole; else tiktoken would fetch."""
+def _encoding() -> Any:
+    """Return the encoding if its file is on disk and whole; else tiktoken would fetch it."""
+    path = _cache_folder() / hashlib.sha1(_URL.encode()).hexdigest()  # noqa: S324 - tiktoken's naming
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _DIGEST:
+        return None
     try:
         import tiktoken
-        from tiktoken_ext import openai_public
-
-        constants = getattr(openai_public, name).__code__.co_consts
-    except (ImportError, AttributeError):
+    except ImportError:
         return None
-    texts = list(_strings(constants))
-    url = next((text for text in texts if text.endswith(f"/{name}.tiktoken")), "")
-    digest = next((text for text in texts if re.fullmatch("[0-9a-f]{64}", text)), "")
-    path = _cache_folder() / hashlib.sha1(url.encode()).hexdigest()  # noqa: S324 - tiktoken's naming
-    if not url or not path.is_file():
-        return None
-    if not digest or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-        return None
-    return tiktoken.get_encoding(name)
-
-
-def _strings(constants: Iterable[Any]) -> Iterator[str]:
-    for each in constants:
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, tuple):
-            yield from _strings(each)
+    return tiktoken.get_encoding(_NAME)
 
 
 def _cache_folder() -> Path:

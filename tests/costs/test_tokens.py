@@ -165,6 +165,13 @@ def test_tiktoken_is_never_made_to_download(tmp_path, monkeypatch):
     tiktoken_counter._encoding.cache_clear()
 
 
+def test_the_encoding_on_disk_is_the_one_that_tiktoken_looks_for():
+    """Another file, or another digest, would be fetched; a new tiktoken shows here first."""
+    openai_public = pytest.importorskip("tiktoken_ext.openai_public")
+    constants = openai_public.o200k_base.__code__.co_consts
+    assert {tiktoken_counter._URL, tiktoken_counter._DIGEST} <= set(constants)
+
+
 def test_a_counter_gives_a_narrow_span():
     """With an exact counter the span is as narrow as tokenizers of one family differ."""
     body = {"model": "m", "messages": [{"role": "user", "content": "words " * 1000}]}
