@@ -19,7 +19,7 @@ import msgspec
 
 from jupyter_llm_batch.client.client import Client
 from jupyter_llm_batch.client.handle import BatchHandle
-from jupyter_llm_batch.core.errors import NotFound, NotReady, ProviderError, UsageProblem
+from jupyter_llm_batch.core.errors import LeaseLost, NotFound, NotReady, ProviderError, UsageProblem
 from jupyter_llm_batch.core.job import JobState
 
 MODELS = {
@@ -286,7 +286,7 @@ def retried_by_hand(user: User) -> None:
     handle = user.cell("x", prompts)
     user.wait(handle)
     if handle.snapshot().retryable:
-        with contextlib.suppress(UsageProblem):  # another kernel does it
+        with contextlib.suppress(UsageProblem, LeaseLost):  # another kernel does it
             handle.retry(confirm=True)
     user.answers(handle, prompts)
 
