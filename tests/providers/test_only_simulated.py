@@ -31,7 +31,12 @@ def test_a_package_of_somebody_else_is_refused(tmp_path):
     """An adapter that an installed package brings would ask a real provider."""
     info = tmp_path / "toy-1.0.dist-info"
     info.mkdir()
-    (tmp_path / "toy.py").write_text("def Toy(environ): return object()\n")
+    (tmp_path / "toy.py").write_text(
+        "from jupyter_llm_batch.providers import Adapter\n"
+        "class Toy(Adapter):\n"
+        "    name = 'toy'\n"
+        "    limits = encoder = parse = create = retrieve = list = fetch = None\n"
+    )
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[jupyter_llm_batch.providers]\ntoy = toy:Toy\n")
     script = """
