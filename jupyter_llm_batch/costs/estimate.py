@@ -113,8 +113,8 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
 def past(prompt: str, priors: Sequence[Prior]) -> Past:
     """Return what `priors`, jobs of the model in question, say about a batch of `prompt`.
 
-    How tokens are counted depends on the model, so that other prompts correct the input. How long
-    the answers are depends on the prompt, so that only its own answers count.
+    How tokens are counted depends on the model, so that other prompts correct the input, upwards
+    only. How long the answers are depends on the prompt, so that only its own answers count.
     """
     known = [prior for prior in priors if prior.rows and prior.usage.input]
     if not known:
@@ -123,7 +123,8 @@ def past(prompt: str, priors: Sequence[Prior]) -> Past:
     ratios = [prior.usage.input / prior.counted for prior in own or known if prior.counted]
     correction = min(_MOST, max(_LEAST, median(ratios) if ratios else 1.0))
     if not own:
-        return Past(correction=correction)
+        # Schemas and media of other prompts may have been counted too high: they lower nothing.
+        return Past(correction=max(1.0, correction))
     rows = sum(prior.rows for prior in own)
     usage = sum((prior.usage for prior in own), Usage())
     return Past(

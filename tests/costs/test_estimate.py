@@ -98,6 +98,9 @@ def test_output_is_expected_as_it_was_before():
     assert past("p", [mine, other]).basis == "10 earlier answers to this prompt"
     assert past("p", [mine, other]).correction == 2.0
     assert past("new", [mine, other]) == Past(correction=1.5)
+    schema = Prior(prompt="s", rows=10, usage=Usage(input=300, output=10), counted=1000)
+    assert past("s", [schema]).correction == 0.3
+    assert past("new", [schema]) == Past(correction=1.0)
     assert past("new", []) == Past()
 
 
