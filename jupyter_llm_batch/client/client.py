@@ -24,6 +24,7 @@ from ..core.batch import Batch
 from ..core.errors import LLMBatchError, NotConfirmed, NotFound, ProviderError, UsageProblem
 from ..core.identity import Identity
 from ..core.policy import Policy
+from ..core.request import Mode
 from ..core.secret import HiddenDict
 from ..core.settings import Settings
 from ..core.snapshot import Snapshot
@@ -323,7 +324,11 @@ class Client:
             collected = drafts.collected(self.store, notebook=self.notebook, name=name)
         except NotFound:
             self._joined.pop(name, None)
-            sent = [each for each in self._versions(name) if each.finished_at is None]
+            sent = [
+                each
+                for each in self._versions(name)
+                if each.finished_at is None or self._had_sample(each)
+            ]
             if not sent:
                 raise
             handle = self._asked(BatchHandle(self, sent[-1].id, attached=True))
@@ -338,6 +343,11 @@ class Client:
             more = f"cells collected meanwhile wait: `%llm_batch submit {name}` sends them"
             handle.lasting = "; ".join(filter(None, (handle.lasting, more)))
         return handle
+
+    def _had_sample(self, batch: Batch) -> bool:
+        """Whether the rest of a batch was sent by `submit_draft`, after a look at its sample."""
+        first = [job for job in self.store.jobs(batch.id) if job.round == 0]
+        return len(first) > 1 and first[0].mode is Mode.REALTIME
 
     def kind_of(self, batch: Batch) -> Any:
         """Return the class that a batch's schema was given as, if this process knows it."""

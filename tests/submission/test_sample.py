@@ -39,6 +39,17 @@ def test_only_the_sample_is_asked_until_the_user_says_so(client, sim):
     assert sim.summary()["max_per_body"] == 1
 
 
+def test_run_all_over_a_sample_sends_nothing_again(client, sim):
+    """The cell and `submit` attach, also after the batch has ended."""
+    looked_at(start(client, 30, sample=5))
+    client.submit_draft("x").wait(60)
+    assert start(client, 30, sample=5).attached
+    again = client.submit_draft("x")
+    assert again.attached
+    assert "nothing is left to send" in again.notice
+    assert len(sim.ledger()) == 30
+
+
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_awaiting_agrees_with_waiting(client, forgotten):
     """A batch that waits for its user, or is none any more, raises the same either way."""
