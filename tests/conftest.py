@@ -49,6 +49,12 @@ os.environ[trouble.STRICT] = "1"
 
 
 @pytest.fixture(autouse=True)
+def interrupts():
+    """Have Ctrl-C interrupt, whatever an earlier test has left behind."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
 def _no_defect():
     """Fail a test in which a defect of ours was met, wherever that was."""
     trouble.defects.clear()

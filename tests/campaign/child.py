@@ -83,7 +83,7 @@ def run(order: Order) -> None:
 def _prepare(order: Order, points: Points) -> None:
     rows = SCENARIOS[order.scenario].rows_per_job
     name = MODELS[order.provider].partition(":")[0]
-    module = importlib.import_module(f"jupyter_llm_batch.providers.{name}")
+    module = importlib.import_module(f"jupyter_llm_batch.providers.{name}.adapter")
     if rows is not None:
         module._LIMITS = msgspec.structs.replace(module._LIMITS, requests=rows)
     if order.provider == "google-file":

@@ -378,8 +378,8 @@ class Lane:
             raise Broken(f"left unfinished: {report.unfinished}")
 
 
-#: A point of a poll: the question, and the note of what was seen.
-_POLL = re.compile(r" GET \S+/(batches|batches/\*) #| commit update batch #")
+#: Points that depend on timing: a poll, the note of what it saw, the cancel of what may have ended.
+_POLL = re.compile(r" GET \S+/(batches|batches/\*) #| commit update batch #|/cancel #")
 
 #: The path of a request that creates a batch.
 _CREATE = re.compile(r"/batches$|:(async)?batch\w+$", re.IGNORECASE)
