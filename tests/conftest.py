@@ -31,7 +31,7 @@ def pytest_configure(config):
 #: What `scripts/test --fast` leaves out, by its path: the marker, and where such tests stand.
 SLOW = {
     "campaign": ("test_crash_", "test_fault_campaign", "test_kernels_at_once"),
-    "kernel": ("test_ends", "test_notebooks", "test_identity", "test_one_connection", "test_cli"),
+    "kernel": ("test_ends", "test_notebooks", "test_identity", "test_one_connection", "test_cli."),
     "scale": ("test_scale", "test_fuzz.", "test_live"),
 }
 
