@@ -1,4 +1,4 @@
-"""Which batch is meant: names are per notebook, a terminal sees the batches of all. Pure."""
+"""Find the batch that a name on the command line means, among those of all notebooks. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..core.batch import Batch
 from ..core.errors import NotFound, UsageProblem
 from ..submission.find import hint, is_of
 
-#: Shortest beginning of an id that is looked at.
+#: Shortest accepted prefix of an id.
 SHORTEST_ID = 3
 
 
@@ -27,7 +27,7 @@ def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
     NotFound
         There is none.
     UsageProblem
-        There are several, which the message lists.
+        There are several; the message lists them.
     """
     where, colons, name = wanted.rpartition("::")
     where = where if colons else notebook
@@ -55,10 +55,10 @@ def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
 
 
 def check_only(batches: Sequence[Batch], chosen: Batch, wanted: str) -> None:
-    """Raise `UsageProblem` when a bare name may mean several batches that are under way.
+    """Raise `UsageProblem` when a bare name may mean several running batches.
 
-    Kernels of one folder, or runs of one notebook, may use a name at the same time; what is about
-    to happen to one of them must not happen to another.
+    Kernels of one folder, or runs of one notebook, may use a name at the same time; a command must
+    not act on the wrong one.
     """
     if "#" in wanted or wanted.rpartition("::")[2] != chosen.name:
         return  # a version, or an id

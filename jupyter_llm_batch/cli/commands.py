@@ -1,4 +1,4 @@
-"""The command line: its options, what each command does, and its exit code."""
+"""The command line: parser, commands and exit codes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .choose import check_only, choose
 from .show import Bars, Lines, Show
 from .watch import USAGE, Interrupted, Signals, handle_of, verdict
 
-#: A notebook that nobody has: the terminal drives what it is told to, and nothing by itself.
+#: Notebook name of the terminal. No batch has it, so that nothing is driven without a command.
 NO_NOTEBOOK = "jupyter llm-batch"
 
-#: Columns of a table that no terminal shows.
+#: Width of a table that is not written to a terminal (columns).
 WIDE = 240
 
-#: What shells say of a command whose output nobody reads any more: 128 and SIGPIPE.
+#: Exit code when the reader of the output has closed the pipe: 128 and SIGPIPE.
 BROKEN_PIPE = 141
 
 _EPILOG = """\
@@ -168,11 +168,11 @@ class Terminal:
         self.settings = Settings(data_dir=args.data_dir, poll_seconds=args.poll_seconds)
 
     def close(self) -> None:
-        """Give leases back; batches go on at their providers."""
+        """Release leases; batches keep running at their providers."""
         if self._client is None:
             return
-        # An SDK that is being imported holds the loop: leases are worth a longer wait than a
-        # kernel's exit may take.
+        # An SDK import may block the loop: releasing leases is worth a longer wait than a kernel's
+        # exit may take.
         stopping = self._client.background.call(self._client.poller().stop())
         with contextlib.suppress(LLMBatchError, TimeoutError, RuntimeError):
             stopping.result(20.0)
@@ -185,7 +185,7 @@ class Terminal:
 
     @property
     def client(self) -> Client:
-        """The client, made on first need; a journal is never made here."""
+        """The client, created on first use; never creates a journal."""
         if self._client is None:
             if not (self.folder / "journal.sqlite").exists():
                 raise NotFound(
@@ -211,13 +211,13 @@ class Terminal:
             raise NotFound(f"{problem}{self._simulated()}") from None
 
     def acted_on(self, wanted: str) -> Batch:
-        """Return the batch that the user named, to do something to it: no other may be meant."""
+        """Return the batch that the user named; raises if the name is ambiguous."""
         batch = self.chosen(wanted)
         check_only(self.batches(), batch, wanted)
         return batch
 
     def _simulated(self) -> str:
-        """Say how simulated batches are found, where there are any that are left out."""
+        """Return a hint at `--simulated` if there are simulated batches."""
         there = not self.args.simulated and (self.folder / "simulated" / "journal.sqlite").exists()
         return "; --simulated looks at simulated ones" if there else ""
 
@@ -251,7 +251,7 @@ class Terminal:
         return 0
 
     def watch(self) -> int:
-        """Carry batches to their end."""
+        """Drive batches until they end."""
         wanted = self.args.batch
         chosen = [self.chosen(each) for each in wanted] if wanted else None
         if chosen is None and self.args.notebook:
@@ -284,7 +284,7 @@ class Terminal:
         return [each for each in self.batches() if each.finished_at is None]
 
     def _advise(self, found: Sequence[report.Seen]) -> None:
-        """Say what somebody must do before these batches go on."""
+        """Print what the user must do before these batches continue."""
         for seen in found:
             name = f"{seen.batch.notebook}::{seen.batch.title}"
             if seen.shot.words == WAITS_FOR_YOU:
@@ -297,7 +297,7 @@ class Terminal:
                 _complain(f"{name}: {seen.shot.words}")
 
     def fetch(self) -> int:
-        """Collect what is there, and write it."""
+        """Collect available answers, and write them to a file if requested."""
         batch = self.chosen(self.args.batch)
         if batch.finished_at is None:
             found = watch.once(self.client, [batch], self.signals)

@@ -1,4 +1,4 @@
-"""What the terminal shows of a batch: a record for machines, a table and lines for people."""
+"""Output for a batch: JSON record, table and log lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..submission import find
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch as it was seen at one moment, and who drives it."""
+    """A batch at one moment, and the process that drives it."""
 
     batch: Batch
     shot: Snapshot
@@ -28,7 +28,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record(seen: Seen) -> dict[str, Any]:
-    """Return what ``--json`` writes about a batch; names are only ever added."""
+    """Return the ``--json`` record of a batch; keys are added, never removed."""
     batch, shot, driver = seen.batch, seen.shot, seen.driver
     return {
         "id": batch.id,
@@ -123,5 +123,5 @@ def line(seen: Seen) -> str:
 
 
 def left(shot: Snapshot) -> str:
-    """Return the estimate of the time left in words, empty when nothing is known."""
+    """Return the estimated time left as text, empty when not known."""
     return f"about {duration(shot.remaining)} left" if shot.remaining else ""

@@ -1,4 +1,4 @@
-"""How a watched batch is shown: bars on a terminal, ends and problems elsewhere, or JSON lines."""
+"""Displays for watched batches: progress bars, log lines or JSON lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class Show(Protocol):
     """Shows batches while they are watched."""
 
     def update(self, found: Sequence[Seen]) -> None:
-        """Show how the batches stand now."""
+        """Show the current state of the batches."""
         ...
 
     def close(self) -> None:
-        """Leave the terminal in order."""
+        """Restore the terminal."""
         ...
 
 
 class Lines:
-    """A line for each change of state. Nothing is said twice.
+    """Prints a line for each change of state, never twice.
 
     Parameters
     ----------
     quiet
-        For logs and cron: say of a batch only that it ended, and what keeps it from going on.
+        For logs and cron: print only that a batch ended, and problems that stop it.
     """
 
     def __init__(self, console: Console, *, json: bool = False, quiet: bool = False) -> None:
@@ -52,7 +52,7 @@ class Lines:
                     print(text, file=self._console.file, flush=True)
 
     def _about(self, shot: Snapshot) -> object:
-        """Return what is worth a line as long as it has not been said; None where nothing is."""
+        """Return the state that a line would report; None if no line is needed."""
         if self._json:
             rows = (shot.words, shot.ok, shot.failed, shot.progress)
             return shot.state, shot.finished, shot.notice, len(shot.jobs), rows
@@ -60,7 +60,7 @@ class Lines:
             return shot.state, shot.finished, shot.notice, len(shot.jobs)
         if shot.finished:
             return "ended"
-        # What fails for a passing reason fails again and again, in ever new words.
+        # Passing trouble repeats with ever new messages.
         stuck = shot.state if shot.needs_user else ""
         trouble = any(job.error for job in shot.jobs)
         return (stuck, shot.notice, trouble) if stuck or shot.notice or trouble else None

@@ -1,4 +1,4 @@
-"""``watch``: drives batches to their end, or watches who does, until all are done or a signal."""
+"""``watch``: drive batches, or follow their driver, until all are done or a signal comes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ ASK = 60.0
 
 
 class Interrupted(Exception):
-    """A signal asks for the end."""
+    """A signal asked this process to end."""
 
 
 class Signals:
-    """SIGINT and SIGTERM as a flag; a second one ends the process at once."""
+    """Handler that notes SIGINT and SIGTERM; a second one ends the process at once."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def listen(self) -> None:
-        """Take the signals over."""
+        """Install the handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._on(number))
 
@@ -49,7 +49,7 @@ class Signals:
         signal.signal(number, signal.SIG_DFL)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep; `Interrupted` as soon as a signal has come."""
+        """Sleep; raises `Interrupted` as soon as a signal comes."""
         end = time.monotonic() + seconds
         while True:
             if self.number:
@@ -60,7 +60,7 @@ class Signals:
             time.sleep(min(rest, 0.1))
 
     def result(self, client: Client, work: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine on the background loop returns; a signal is seen meanwhile."""
+        """Run a coroutine on the background loop and return its result; a signal interrupts."""
         future = client.background.call(work)
         while True:
             try:
@@ -78,7 +78,7 @@ def look(client: Client, batch: Batch) -> Seen:
 
 
 def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
-    """Return the ids of batches, and of the unfinished ones whose answers they wait for."""
+    """Return the ids of unfinished batches, and of those whose answers they reuse."""
     ids: dict[str, None] = {}
     for batch in batches:
         for each in [batch.id, *batch.sources]:
@@ -89,7 +89,7 @@ def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
 
 
 def once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
-    """Do what can be done now, and return how the batches stand."""
+    """Poll once, and return the state of the batches."""
     signals.result(client, client.poller().once(with_sources(client, batches)))
     signals.result(client, client.poller().all_told())
     found = [client.store.batch(batch.id) for batch in batches]
@@ -99,9 +99,9 @@ def once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[See
 def watch(
     client: Client, chosen: Sequence[Batch] | None, show: Show, signals: Signals
 ) -> list[Seen]:
-    """Carry the chosen batches (None: all that are unfinished, also later ones) to their end.
+    """Drive the chosen batches (None: all unfinished ones, also later ones) until they end.
 
-    It ends early when all that is left waits for the user.
+    Returns early when all that are left wait for the user.
     """
     seen: dict[str, Seen] = {}
     news: dict[str, Snapshot] = {}
@@ -139,7 +139,7 @@ def watch(
 
 
 def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
-    """Whether only the user can go on: a network that is away for a while comes back by itself."""
+    """Whether the batch needs the user; a network that is down comes back by itself."""
     if seen.shot.halted:
         return True
     with contextlib.suppress(LLMBatchError):
@@ -149,7 +149,7 @@ def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
 
 
 def verdict(found: Sequence[Seen]) -> int:
-    """Return the exit code that says how batches stand."""
+    """Return the exit code for the state of the batches."""
     left = [each.shot for each in found if not each.shot.finished]
     if any(shot.needs_user for shot in left):
         return ATTENTION
@@ -159,5 +159,5 @@ def verdict(found: Sequence[Seen]) -> int:
 
 
 def handle_of(client: Client, batch: Batch) -> BatchHandle:
-    """Return a batch in hand, whatever notebook it is of."""
+    """Return the handle of a batch of any notebook."""
     return BatchHandle(client, batch.id)

@@ -14,24 +14,25 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     models
-        Every model it asks, ``provider:model``.
+        Every model that it uses, as ``provider:model``.
     routed
-        Each row names its model: the pack ``models`` says which of `models`, two bytes a row.
+        Each row names its model. The pack ``models`` holds an index into `models`, two bytes a row.
     adopted
-        It was created elsewhere: the pack ``keys`` holds the custom_ids of its rows.
+        It was created outside this package. The pack ``keys`` holds the custom_ids of its rows.
     written, made_with
         A hash of the cell as the user wrote it, and the versions that turned it into requests; see
         `fingerprint`.
     realtime
-        All of it is asked in real time.
+        All of it is sent in real time.
     held
-        Only the sample goes out: the rest waits for the user's word.
+        Only the sample is sent. The other rows wait for the user's OK.
     deadline, deadline_cost
-        When what is not back is to be finished in real time (Unix seconds), for USD at most.
+        When unfinished rows are sent in real time instead (Unix seconds), and the most that this
+        may cost (USD).
     cut
-        What is not back is cancelled at the provider and finished in real time.
+        Unfinished rows are cancelled at the provider and sent in real time.
     line
-        The first line of its cell, as the user typed it last.
+        The first line of its cell, as last typed by the user.
     """
 
     id: str
@@ -78,5 +79,5 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exact(self) -> str:
-        """What names this version where there are later ones: ``sentiment#1``."""
+        """The name with its version, unique even if later versions exist: ``sentiment#1``."""
         return f"{self.name}#{self.version}"

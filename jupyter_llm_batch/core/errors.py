@@ -1,12 +1,12 @@
-"""Every error this package raises, by who must act.
+"""All errors of this package, grouped by who must act.
 
 ::
 
     LLMBatchError
     ├── NotReady            you: wait, the answers are not there yet
-    │   └── Halted          you: waiting is of no use, the message says what to do
+    │   └── Halted          you: waiting does not help, the message says what to do
     ├── UsageProblem        you: an option, a name, a template, the rows
-    │   ├── NotConfirmed    you: it may be paid twice, or deletes answers; say yes
+    │   ├── NotConfirmed    you: confirm what may be paid twice or deletes answers
     │   └── NotFound        you: no such batch or row
     ├── ProviderError       somebody between here and the provider
     │   ├── Refused         you: the provider read the request and said no (nothing was created)
@@ -26,7 +26,7 @@
 
 A message is one line that says what to do. It never contains a key: providers echo parts of keys
 in their 401 bodies, so every message that comes from outside goes through `redact`. Keys of no
-known form are told to it by `conceal`.
+known form are registered with `conceal`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class UsageProblem(LLMBatchError, ValueError, ForUsers):
 
 
 class NotConfirmed(UsageProblem):
-    """Something that may cost money twice, or deletes paid answers, needs a yes; nothing was done.
+    """An action that may cost money twice, or deletes paid answers, needs a confirmation.
+
+    Nothing was done yet.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ class NotReady(LLMBatchError, ForUsers):
 
 
 class Halted(NotReady):
-    """Waiting is of no use: the batch goes on when the user has done something."""
+    """Waiting does not help: the batch continues only after the user has acted."""
 
 
 class NotFound(UsageProblem, LookupError):
@@ -94,7 +96,7 @@ class NotFound(UsageProblem, LookupError):
 
 
 class ProviderError(LLMBatchError, ForUsers):
-    """Something between here and the provider went wrong.
+    """A call to a provider failed.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ class Unclear(ProviderError):
 
 
 class Undecided(ProviderError):
-    """A look-up found jobs of which one may be the wanted one, and nothing proves or refutes it.
+    """A look-up found jobs that may be the wanted one, without proof either way.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ class Undecided(ProviderError):
 
 
 class Incomplete(LLMBatchError, ForUsers):
-    """A download did not arrive whole; it is fetched again."""
+    """A download is incomplete; it is fetched again."""
 
 
 class StoreProblem(LLMBatchError, ForUsers):
@@ -177,11 +179,11 @@ class Damaged(StoreProblem):
 
 
 class ForkedProcess(StoreProblem):
-    """A child that was forked off a process with the journal open must leave it alone."""
+    """A process forked from one that has the journal open must not use the journal."""
 
 
 class LeaseLost(StoreProblem):
-    """Another process drives this batch now; this one must not write or create anything."""
+    """Another process has the lease of this batch; this one must not write or create anything."""
 
 
 class IllegalEvent(LLMBatchError):

@@ -1,7 +1,8 @@
-"""Which notebook this process works for. Light, since importing the package reads it.
+"""Find the notebook that this process works for.
 
-Batches are journaled under the name of their notebook. It is taken once, so that `os.chdir` or a
-variable that arrives late changes nothing while a process lives.
+Batches are journaled under the name of their notebook. It is determined once per process, so that
+`os.chdir` or a variable that is set late changes nothing. Imports little, because importing the
+package imports this module.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ def _working_folder() -> str:
 #: The working folder when the package was imported.
 FOLDER = _working_folder()
 
-#: Programs that run a notebook which their command line names.
+#: Programs that run the notebook named on their command line.
 _RUNNERS = frozenset({"papermill", "nbconvert", "jupyter-nbconvert", "execute", "jupyter-execute"})
 
 
 class Identity(NamedTuple):
-    """The notebook, or what stands for it.
+    """A notebook, or the working folder when no notebook is known.
 
     Attributes
     ----------
     name
         The notebook's path; else the working folder.
     is_folder
-        Nothing but the working folder is known: other kernels may have the same identity.
+        Only the working folder is known. Other kernels may have the same identity.
     former
         Other names under which batches of this notebook may be journaled.
     """
@@ -55,18 +56,18 @@ class Identity(NamedTuple):
 
 @cache
 def current() -> Identity:
-    """Return what this process works for, as far as the process itself tells."""
+    """Return the notebook of this process, from its environment and its launcher."""
     return _of_path(_session() or _executed())
 
 
 def of_shell(namespace: Mapping[str, Any]) -> Identity:
-    """Return what a shell works for: front ends may tell it by a variable."""
+    """Return the notebook of a shell; some front ends name it in a variable."""
     told = variable(namespace)
     return _of_path(told) if told else current()
 
 
 def variable(namespace: Mapping[str, Any]) -> str:
-    """Return the path that VS Code, or papermill when asked to, puts into the namespace."""
+    """Return the notebook path that VS Code or papermill put into the namespace, or ``""``."""
     for name in ("__vsc_ipynb_file__", "PAPERMILL_INPUT_PATH"):
         found = namespace.get(name)
         if isinstance(found, str) and found.endswith(".ipynb"):
@@ -77,13 +78,13 @@ def variable(namespace: Mapping[str, Any]) -> str:
 def _of_path(path: str) -> Identity:
     if not path:
         return Identity(storable(FOLDER), is_folder=True)
-    # Before a runner or a variable was looked at, the folder stood for such a notebook.
+    # Older versions looked at no runner or variable: they journaled under the folder.
     former = () if path == os.environ.get("JPY_SESSION_NAME") else (FOLDER,)
     return Identity(storable(path), former=tuple(map(storable, former)))
 
 
 def storable(name: str) -> str:
-    """Return a name that JSON and SQLite take: bytes that are no UTF-8 are written as escapes."""
+    """Return a name that JSON and SQLite accept: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -104,7 +105,7 @@ def _session() -> str:
 def _executed() -> str:
     """Return the notebook that papermill, `jupyter execute` or nbconvert runs in this kernel.
 
-    Of papermill it is the input: outputs often have another name each time.
+    For papermill it is the input notebook: the output often has another name each time.
     """
     if not _is_kernel():
         return ""

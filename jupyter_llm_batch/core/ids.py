@@ -6,11 +6,11 @@ import secrets
 import string
 from collections.abc import Iterable, Iterator
 
-#: Stands for the model of a row that was left out.
+#: Index of the model of a row that was skipped.
 LEFT_OUT = 0xFFFF
 
 
-#: Bytes of a request hash.
+#: Length of a request hash (bytes).
 HASH = 16
 
 

@@ -1,4 +1,4 @@
-"""One job at a provider: its state, what the provider says of it, and the account it belongs to."""
+"""One job at a provider: its state, the provider's report of it, and its account."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class JobState(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a provider's own state means for us; unknown states count as `ACTIVE`."""
+    """Our reading of a provider's state; unknown states count as `ACTIVE`."""
 
     ACTIVE = "active"
     ENDED = "ended"  # completed, expired, cancelled: there may be results to collect
@@ -33,19 +33,19 @@ class Phase(StrEnum):
     LATER = "later"  # refused as a whole for lack of room (enqueued tokens): send again later
 
 
-#: More rows than any job has.
+#: Upper bound of the rows of any job.
 MOST_ROWS = 10_000_000
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider says about the rows of a job; `total` is 0 before it has looked at them."""
+    """Row counts of a job as its provider reports them; `total` is 0 until it has counted."""
 
     total: int = 0
     done: int = 0
     failed: int = 0
 
     def __post_init__(self) -> None:
-        """Bring what no job can have into bounds: servers count strangely, too."""
+        """Clamp impossible counts, which some servers report."""
         for name in ("total", "done", "failed"):
             value = getattr(self, name)
             if not 0 <= value <= MOST_ROWS:
@@ -60,28 +60,27 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
     remote_id
         The provider's id.
     state
-        The provider's word, kept as it is.
+        The provider's own name of the state.
     phase
-        What that word means for us.
+        What that state means for us.
     label
-        Our own mark, where the provider keeps one.
+        Our own label, where the provider stores one.
     created_at, expires_at
         Unix seconds.
     parts
-        Results that can be fetched now: ``{"output": ref, "errors": ref}``.
+        Result files that can be downloaded now: ``{"output": ref, "errors": ref}``.
     ended_at
         When it ended (Unix seconds), where the provider says so.
     poll_after
-        Seconds before which the provider does not want to be asked again.
+        Seconds that the provider wants us to wait before the next poll.
     keep_until
         Unix seconds until which the provider keeps the results.
     rest
-        What became of rows that no part mentions; None when they are simply *missing*.
+        Outcome of rows that no result file mentions; None when they are *missing*.
     endpoint, model, input
-        What is asked, of which model, and the provider's id of the uploaded requests, where it
-        says so.
+        Endpoint, model, and the provider's id of the uploaded requests, where it reports them.
     rows
-        How many requests it has, where the counts do not say so; else 0.
+        Number of requests, where the counts do not give it; else 0.
     """
 
     remote_id: str
@@ -104,12 +103,12 @@ class Remote(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """How many requests it has; 0 where nobody says so yet."""
+        """Number of requests; 0 when it is not known yet."""
         return self.rows or (self.counts.total if self.counts else 0)
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rate limit leaves: requests or tokens, and the seconds until it is full again."""
+    """What a rate limit still allows: requests or tokens, and seconds until it is reset."""
 
     left: int
     reset: float = 0.0
@@ -123,7 +122,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     line
         A raw result line in the form of the provider's batch results, newline included.
     rooms
-        What the provider's rate limits leave, as its headers say.
+        What the provider's rate limits still allow, from the response headers.
     """
 
     line: bytes
@@ -131,7 +130,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose batch it is, without the key: a job seen from another account looks vanished."""
+    """A provider account, without its key. A job that another account asks for looks vanished."""
 
     base_url: str
     organisation: str = ""
@@ -139,48 +138,49 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Duplicate(msgspec.Struct, frozen=True, kw_only=True):
-    """A second batch of a job at its provider, paid beside its own unless it was cancelled."""
+    """A duplicate of a job at its provider; it is paid as well unless it was cancelled."""
 
     remote_id: str
     cancelled: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a batch that goes to a provider as one piece, or in real time row by row.
+    """A slice of a batch: sent to a provider as one job, or row by row in real time.
 
     Attributes
     ----------
     model, models
         The model of its rows; ``mixed`` where there are several, which `models` then names.
     after
-        Numbers of jobs of this batch that are to be over before this one is sent.
+        Numbers of jobs of this batch that must end before this one is sent.
     sums
-        Checksums of its files: ``request`` and the parts of its results.
+        Checksums of its files: ``request`` and the result files.
     damaged
-        Its request lines are not on disk any more as they were written.
+        Its request file on disk was changed, cut or deleted.
     unassigned
-        How many of its answers name no row.
+        Number of answers that belong to no row.
     progress_at
-        When the provider last counted more rows as finished than before.
+        When the provider's count of finished rows last rose (Unix seconds).
     asked_until
-        Until when the provider asked to be left alone about it.
+        Time before which the provider does not want to be polled (Unix seconds).
     cache
-        What its rows share is to be cached; None in later rounds, which ask for what failed.
+        Prompt caching of what its rows share; None in later rounds, which resend failed rows.
     released
-        The provider stores nothing any more that was only needed while the job ran.
+        What the provider stored only for the run of the job (a cache) was deleted there.
     unasked
-        Why its request lines are not here although it was sent: it was created elsewhere.
+        Why a sent job has no request lines here: it was created outside this package.
     duplicates, repeated
-        Second batches of it that were seen, and whether its create may have made some.
+        Duplicates that were found, and whether its create call may have made some.
     resent
-        How often it was sent again by itself since a lost create was found to be absent.
+        How often it was resent automatically after a create with a lost response had made
+        nothing.
     failing_since
-        When the first of the present `failures` in a row happened.
+        When the first of the current consecutive `failures` happened (Unix seconds).
     stopped
-        The last failure lasts until somebody changes something: a key, an address.
+        The last failure is permanent until the user changes something: a key, an address.
     distrusted
-        The journal has lost what was done with it last, perhaps later creates too: before it is
-        sent, a job of any of its attempts is looked for.
+        The journal lost its latest entries, perhaps create calls too. Before it is sent, jobs of
+        all its attempts are looked up.
     """
 
     id: str
@@ -216,15 +216,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     unasked: str = ""
     duplicates: list[Duplicate] = msgspec.field(default_factory=list)
     repeated: bool = False
-    #: The process that began to create it and has not said how that went; see `lease.write`.
+    #: The process whose create call has no recorded outcome yet.
     sender: str = ""
-    #: When that process was last known to live after another one had taken over.
+    #: When that process was last seen alive after another one had taken over.
     sender_seen: float = 0.0
     failures: int = 0
     failing_since: float = 0.0
     stopped: bool = False
     fetches: int = 0
-    #: How often in a row the provider did not know it, its upload, or its results.
+    #: Consecutive 404s for the job, its upload or its results.
     absences: int = 0
     not_before: float = 0.0
     cancel_sent: bool = False

@@ -1,9 +1,9 @@
-"""The life of a job: every transition, what to do next, and how long to wait. No I/O here.
+"""State machine of a job: transitions, next action, and waits. No I/O here.
 
-Two rules. Every transition stands in `TRANSITIONS`; an event that is not there raises and changes
-nothing. And a request that may have been accepted is never sent again: SUBMITTING leads to RUNNING
+Two rules. Every transition is in `TRANSITIONS`; an event that is not there raises and changes
+nothing. And a request that may have been accepted is never resent: SUBMITTING leads to RUNNING
 (accepted), back (surely not created), to FAILED (refused), or to UNKNOWN, which only a look-up or
-the user can leave.
+the user can resolve.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Event(StrEnum):
     UPLOADED = "uploaded"  # the payload is at the provider (or needs no upload)
     INTENT = "intent"  # about to create; committed before the call
     ACCEPTED = "accepted"  # the provider answered with its id
-    NOT_CREATED = "not-created"  # surely nothing was created; again later
+    NOT_CREATED = "not-created"  # surely nothing was created; retry later
     REJECTED = "rejected"  # refused for good; nothing was created
     LOST = "lost"  # the outcome of the create is not known
-    FOUND = "found"  # the look-up has it
-    ABSENT = "absent"  # the look-up, after settling, has it not
-    ENDED = "ended"  # the provider is through with it, wholly or in part
+    FOUND = "found"  # the look-up found it
+    ABSENT = "absent"  # not in a listing that is complete by now
+    ENDED = "ended"  # the provider has finished it, wholly or in part
     INVALID = "invalid"  # the provider refused the whole job after accepting it
-    NO_ROOM = "no-room"  # refused for lack of enqueued-token room; again later
+    NO_ROOM = "no-room"  # over the limit of enqueued tokens; retry later
     VANISHED = "vanished"  # 404: deleted or past retention
     COLLECTED = "collected"  # every row has its outcome
     WITHDRAWN = "withdrawn"  # cancelled before it was sent
-    STARTED = "started"  # in real time: from here on its rows are asked one by one
+    STARTED = "started"  # in real time: its rows are sent one by one from here on
 
 
 TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
@@ -82,7 +82,7 @@ def advance(state: JobState, event: Event) -> JobState:
 
 
 class Action(StrEnum):
-    """What the poller does with a job next."""
+    """The next step of the poller for a job."""
 
     UPLOAD = "upload"
     SUBMIT = "submit"
@@ -97,9 +97,9 @@ class Action(StrEnum):
 
 
 def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
-    """Return what to do with `job` and from when on (Unix seconds); None when it is at its end.
+    """Return the next action for `job` and its earliest time (Unix seconds); None once it ended.
 
-    A job *found* in SUBMITTING has no call under way any more: whoever made it is dead.
+    A job that is read from the journal in SUBMITTING has no call under way: its process is dead.
     """
     match job.state:
         case S.PLANNED | S.UPLOADED if cancel:
@@ -107,7 +107,7 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
         case S.PLANNED if job.mode is Mode.REALTIME:
             return Action.START, job.not_before
         case S.RUNNING if job.mode is Mode.REALTIME:
-            # Cancelled, nothing more is asked: then it need not wait either.
+            # A cancelled job sends nothing more, so it need not wait.
             return Action.ASK, 0.0 if cancel else _not_asked_before(job)
         case S.PLANNED:
             return Action.UPLOAD, job.not_before
@@ -118,7 +118,7 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
         case S.UNKNOWN:
             return Action.LOOK_UP, job.not_before
         case S.RUNNING if cancel and not job.cancel_sent:
-            # A refused cancel waits like everything else; a first one goes out at once.
+            # The first cancel is sent at once; a refused one backs off like everything else.
             return Action.CANCEL, _not_asked_before(job) if job.failures else 0.0
         case S.RUNNING:
             return Action.POLL, _not_asked_before(job)
@@ -128,23 +128,20 @@ def next_action(job: Job, *, cancel: bool) -> tuple[Action, float] | None:
 
 
 def _not_asked_before(job: Job) -> float:
-    """Return when a running job may be asked about: a wait of ours may be cut short, theirs not."""
+    """Return when a running job may be polled: our waits can be shortened, the provider's not."""
     return max(job.not_before, job.asked_until)
 
 
 def together(dues: Iterable[float], patience: float) -> float:
-    """Return when to ask about jobs with one request: the first one due waits a little for others.
-
-    Late for some and early for none, since an interval is the shortest that was allowed.
-    """
+    """Return a common poll time for jobs that are due soon; never before a job's own due time."""
     first, *others = sorted(dues)
     return max((due for due in others if due <= first + patience), default=first)
 
 
 def waits_until(job: Job, jobs: Iterable[Job]) -> float:
-    """Return until when `job` waits for jobs that go ahead of it (Unix seconds); else 0.
+    """Return until when `job` waits for jobs that go first (Unix seconds); 0 when it need not.
 
-    What goes ahead is worth waiting for, not worth waiting for ever: a provider may take a day.
+    The wait is bounded, since a provider may take a day.
     """
     if not job.after or job.state is not S.PLANNED:
         return 0.0
@@ -153,13 +150,13 @@ def waits_until(job: Job, jobs: Iterable[Job]) -> float:
 
 
 def is_held(batch: Batch, job: Job) -> bool:
-    """Whether `job` waits until the user has looked at the sample."""
-    first = job.round == 0  # a later round is the user's word already
+    """Whether `job` waits until the user has approved the sample."""
+    first = job.round == 0  # a later round is approved already
     return batch.held and first and job.mode is Mode.BATCH and job.state is S.PLANNED
 
 
 def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
-    """Whether a sample is over and nothing goes on before the user has looked at it."""
+    """Whether a sample has ended and the batch waits for the user's OK."""
     return (
         batch.held
         and not batch.cancel_requested
@@ -168,12 +165,12 @@ def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
 
 
 def is_failing(job: Job) -> bool:
-    """Whether the last call for `job` failed, so that it is tried again later."""
+    """Whether the last call for `job` failed and is retried later."""
     return job.failures > 0 and bool(job.error) and job.state not in TERMINAL
 
 
 def has_stopped(job: Job) -> bool:
-    """Whether `job` failed for a reason that lasts until somebody changes something."""
+    """Whether `job` failed for a reason that stays until the user changes something."""
     return job.stopped and is_failing(job)
 
 

@@ -1,7 +1,7 @@
-"""JSON as servers really write it: with NaN, halves of surrogate pairs, and any depth.
+"""Lenient JSON decoder: accepts NaN, lone surrogates, and any depth, as real servers send them.
 
-The fast decoders refuse all of these for a whole text, also where they stand in a field that nobody
-reads. Here only what is no JSON at all is refused.
+The fast decoders reject a whole text for any of these, even in a field that is not used. This one
+rejects only text that is not JSON at all.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import re
 from typing import Any
 
-#: What lies deeper in a text that is nested without bound is read as null.
+#: Deepest level that is read; anything deeper becomes null.
 DEEPEST = 100
-#: Digits of the longest integer that is read as one; Python refuses some thousand.
+#: Most digits of an integer; Python refuses to parse a few thousand.
 _DIGITS = 4000
 
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
@@ -26,12 +26,12 @@ def loads(data: bytes | bytearray | str, *, whole: bool = False) -> Any:
     Parameters
     ----------
     whole
-        Every part of it counts: what is nested without bound is refused, not left out.
+        Refuse a text that is nested too deeply, instead of replacing its depths by null.
 
     Raises
     ------
     ValueError
-        It is no JSON text, or no text at all.
+        It is not JSON, or not text at all.
     """
     text = data if isinstance(data, str) else data.decode("utf-8-sig")
     try:
@@ -46,17 +46,17 @@ def loads(data: bytes | bytearray | str, *, whole: bool = False) -> Any:
 
 
 def answer(text: str) -> Any:
-    """Return the JSON value that a model gave as its answer, in a fence of Markdown or without.
+    """Return the JSON value in a model's answer, with or without a Markdown fence.
 
     Raises
     ------
     ValueError
-        It is no JSON text.
+        It is not JSON.
     """
     try:
         return loads(text, whole=True)
     except ValueError:
-        # By hand, since models do fill answers with blanks, and expressions try each of them.
+        # By hand: models fill answers with blanks, over which a regular expression backtracks.
         text = text.strip()
         opening, _, inner = text.partition("\n")
         language = opening.removeprefix(_FENCE).strip()
@@ -67,7 +67,7 @@ def answer(text: str) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Return a value that `loads` gave as JSON on one line; NaN stays NaN."""
+    """Return a value from `loads` as JSON on one line; NaN stays NaN."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
@@ -82,7 +82,7 @@ def is_json(data: bytes) -> bool:
 
 
 def shallow(text: str) -> str:
-    """Return a JSON text with everything beyond a sane depth replaced by null."""
+    """Return a JSON text with everything below a sane depth replaced by null."""
     pieces: list[str] = []
     depth = kept = 0
     for found in _TOKENS.finditer(text):

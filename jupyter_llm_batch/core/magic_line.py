@@ -1,4 +1,4 @@
-"""The first line of a cell: into pieces as they were typed, and again with other options."""
+"""Split and rewrite the `%%llm_batch` line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OPEN, _CLOSE = "([{", ")]}"
 #: What may stand before the quotes of a string.
 _PREFIXES = frozenset({"f", "r", "b", "u", "t", "fr", "rf", "br", "rb", "tr", "rt"})
 
-#: A system prompt that is longer is not written out (characters).
+#: Longest system prompt that is written into a line (characters).
 _SHORT = 80
 
-#: What a line asked for once, which is not asked for when it runs again with something changed.
+#: One-time options, removed when a line is suggested again with a change.
 ONCE = {"--add": None, "--resubmit": None, "--yes": None, "--dry-run": None, "--count": None}
-#: What a trial of another model does without.
+#: Options removed for a trial of another model.
 TRIAL = ONCE | {
     "--route": None, "--realtime": None, "--random": None, "--deadline": None,
     "--deadline-max-cost": None, "--reuse": None, "--wait": "",
@@ -29,10 +29,9 @@ TRIAL = ONCE | {
 
 
 def pieces(line: str) -> list[str]:
-    """Split a line at blanks outside quotes and brackets; every piece stays as it was typed.
+    """Split a line at blanks outside quotes and brackets; each piece stays as typed.
 
-    A comment (``#`` after a blank) and a semicolon at the end are left out, as in Python and
-    IPython they mean nothing to what is run.
+    A comment (``#`` after a blank) and a semicolon at the end are dropped.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def pieces(line: str) -> list[str]:
 
 
 def _opens(word: str, depth: int, line: str, position: int) -> bool:
-    """Return whether a quote begins a string: an apostrophe in ``it's`` does not."""
+    """Whether a quote begins a string; an apostrophe as in ``it's`` does not."""
     if depth:
         return True  # an expression
     before = re.search(r"\w*$", word)
@@ -79,7 +78,7 @@ def _opens(word: str, depth: int, line: str, position: int) -> bool:
 
 
 def _closing(line: str, start: int) -> int | None:
-    """Return where the string literal that begins at `start` is over; None when it never is."""
+    """Return the end of the string literal at `start`; None when it is not closed."""
     quote = line[start] * 3 if line.startswith(line[start] * 3, start) else line[start]
     position = start + len(quote)
     while position < len(line):
@@ -106,7 +105,7 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
     line
         ``%%llm_batch NAME …`` or ``%llm_batch run NAME …``.
     changes
-        The new value of each option; an empty one for an option without, None takes it out.
+        New value by option; an empty text for an option without a value, None removes it.
     name
         Another name for the batch.
     """
@@ -135,7 +134,7 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
 
 
 def made(name: str, model: str, recipe: Recipe, *, over: bool) -> str:
-    """Return the line that would ask for what a batch asked for, as far as it is known.
+    """Return a `%%llm_batch` line that repeats a batch, as far as its options are known.
 
     ``ROWS``, ``SCHEMA`` and a long ``SYSTEM`` stand for variables that only the user has.
     """
@@ -166,5 +165,5 @@ def _param(key: str, value: Any) -> str:
 
 
 def word(name: str) -> str:
-    """Return a name as one word of a magic's line; notebooks may have blanks in theirs."""
+    """Return a name as one word of a magic line, quoted if it has blanks."""
     return f'"{name}"' if " " in name else name

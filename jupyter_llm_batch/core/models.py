@@ -1,3 +1,3 @@
-"""The nouns: frozen records and enums. Imports nothing of the package but `errors`."""
+"""Frozen records and enums of the package. Imports only `errors`."""
 
 from __future__ import annotations

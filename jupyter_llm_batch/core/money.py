@@ -8,12 +8,12 @@ from .result import Usage
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """The tokens that a batch's requests of one model are going to use, said before they are sent.
+    """Estimate of the tokens that a batch's requests of one model will use.
 
     Attributes
     ----------
     rows
-        Requests; rows that are taken from earlier batches are none.
+        Requests; rows reused from earlier batches do not count.
     low, input, ceiling
         Input tokens; `counted` is `input` before it was corrected by earlier batches.
     output, output_ceiling
@@ -21,23 +21,24 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     guessed
         `output` is a guess: this prompt was never answered before.
     long_rows, long_input
-        Requests so long that they may cost more per token, and their input tokens.
+        Requests in a long-context price tier, and their input tokens.
     steep
-        The longest request may be so long.
+        The longest request may reach that tier.
     cached, cache_write
-        Parts of `input` that a prompt cache is expected to give, and to be given.
+        Parts of `input` expected to be read from, and written to, a prompt cache.
     writes
         The requests may write to a cache, at its price.
     reasks
-        Rounds in which every row may be paid again.
+        Rounds of `--reask`, in each of which every row may be paid once more.
     full, late
-        Requests that go out in real time, at full price; any of them may, after a deadline.
+        Requests that are sent in real time at full price, and whether any may be, after a
+        deadline.
     sampled, media, method, basis, corrected
-        How it was found: lines measured, with images or files, counter, source of the output.
+        How it was made: lines measured, images or files, counter, source of the output length.
     prompt
-        Tells the same prompt in later batches; see `spending.prompt_key`.
+        Key of the prompt, the same in later batches; see `budget.prompt_key`.
     url
-        The server's base URL, which names the prices of a provider that is none of ours.
+        The server's base URL, by which prices of an OpenAI-compatible server are found.
     """
 
     provider: str
@@ -69,26 +70,26 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spend(msgspec.Struct, frozen=True, kw_only=True):
-    """What one job paid for one model: a line of the ledger, which outlives the batch.
+    """What one job paid for one model: a line of the ledger. It stays when the batch is deleted.
 
     Attributes
     ----------
     id
-        Of the job and model, so that nothing is booked twice.
+        Of the job and model, so that nothing is recorded twice.
     mode
         ``"batch"``, ``"realtime"``, ``"cache"`` (one that was stored), ``"reuse"`` (nothing paid,
         `reused` saved) or ``"tracked"``.
     rows, answered, doubtful
-        Requests sent; those with usage; those that may have been billed without telling usage.
+        Requests sent; those with usage; those that may have been billed without usage.
     paid, realtime, cache, reused
         USD as decimal text: paid, the same in real time, saved by caching and by reuse; None where
         a price is not known.
     doubt
         USD that the doubtful rows may have cost at most.
     prompt
-        Tells the same prompt in later batches; see `spending.prompt_key`.
+        Key of the prompt, the same in later batches; see `budget.prompt_key`.
     counted
-        Input tokens that had been counted beforehand for the answered rows.
+        Input tokens estimated beforehand for the answered rows.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Text for a terminal that cannot show every character: nothing raises, most stays readable."""
+"""Adapt printed text to terminals that cannot show every character."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Iterator
 
-#: What stands for the signs of our own lines.
+#: ASCII replacements of the signs in our own lines.
 _PLAIN = str.maketrans({
     "·": "-", "…": "...", "→": "->", "≤": "<=", "≥": ">=", "█": "#", "░": ".",
     "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": "x",
@@ -31,10 +31,10 @@ codecs.register_error(_HANDLER, _instead)
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Have what is printed meanwhile fit the terminal; its own ways come back afterwards."""
+    """Replace characters that the terminal cannot encode while this context is active."""
     changed = []
     for stream in (sys.stdout, sys.stderr):
-        # A kernel's streams are others, and take everything.
+        # A kernel's streams accept everything.
         if isinstance(stream, io.TextIOWrapper) and stream.errors in {"strict", "surrogateescape"}:
             with contextlib.suppress(ValueError, OSError):  # closed, or full
                 changed.append((stream, stream.errors))

@@ -1,4 +1,4 @@
-"""Takes keys out of texts: those of known forms, those that were told, those that were masked."""
+"""Remove API keys from text: known forms, registered keys, and masked ones."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SECRETS = re.compile(
     | \bAIza[A-Za-z0-9_*\-]{6,} | \bAQ\.[A-Za-z0-9_\-]{6,}  # Google
     """
 )
-#: A word with stars in it, perhaps a key that its provider masked. The whole word is taken, so that
-#: each character is looked at once: a pattern that begins anywhere in it would take quadratic time.
+#: A word with stars in it, perhaps a key masked by its provider. The whole word matches, so that
+#: each character is read once: a pattern that begins anywhere in it would take quadratic time.
 _WORD = re.compile(r"[A-Za-z0-9_.\-*]+")
 _MASKED = re.compile(r"[A-Za-z0-9_.\-]\*{3}")
 
-#: Shorter ones are words as well, and no real key is that short.
+#: Shortest key that is registered: shorter texts are ordinary words, and no real key is so short.
 _SHORTEST_KEY = 8
 _concealed: tuple[str, ...] = ()
 
 
 def conceal(key: str) -> None:
-    """Have `redact` replace this key, whatever it looks like."""
+    """Register a key that `redact` replaces, whatever its form."""
     global _concealed  # noqa: PLW0603 - replaced as a whole, since other threads read it
     if len(key) >= _SHORTEST_KEY and key not in _concealed:
         _concealed = tuple(sorted((*_concealed, key), key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""What is asked: contents, recipes, limits, and the protocols of rows and sinks."""
+"""Requests: contents, recipes, limits, and the protocols of rows and sinks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
-#: What is asked in one request: a prompt, a list of messages, or (with ``raw``) a request body.
+#: Content of one request: a prompt, a list of messages, or (with ``raw``) a request body.
 Content: TypeAlias = "str | list[Any] | dict[str, Any]"
 
 
-#: Tells how many requests a request line counts for.
+#: Returns how many requests a request line counts as.
 Weigh: TypeAlias = "Callable[[bytes], int]"
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What all requests of a batch share.
+    """Settings that all requests of a batch share.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     schema_name
         Its name, for providers that want one.
     cache
-        ``"5m"`` or ``"1h"``: have the shared prefix cached. A hint, not part of what is meant.
+        ``"5m"`` or ``"1h"``: cache the shared prefix. A hint: not part of the request hash.
     prefix
-        Text that all prompts begin with, where caching is wanted; a hint as well.
+        Text that all prompts begin with, where caching is wanted. A hint as well.
     """
 
     endpoint: str = "chat"
@@ -53,7 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what a provider takes in one job, our margin included.
+    """What a provider accepts in one job, less our margin.
 
     Attributes
     ----------
@@ -64,18 +64,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     line_bytes
         Bytes of one row.
     weigh
-        How many of `requests` a request line counts for; None where every line counts once.
+        Returns how many of `requests` a line counts as; None where each line counts once.
     one_model
         A job may hold only one model.
     labelled
-        The provider keeps a label of ours on the job, so that a lost create can be found.
+        The provider stores our label on the job, so that a lost create can be found.
     settle
-        Seconds that a listing is given to show an accepted create.
+        Seconds until a listing surely shows an accepted create.
     documented
-        The provider documents that time: after it, silence proves that nothing was created. Else
-        only a listing that shows a later create of ours does.
+        The provider documents that time: a job that is not listed by then was not created. Else
+        only a listing that shows a later create of ours proves it.
     primed
-        Caching needs one answered request before the others find something in the cache.
+        One request must be answered before others can read its prefix from the cache.
     """
 
     requests: int
@@ -97,7 +97,7 @@ class Mode(StrEnum):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """The form of the input, which is the form of the answers.
+    """The form of the input, in which the answers are returned.
 
     Attributes
     ----------
@@ -118,12 +118,12 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(Protocol):
-    """The input of a batch, read once; `frames.read` makes one of whatever the user has.
+    """The input of a batch, read once. `data.rows.read` makes one from any input.
 
     Attributes
     ----------
     shape
-        The form in which the answers go back.
+        The form in which the answers are returned.
     fields
         Field names when all rows are known to have the same ones (frames), else None.
     """
@@ -138,7 +138,7 @@ class Rows(Protocol):
     def columns(self, names: Sequence[str], step: int = 1024) -> Iterator[tuple[Any, ...]]:
         """Yield the values of the fields `names`, a tuple per row (frames only).
 
-        `step` rows are held as Python objects at a time.
+        At most `step` rows are Python objects at a time.
         """
         ...
 
@@ -151,13 +151,13 @@ class Rows(Protocol):
         ...
 
     def first(self) -> Any:
-        """Return the first item, which stays to be read (where `fields` is None)."""
+        """Return the first item without consuming it (where `fields` is None)."""
         ...
 
 
 class Sink(Protocol):
-    """Anything bytes can be written to."""
+    """A writable target of bytes."""
 
     def write(self, data: bytes, /) -> object:
-        """Take `data`."""
+        """Write `data`."""
         ...

@@ -52,9 +52,9 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes
     ----------
     id
-        The provider's id of the call, which the function's result has to name; some give none.
+        The provider's id of the call, to be repeated with the function's result; may be empty.
     arguments
-        As an object; as text where it is no JSON.
+        As an object; as text where it is not JSON.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return f"{self.name}({'' if given is None else shown})"
 
 
-#: The providers' words for an answer that ended at its bound of tokens.
+#: Finish reasons of an answer that reached its limit of tokens.
 TRUNCATED = frozenset(
     {
         "length",  # OpenAI, chat
@@ -81,7 +81,7 @@ TRUNCATED = frozenset(
 )
 
 
-#: Their words for an answer that broke off for another reason, in small letters.
+#: Finish reasons of an answer that was cut for another reason, in lower case.
 BROKEN_OFF = frozenset(
     {"error", "failed", "cancelled", "canceled", "in_progress", "queued", "content_filter"}
 )
@@ -93,24 +93,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Attributes
     ----------
     custom_id
-        Ours; the only thing that ties a result to its request.
+        Our id, the only link from a result to its request.
     text
-        What the model said, or None; of a refusal, what was said before it.
+        The answer, or None; for a refusal, the text before it.
     choices
         The texts of all answers to one request, when more than one was asked for (``n``,
         ``candidateCount``); `text` is the first that there is.
     tool_calls
         Functions that the model wants to be called, in its order.
     reasoning
-        What the model thought, where the provider tells. Left out where answers are bound.
+        The model's reasoning, where the provider returns it. Not kept when answers are bound.
     parsed
-        The answer as an object, when a schema was asked for and it follows that.
+        The answer as an object, when it follows a requested schema.
     vector
         The embedding, for embedding endpoints.
     vectors
         All embeddings of a row that asked for more than one; `vector` is the first.
     finish_reason
-        The provider's word for why the answer ended: ``stop``, ``end_turn``, ``MAX_TOKENS``, …
+        The provider's finish reason: ``stop``, ``end_turn``, ``MAX_TOKENS``, …
     error
         One line for the user when there is no answer.
     code
@@ -118,10 +118,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     billed
         Whether the provider may have charged for this row.
     transient
-        Not billed and worth sending again by itself (expired, server error, rate limit).
+        Not billed and resent automatically (expired, server error, rate limit).
     raw
-        The line as the provider sent it; citations, annotations, log probabilities and all else
-        that has no field of its own are in it. Left out where answers are bound.
+        The line as the provider sent it, with citations, annotations, log probabilities and all
+        that has no field here. Not kept when answers are bound.
     """
 
     custom_id: str
@@ -144,12 +144,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def truncated(self) -> bool:
-        """Whether the answer ended because its tokens did."""
+        """Whether the answer reached its limit of tokens."""
         return self.finish_reason in TRUNCATED
 
     @property
     def cut(self) -> bool:
-        """Whether there is an answer that stops before its end, for whatever reason."""
+        """Whether there is an answer that was cut, for whatever reason."""
         reason = self.finish_reason
         if reason is None or self.outcome is not Outcome.OK:
             return False
@@ -157,13 +157,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def said(self) -> str:
-        """The answer for people: its text, and each tool call as a call."""
+        """The answer as readable text, with tool calls written as calls."""
         parts = [self.text] if self.text else []
         return "\n".join([*parts, *map(str, self.tool_calls)])
 
 
 class ErrorKind(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that failed for the same reason, and what to do about it; `code` is their byte."""
+    """Rows that failed for the same reason, and the remedy; `code` is their byte."""
 
     kind: str
     rows: int

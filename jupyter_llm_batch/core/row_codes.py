@@ -1,4 +1,4 @@
-"""The outcome of a row as one byte: encoding, decoding, and which rows to send again. No I/O."""
+"""Row outcomes as one byte: encoding, decoding, and which rows to resend. No I/O."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BILLED, _TRANSIENT, CUT = 0x10, 0x20, 0x40
 def row_code(
     outcome: Outcome, *, billed: bool = False, transient: bool = False, cut: bool = False
 ) -> int:
-    """Pack the outcome of a row into a byte; `cut`: its answer stops before its end."""
+    """Return the byte of an outcome; `cut` marks an answer that stops before its end."""
     flags = (BILLED if billed else 0) | (_TRANSIENT if transient else 0) | (CUT if cut else 0)
     return _KINDS[outcome] | flags
 
 
 def result_code(result: Result, *, user_cancelled: bool) -> int:
-    """Pack a result; a row that the provider cancelled by itself is worth sending again."""
+    """Return the byte of a result; a row that the provider cancelled by itself is resent."""
     transient = result.transient or (result.outcome is Outcome.CANCELLED and not user_cancelled)
     return row_code(result.outcome, billed=result.billed, transient=transient, cut=result.cut)
 
@@ -58,8 +58,7 @@ def rows_cut(codes: bytes) -> list[int]:
 def inherited(code: int, *, finished: bool) -> int:
     """Return the outcome that a row takes from a row of another batch.
 
-    Until that batch is over only an answer is final: what it may still send again by itself must
-    not be sent by both.
+    Until that batch has ended only an answer is final: both batches must not resend the same row.
     """
     return code if finished or outcome_of(code) is Outcome.OK else WAITING
 
@@ -75,15 +74,15 @@ def tally(codes: bytes) -> dict[str, int]:
 
 
 def rows_to_repeat(codes: bytes) -> list[int]:
-    """Return the rows that are sent again by themselves: ended, unbilled, for a passing reason."""
+    """Return the rows that are resent automatically: ended, unbilled, for a passing reason."""
     wanted = {code for code in set(codes) if code & _TRANSIENT and not code & BILLED}
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
 def rows_to_reask(codes: bytes) -> list[int]:
-    """Return the rows that were maybe paid for and gave nothing usable; refusals stay refusals.
+    """Return the rows that may have been billed without a usable answer; refusals are final.
 
-    Those that were asked again, and ended for a passing reason, are among them.
+    Rows that were resent once and ended for a passing reason are among them.
     """
     kinds = {_KINDS[Outcome.FAILED] | BILLED, _KINDS[Outcome.MISSING] | BILLED}
     wanted = {

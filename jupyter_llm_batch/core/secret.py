@@ -1,4 +1,4 @@
-"""Keys in objects that no repr, format, pickle or traceback shows."""
+"""Wrappers that hide keys from repr, format, pickle and tracebacks."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class Secret:
         raise TypeError("a key is not written anywhere")
 
     def fits_a_header(self) -> bool:
-        """Whether an HTTP header can carry it."""
+        """Whether the key can be sent in an HTTP header."""
         return self._value.isascii() and self._value.isprintable()
 
     def fingerprint(self, salt: bytes) -> str:
-        """Return a salted hash that tells this key from others; empty for no key."""
+        """Return a salted hash that identifies this key; empty for no key."""
         if not self._value:
             return ""
         return hashlib.blake2b(self._value.encode(), key=salt, digest_size=8).hexdigest()
 
 
 class HiddenDict(dict[str, str]):
-    """Variables or headers whose values no traceback shows."""
+    """A dict of variables or headers whose values are hidden from tracebacks."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} values>"
 
 
 class HiddenView(Mapping[str, str]):
-    """A live view of a mapping whose values no traceback shows."""
+    """A live view of a mapping whose values are hidden from tracebacks."""
 
     __slots__ = ("_mapping",)
 

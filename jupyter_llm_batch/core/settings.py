@@ -1,4 +1,4 @@
-"""The defaults a user may set, and where things lie. Light, since `%load_ext` reads it."""
+"""User settings and folders. Imports little, because `%load_ext` reads it."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class Settings:
     data_dir
         Folder of journal and payloads; empty for ``llm_batch`` in Jupyter's data folder.
     poll_seconds
-        Shortest interval between two looks at a running job, `refresh` aside; what its provider
-        asks for is kept always.
+        Shortest interval between two polls of a running job (seconds); `refresh` polls at once.
+        A wait that the provider asks for is always kept.
     max_tokens
         Upper bound of output tokens per answer; None leaves it to the provider.
     at_once
-        Most requests under way at once to one account in real time.
+        Most concurrent real-time requests to one account.
     retry
         Rounds of automatic retry for rows that the provider did not bill.
     reask
         Rounds for rows that may have been billed.
     notify
-        How to tell that a batch is done: ``desktop``, a URL, or a command line; see `notify`.
+        How to notify that a batch is done: ``desktop``, a URL, or a command line; see `notify`.
     delete_uploads
-        Have files deleted at the provider when all answers are collected.
+        Delete files at the provider when all answers are collected.
     keep_days
-        Days after which local data of ended batches is forgotten on load; 0 keeps it for ever.
+        Days after which local data of ended batches is deleted on load; 0 keeps it for ever.
     servers
         OpenAI-compatible servers: names for ``name:model`` and their base URLs. The key of a server
         ``groq`` is ``GROQ_API_KEY``.
     media_folders
-        Folders besides the notebook's own whose files rows may name in ``--image`` and ``--file``.
+        Further folders, besides the notebook's, from which ``--image`` and ``--file`` may read.
     monthly_budget
         USD that all batches of this journal may cost in a calendar month; None sets no bound.
     prices
-        Prices of one's own; see `pricing.PriceBook`.
+        The user's own prices; see `prices.PriceBook`.
     discounts
         Shares that are taken off a provider's or a model's prices.
     """
@@ -66,7 +66,7 @@ class Settings:
     discounts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Where it is now, whatever the working folder becomes: batches are found there again.
+        # Absolute now, so that a later change of the working folder does not lose the batches.
         object.__setattr__(self, "data_dir", absolute(self.data_dir))
 
     def folder(self) -> Path:
@@ -79,11 +79,11 @@ class Settings:
 
 
 def absolute(path: str) -> str:
-    """Return a path of the user's independent of the working folder; empty stays empty."""
+    """Return a user's path as an absolute one; empty stays empty."""
     return str(Path(path).expanduser().absolute()) if path else ""
 
 
 @cache
 def _first_meant(path: str) -> str:
-    """Return what a path of the environment meant when this process first used it."""
+    """Return a path from the environment, resolved when this process first used it."""
     return absolute(path)

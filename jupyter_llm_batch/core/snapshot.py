@@ -1,4 +1,4 @@
-"""The state of a batch at one moment, as panels show it."""
+"""Snapshot of a batch for panels."""
 
 from __future__ import annotations
 
@@ -19,57 +19,58 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a panel may know about a batch at one moment. Times in seconds, costs in USD.
+    """State of a batch at one moment, as panels show it. Times in seconds, costs in USD.
 
     Attributes
     ----------
     state
         One of ``draft, preparing, submitting, running, collecting, paused, attention, stopped,
-        done, partial, failed, cancelled``: it chooses the colour.
+        done, partial, failed, cancelled``. Sets the colour.
     words
-        The same in words a person uses, with what is being waited for.
+        The state in plain words, with what the batch waits for.
     ok, failed, waiting
-        Rows; with `unsent` their sum is `rows`. `failed` is what ended without an answer.
+        Row counts; with `unsent` they add up to `rows`. `failed` rows ended without an answer.
     unsent
-        Rows that were never sent, since the user stopped the batch before.
+        Rows that were never sent because the user stopped the batch.
     cut
-        Those of `ok` whose answers stop before their end.
+        Rows of `ok` whose answers were cut.
     progress
-        Rows that the provider says it has finished but that are not collected yet (part of
-        `waiting`); None when the provider does not tell.
+        Rows that the provider has finished but that are not collected yet (part of `waiting`);
+        None when the provider does not report them.
     progress_failed
-        Those of `progress` that the provider counts as failed.
+        Rows of `progress` that the provider counts as failed.
     outcomes
         Rows by outcome, for instance ``{"ok": 9, "expired": 1}``.
     safe_to_close
         Every job was accepted: the computer may be switched off.
     keep_until
-        Until when the provider keeps answers; once all are collected None if it keeps none.
+        Until when the provider keeps the answers (Unix seconds); None if it keeps none after all
+        are collected.
     alone
-        What becomes of it when this kernel is lost; empty when it is over.
+        What happens to the batch when this kernel is lost; empty when it has ended.
     realtime
-        This kernel does the work: when it ends, the batch stops until another goes on with it.
+        This kernel sends the rows. When it ends, the batch stops until another kernel continues.
     deadline
-        Seconds until what is not back is finished in real time.
+        Seconds until unfinished rows are sent in real time.
     question, choices
-        What the user has to decide, or may; and the panel's buttons for it: ``send``, ``stop``,
+        A decision for the user, and the panel's buttons for it: ``send``, ``stop``,
         ``finish`` and ``keep``.
     retryable
-        Rows that ``%llm_batch retry`` would send again.
+        Rows that ``%llm_batch retry`` would resend.
     doubtful
-        Those of them that may have been billed, so that they would be paid again.
+        Rows of `retryable` that may have been billed: a retry may pay twice.
     cached
-        Share of the input tokens that came out of a prompt cache, 0 to 1; None when caching was
-        not asked for and did not happen.
+        Share of the input tokens read from a prompt cache, 0 to 1; None when caching was not
+        requested and did not happen.
     cost, saved
-        What the answers that are there cost, and what the same tokens cost more in real time.
+        Cost of the answers so far, and what was saved against real time.
     saved_cache, saved_reuse
-        What the prompt cache, and answers of earlier batches, saved besides.
+        Further savings by the prompt cache and by answers of earlier batches.
     guessed
-        `expected` rests on a guess of how long the answers are.
+        `expected` is based on a guess of the length of the answers.
     expected, ceiling
-        The whole batch while it is under way: what is spent, and what the rest will cost by its own
-        answers, else as estimated; no ceiling where nothing bounds it.
+        Cost of the whole batch while it is running: what is spent, plus the rest priced by the
+        answers so far, else by the estimate. `ceiling` is None where nothing bounds it.
     unpriced
         The price of a model is not known.
     line
@@ -122,10 +123,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def halted(self) -> bool:
-        """Whether nothing goes on until somebody changes something, such as a key."""
+        """Whether the batch is stopped until somebody changes something, such as a key."""
         return self.state in {"paused", "stopped"}
 
     @property
     def needs_user(self) -> bool:
-        """Whether the batch is halted, or waits for a decision."""
+        """Whether the batch is halted or needs a decision."""
         return self.halted or self.state == "attention"

@@ -1,4 +1,4 @@
-"""Text on its way to a terminal: what would control it is made visible first.
+"""Make control characters visible before text is printed to a terminal.
 
 Answers, prompts, ids, names and errors come from others. An escape sequence in them could set the
 clipboard, hide a link or rewrite lines; marks of writing direction could show a text as another.
@@ -10,7 +10,7 @@ import builtins
 import re
 from typing import Any
 
-#: Control characters but for tab and line feed, marks of direction, line separators, surrogates.
+#: Control characters except tab and line feed, direction marks, line separators, surrogates.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"

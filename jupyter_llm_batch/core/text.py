@@ -1,4 +1,4 @@
-"""Grammar of messages: numbers with their nouns, types with their articles."""
+"""Format numbers, times, durations and money for messages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 
 def many(number: int, one: str, several: str = "") -> str:
-    """Return a number with its noun: ``1 row``, ``2,000 rows``; `several` where no *s* will do."""
+    """Return a number with its noun: ``1 row``, ``2,000 rows``; `several` is an odd plural."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def spans(numbers: Sequence[int], most: int = 12) -> str:
-    """Return rising numbers with what follows each other as one: ``0, 3-5, 9 and 40 more``.
+    """Return ascending numbers with runs as ranges: ``0, 3-5, 9 and 40 more``.
 
     Parameters
     ----------
     most
-        How many numbers and ranges are named.
+        Most numbers and ranges that are listed.
     """
     found: list[list[int]] = []
     for number in numbers:
@@ -38,9 +38,9 @@ def a_type(value: Any) -> str:
 
 
 def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
-    """Return a moment in Unix seconds in local time; one that no calendar has is unknown.
+    """Return a time (Unix seconds) as local time; ``unknown`` for None or an impossible one.
 
-    A day of another year has its year, where `form` names a month.
+    Where `form` has a month, a time of another year gets its year.
     """
     try:
         then = time.localtime(at)
@@ -52,7 +52,7 @@ def local_time(at: float | None, form: str = "%d %b %H:%M") -> str:
 
 
 def moment(at: float, now: float) -> str:
-    """Return a moment for people: ``12:03``, with its day where that is not today's."""
+    """Return a time as text: ``12:03``, with the day when it is not today."""
     if local_time(at, "%d %b %Y") == local_time(now, "%d %b %Y"):
         return local_time(at, "%H:%M")
     return local_time(at).lstrip("0")
@@ -62,17 +62,17 @@ _NAMES = {"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google"}
 
 
 def provider_name(provider: str) -> str:
-    """Return the name under which people know a provider."""
+    """Return the display name of a provider."""
     return _NAMES.get(provider, provider)
 
 
 def count(number: int) -> str:
-    """Return a number of rows for people: ``12,345``."""
+    """Return a number with thousands separators: ``12,345``."""
     return f"{number:,}"
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people: ``45 s``, ``2 min``, ``2 h 05 min``, ``1 d 3 h``."""
+    """Return a duration as text: ``45 s``, ``2 min``, ``2 h 05 min``, ``1 d 3 h``."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -93,5 +93,5 @@ def money(usd: float) -> str:
 
 
 def cache_words(share: float) -> str:
-    """Return the share of cached input in words."""
+    """Return the share of cached input as text."""
     return f"{100 * share:.0f} % of the input cached"

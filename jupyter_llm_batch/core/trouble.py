@@ -1,8 +1,8 @@
-"""What keeps work from going on: trouble that passes, trouble that lasts, or a defect of ours.
+"""Classify errors: passing trouble, lasting trouble, or a defect of this package.
 
-Network, providers and disks fail, and what they fail at is tried again. A refused key or a proxy
-that cannot be used fails until somebody changes it: the batch stops and says so. Everything else
-is a mistake in this package: it is reported, and never taken for trouble.
+Network, providers and disks fail for a while, and the work is retried. A refused key or an unusable
+proxy lasts until somebody changes it: the batch stops and says so. Everything else is a defect of
+this package: it is reported and never treated as trouble.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import msgspec
 
 from .errors import Blocked, IllegalEvent, LLMBatchError, Refused, Vanished, redact
 
-#: Set to 1 by the test suite: whoever waits for a batch gets the defect itself.
+#: Environment variable; the test suite sets it to 1, so that waiting for a batch raises its defect.
 STRICT = "JUPYTER_LLM_BATCH_STRICT"
 
-#: What a disk says that takes no more; a user's own generator of rows raises other errors.
+#: Error numbers of a full, read-only or failing disk.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EDQUOT})
 
-#: Errors whose text speaks of code alone; of others it may quote prompts or answers.
+#: Errors whose text is only about code; that of others may quote prompts or answers.
 _ABOUT_CODE = (AttributeError, NameError, ImportError, IllegalEvent)
 
 _log = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class Defect(msgspec.Struct, frozen=True, kw_only=True):
-    """A mistake of ours that was met.
+    """A defect of this package that was met at run time.
 
     Attributes
     ----------
     at
         When (Unix seconds).
     where
-        What was being done.
+        What this package was doing.
     traceback
         Files, lines and code; no values of variables.
     error
@@ -61,7 +61,7 @@ defects: deque[Defect] = deque(maxlen=20)
 
 
 def is_defect(error: BaseException) -> bool:
-    """Whether `error` can only come of a mistake in this package."""
+    """Whether `error` can only be a defect of this package."""
     if isinstance(error, LLMBatchError):
         return isinstance(error, IllegalEvent)
     if isinstance(error, (OSError, MemoryError)) or is_leaving(error):
@@ -75,19 +75,19 @@ def is_lasting(error: BaseException) -> bool:
 
 
 def is_leaving(error: BaseException) -> bool:
-    """Whether `error` only says that the process, or the client, is about to end."""
+    """Whether `error` only means that the process or the client is shutting down."""
     if isinstance(error, sqlite3.ProgrammingError):
         return "closed database" in str(error)
     return isinstance(error, RuntimeError) and "shutdown" in str(error)
 
 
 def is_strict() -> bool:
-    """Whether a defect is to be raised by whoever waits."""
+    """Whether waiting for a batch raises its defect."""
     return os.environ.get(STRICT) == "1"
 
 
 def words(error: BaseException) -> str:
-    """Return an error in one line for people."""
+    """Return a one-line message for an error, with the remedy where there is one."""
     if is_defect(error):
         return internal(type(error).__name__)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
@@ -98,7 +98,7 @@ def words(error: BaseException) -> str:
 
 
 def internal(name: str) -> str:
-    """Return what a batch says of a defect."""
+    """Return the message that a batch shows for a defect."""
     return f"internal error ({name}), nothing was lost: `%llm_batch doctor` writes a report for us"
 
 
@@ -117,7 +117,7 @@ def report(error: BaseException, where: str) -> Defect:
 
 
 def _trace(error: BaseException) -> str:
-    """Return the traceback without messages that may quote what is not ours to show."""
+    """Return the traceback without messages that may quote prompts or answers."""
     lines = []
     chain: BaseException | None = error
     while chain is not None:

@@ -1,7 +1,7 @@
-"""What would have been cheaper, from the user's own figures. No I/O here.
+"""Cost-saving advice from the user's own figures. No I/O here.
 
-Each piece of advice has the money that it is about and the line that acts on it; what would save
-less than a cent in all is left unsaid.
+Each piece of advice has the amount it would have saved and the line that follows it. Savings under
+a cent are left out.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from ..core.text import count, money
 from .prices import PriceBook
 from .rates import Rates
 
-#: Shared beginnings shorter than this (in tokens) are kept in no provider's cache.
+#: Shortest prefix that any provider caches (tokens).
 CACHED_FROM = 1024
 
-#: Below this, advice is noise (USD).
+#: Smallest saving that is worth advice (USD).
 LEAST = Decimal("0.01")
 
-#: Hits below this share of what could have come from the cache are worth a word.
+#: Share of cache hits, of those possible, below which advice is given.
 _POOR = 0.5
 
-#: Calls of one place in real time from which on they are taken for a loop.
+#: Least real-time calls from one place that count as a loop.
 _LOOP = 10
 
-#: Rows on which another model is tried.
+#: Rows of a trial of another model.
 _TRIAL = 50
 
-#: A smaller model is worth a trial when it costs at most this share.
+#: Largest share of the cost at which a smaller model is suggested.
 _CHEAPER = Decimal("0.6")
 
 
 _VERSION = re.compile(r"\d+")
-#: Models that do something else than answer in text.
+#: Models that do not answer in text.
 _OTHER_TRADE = re.compile(r"tts|audio|image|live|realtime|embed|transcribe|search|codex|^ft:|\.ft-")
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch, as far as advice is about it.
+    """Facts about one batch that advice is based on.
 
     Attributes
     ----------
     shared
-        Tokens that all its prompts begin with, the system prompt included.
+        Length of the prefix that all its prompts share, with the system prompt (tokens).
     cache
-        Caching was asked for.
+        Caching was requested.
     repeats
-        Rows that were paid although another row of the batch asks the same.
+        Rows that were paid although another row of the batch has the same prompt.
     elsewhere, source
-        Rows that were paid although an earlier batch, `source`, holds their answers.
+        Rows that were paid although an earlier batch, `source`, has their answers.
     line
         The first line of its cell.
     routed
-        Its rows name their models, and this is about those of one of them.
+        Its rows name their models; this covers the rows of one model.
     """
 
     title: str
@@ -100,7 +100,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     known
-        The provider told its tokens; streams tell them only to those who ask.
+        The provider reported its tokens; streams report them only on request.
     """
 
     provider: str
@@ -120,11 +120,11 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     kind
         ``batch``, ``caching``, ``model`` or ``reuse``.
     what, why
-        In words, with the figures.
+        The advice and its reason, with figures.
     saves
-        USD that it would have saved on what was done already; None where that is not known.
+        USD that it would have saved so far; None where that is not known.
     command
-        The line, or lines, that act on it.
+        The line, or lines, that follow the advice.
     """
 
     kind: str
@@ -141,7 +141,7 @@ def advise(
     calls: Iterable[Call] = (),
     models: Sequence[tuple[str, str]] = (),
 ) -> list[Advice]:
-    """Return what is worth doing, the most valuable first.
+    """Return advice, largest saving first.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def advise(
 
 
 def _batches(calls: Iterable[Call], book: PriceBook) -> Iterable[Advice]:
-    """Yield the loops over calls in real time that could be batches."""
+    """Yield advice for loops of real-time calls that could be batches."""
     places: dict[tuple[str, str, str], list[Call]] = {}
     for call in calls:
         places.setdefault((call.where, call.provider, call.model), []).append(call)
@@ -189,7 +189,7 @@ def _batches(calls: Iterable[Call], book: PriceBook) -> Iterable[Advice]:
 
 
 def _unknown(calls: Sequence[Call], costs: Sequence[object]) -> str:
-    """Return in words for how many calls nobody knows what they cost, and why."""
+    """Return how many calls have no known cost, and why."""
     silent = sum(not call.known for call in calls)
     parts = []
     if silent:

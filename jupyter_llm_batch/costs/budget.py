@@ -1,4 +1,4 @@
-"""Money and the journal: estimates from what was used before, promises, and what was paid."""
+"""Budget checks and reservations, estimates from past usage, and cost of running batches."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from ..storage.store import Store
 from . import estimate, estimate_price, remaining
 from .prices import PriceBook
 
-#: Earlier jobs of a model that an estimate looks at.
+#: Most earlier jobs of a model that an estimate uses.
 LOOK_BACK = 40
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user set: prices, and how much a month may cost."""
+    """The user's prices and monthly budget."""
 
     book: PriceBook
     monthly_budget: float | None = None
 
 
 def prompt_key(meaning: bytes, notebook: str, name: str, template: str) -> str:
-    """Return what tells the same prompt in later batches.
+    """Return a key that identifies the same prompt in later batches.
 
-    It is made of the settings, the notebook, the batch's name and the cell's text: how long the
+    It is a hash of the settings, the notebook, the batch's name and the cell's text: how long the
     answers to another text were says nothing about the answers to this one.
     """
     parts = (meaning, *(part.encode(errors="surrogatepass") for part in (notebook, name, template)))
@@ -45,7 +45,7 @@ def prompt_key(meaning: bytes, notebook: str, name: str, template: str) -> str:
 
 
 def past(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
-    """Return what the ledger says about the next batch of a model."""
+    """Return past usage of a model from the ledger, for the estimate of its next batch."""
     priors = [
         estimate.Prior(
             prompt=each.prompt, rows=each.answered, usage=each.usage, counted=each.counted
@@ -80,7 +80,7 @@ def check_cap(cost: estimate_price.Money, max_cost: float | None, *, before: flo
 
 
 def reserve(cost: estimate_price.Money, rules: Rules, now: float) -> Reserve | None:
-    """Return what a batch is promised; None when its ceiling is unknown and nobody asks for one.
+    """Return the amount to reserve for a batch; None if unbounded and no budget is set.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def month_start(now: float) -> float:
 
 
 def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
-    """Check what is not back, asked in real time, against cap and budget; return its promise.
+    """Check unfinished rows, sent in real time, against cap and budget; return their reservation.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
 def before_sending(
     store: Store, batch: Batch, rows: int, size: int, rules: Rules, *, in_full: bool
 ) -> Reserve | None:
-    """Check what the user decides to send later against cap and budget; return its promise.
+    """Check rows that are sent later against cap and budget; return their reservation.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def before_sending(
 
 
 def of_rows(batch: Batch, rows: int, rules: Rules) -> Decimal | None:
-    """Return what so many rows of a batch are expected to cost; None where that is not known."""
+    """Return the expected cost of a number of rows of a batch; None where not known."""
     costs = [
         estimate_price.price(
             [_of_rows(each, rows, rows / each.rows, in_full=False)], rules.book
@@ -182,7 +182,7 @@ def of_rows(batch: Batch, rows: int, rules: Rules) -> Decimal | None:
 
 
 def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estimate:
-    """Return an estimate for so many rows that hold `part` of the batch's bytes."""
+    """Return an estimate for a number of rows that hold `part` of the batch's bytes."""
     share = rows / whole.rows if whole.rows else 0.0
     bound = whole.output_ceiling
     return msgspec.structs.replace(
@@ -206,10 +206,9 @@ def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estim
 
 
 def whole(batch: Batch, jobs: Sequence[Job], book: PriceBook) -> Decimal | None:
-    """Return what a batch under way will have cost; None where that is not known or not to come.
+    """Return the expected total cost of a running batch; None where not known or not running.
 
-    What is not back costs as much as the batch's own answers, and as was estimated before there
-    are any.
+    Unfinished rows are priced by the batch's own answers, or by the estimate before there are any.
     """
     if batch.cancel_requested:
         return None
@@ -247,7 +246,7 @@ def _estimated_row(batch: Batch, job: Job, mode: Mode, book: PriceBook) -> Decim
 
 
 def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
-    """Return the lines whose price was not known when they were booked, and is the user's now.
+    """Return ledger lines recorded without a price that the user's own prices now cover.
 
     Own prices have no tiers, so that sums of tokens are priced exactly.
     """
@@ -271,7 +270,7 @@ def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
 def of_reuse(
     store: Store, batch: Batch, taken: Mapping[int, tuple[str, int]], now: float
 ) -> list[Spend]:
-    """Return what a batch saved by answers of earlier ones: what their rows cost on average."""
+    """Return what a batch saved by reusing answers: what those rows cost on average."""
     found = []
     for source, rows in Counter(source for source, _ in taken.values()).items():
         lines = [each for each in store.spends(batch_id=source) if each.answered]

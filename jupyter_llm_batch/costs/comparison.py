@@ -1,4 +1,4 @@
-"""Two batches over the same rows: where they agree, where not, and what each cost. No I/O here."""
+"""Compare two batches over the same rows: agreement, differences, cost. No I/O here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.batch import Batch
 from ..core.result import Outcome, Result
 from ..data import tables
 
-#: What the simulator puts behind each of its answers.
+#: Mark that the simulator appends to each answer.
 _MARK = re.compile(r" \(simulated [0-9a-f]{8}\)$")
 
 
@@ -45,25 +45,25 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What two batches made of the same rows.
+    """Comparison of two batches over the same rows.
 
     Attributes
     ----------
     both
         Rows that both answered; only these are compared.
     same, alike
-        Of them: equal to the letter; equal but for case, blanks and marks at the ends (the same
-        ones included).
+        Of them: exact matches; equal except for case, blanks and marks at the ends (exact
+        matches included).
     fields
-        With a schema: by field, in how many rows it is alike.
+        With a schema: by field, the number of rows in which it is alike.
     nearness
         With embeddings: the mean cosine of the pairs.
     only_left, only_right
-        Rows that one of them alone answered.
+        Rows that only one of them answered.
     differences
         The rows that are not alike, in order.
     notes
-        What makes the two less comparable: other prompts, or another number of rows.
+        Limits of the comparison: other prompts, or another number of rows.
     """
 
     left: Side
@@ -127,7 +127,7 @@ def compare(
     simulated: bool = False,
     notes: Sequence[str] = (),
 ) -> Comparison:
-    """Compare two batches row by row; what marks an answer as simulated is no difference."""
+    """Compare two batches row by row, ignoring the mark of simulated answers."""
     same = alike = both = only_left = only_right = 0
     fields: dict[str, int] = {}
     nearness: list[float] = []
@@ -192,7 +192,7 @@ def _text(result: Result) -> str:
 
 
 def _plainly(value: Any) -> Any:
-    """Return a value without what two models write differently and mean the same by."""
+    """Return a value normalised for case, blanks and marks at the ends."""
     if isinstance(value, str):
         return " ".join(value.casefold().split()).strip(" .,;:!?\"'`*")
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""What a batch is going to use and cost, said before it is sent. No I/O here.
+"""Estimate the tokens of a batch before it is sent. No I/O here.
 
-Tokens are estimated when a batch is planned and kept with it, money is made of them whenever
-somebody looks, since prices change. Input is measured on a sample of the request lines; output is
-what this prompt gave before, else a guess; the ceiling is what the request allows.
+Tokens are estimated when a batch is planned, and stored with it; they are priced when shown, since
+prices change. Input is measured on a sample of the request lines. Output is what this prompt gave
+before, else a guess. The ceiling is what the request allows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAMPLE = 48
 #: them, lines are large.
 HELD, FEWEST = 8_000_000, 4
 
-#: Output tokens per answer where nothing is known: a guess, and called one.
+#: Guess of the output tokens per answer where nothing is known.
 GUESS = 250
 
 #: Share of the earlier answers' mean length that is the least to be expected of the next ones.
@@ -36,10 +36,10 @@ SHORTER = 0.7
 #: Output tokens that Anthropic's adapter allows where the user names no bound.
 DEFAULT_BOUNDS = {"anthropic": 4096}
 
-#: Shorter prefixes (in tokens) are kept in no cache.
+#: Shortest prefix that is cached (tokens).
 CACHED_FROM = 1024
 
-#: A correction beyond this is an accident (a provider without usage), not a tokenizer.
+#: Largest plausible correction; a larger one comes from a provider without usage.
 _LEAST, _MOST = 0.3, 3.0
 
 
@@ -80,14 +80,14 @@ class Meter:
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """What earlier batches used, as far as it says something about the next one.
+    """Past usage, used to estimate the next batch.
 
     Attributes
     ----------
     output
         Output tokens per answer, None when nothing is known.
     basis
-        Where that comes from, in words.
+        Source of `output`, as text.
     correction
         Input tokens that were billed for each one that was counted.
     cached, written
@@ -111,7 +111,7 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def past(prompt: str, priors: Sequence[Prior]) -> Past:
-    """Return what `priors`, jobs of the model in question, say about a batch of `prompt`.
+    """Return past usage for a batch of `prompt` from `priors`, earlier jobs of its model.
 
     How tokens are counted depends on the model, so that other prompts correct the input, upwards
     only. How long the answers are depends on the prompt, so that only its own answers count.
@@ -148,7 +148,7 @@ def make(
     counter: tokens.Counter | None = None,
     method: str = "",
 ) -> Estimate:
-    """Return what the requests that went through `meter` are going to use.
+    """Return the estimate for the requests that `meter` sampled.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What was spent and saved, from the lines of the ledger. No I/O here."""
+"""Ledger: what was spent and saved, summed by group. No I/O here."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     realtime
         What the same tokens would have cost in real time.
     cache, reuse
-        What caching and answers of earlier batches saved besides.
+        Further savings by caching and by reused answers.
     unpriced
-        Requests whose price is not known: they are in no sum.
+        Requests whose price is not known; they are in no sum.
     doubtful, doubt
-        Requests that may have been billed without telling their tokens, and USD they cost at most.
+        Requests that may have been billed without usage, and the most that they cost (USD).
     """
 
     key: str
@@ -77,7 +77,7 @@ class Ledger:
     lines
         Oldest first.
     simulated
-        The money is not real: it comes from a simulator's journal and never mixes with other.
+        The amounts come from a simulator's journal and are never mixed with real ones.
     """
 
     def __init__(self, lines: Iterable[Spend], *, simulated: bool = False) -> None:
@@ -227,7 +227,7 @@ def _record(line: Spend, *, simulated: bool) -> dict[str, Any]:
 
 
 def from_jobs(batch: Batch, jobs: Iterable[Job], booked: Iterable[Spend]) -> list[Spend]:
-    """Return lines for ended jobs of the time before there was a ledger."""
+    """Return ledger lines for ended jobs of journals that had no ledger yet."""
     known = {line.id.rpartition(":")[0] for line in booked}
     return [
         Spend(

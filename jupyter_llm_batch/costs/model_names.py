@@ -1,4 +1,4 @@
-"""Misspelt model names: what the price list does not know, and is one slip from a name it knows."""
+"""Find misspelt model names: unknown ones that are one typo from a known name."""
 
 from __future__ import annotations
 

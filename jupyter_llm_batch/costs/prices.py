@@ -1,7 +1,7 @@
-"""What tokens cost: the user's own prices first, else the offline data of genai-prices.
+"""Token prices: the user's own first, else the offline data of genai-prices.
 
 Unknown prices stay unknown. genai-prices silently charges the full price for a model without a
-batch variant; that would read as "nothing saved", so such a batch price counts as unknown here.
+batch variant; that would look like "nothing saved", so such a batch price counts as unknown here.
 Embeddings are the exception: their batch price is derived, and marked so.
 """
 

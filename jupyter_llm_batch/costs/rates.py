@@ -1,4 +1,4 @@
-"""Rates per million tokens, the user's own prices, and what a cost consists of."""
+"""Rates per token, the user's own prices, and the parts of a cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..core.result import Usage
 LINEAR = 100_000
 
 
-#: What a batch costs of the real-time price where nobody says otherwise: all three providers' rule.
+#: Default share of the real-time price that a batch costs, the rule of all three providers.
 HALF = Decimal("0.5")
 
 
@@ -43,7 +43,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     batch
         What is paid.
     realtime
-        The same tokens in real time, cached ones included.
+        The same tokens at the real-time price with caching.
     cache
         What caching saved of the batch price; negative where writing cost more than reading saved.
     """
@@ -90,14 +90,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model's tokens cost, and how that is known.
+    """Prices of a model, and their source.
 
     Attributes
     ----------
     batch, realtime
         None where the price is not known.
     source
-        Whose prices these are, and of when.
+        Source and date of the prices.
     note
         What the user should know: a price that is missing, or the remedy.
     """

@@ -1,7 +1,7 @@
-"""What the rest of a batch will take, and when to ask the user about it. No I/O here.
+"""Cost and time of the unfinished rows of a batch, and when to ask the user. No I/O here.
 
-From what this batch's own answers took, where there are some; before that from the size of its
-prompts and the bound of output tokens, which then is a ceiling.
+Based on the batch's own answers where there are some. Before that, on the size of its prompts and
+the limit of output tokens, which gives a ceiling.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _BYTES_PER_TOKEN = 4
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows that are still to be asked or answered, and what they will cost.
+    """Unfinished rows, and what they will cost.
 
     Attributes
     ----------
     cost
         USD; None where the price or the length of the answers is not known.
     measured
-        From this batch's own answers, not from a ceiling.
+        Based on this batch's own answers, not on a ceiling.
     """
 
     rows: int
@@ -50,13 +50,13 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def waiting(jobs: Iterable[Job]) -> list[Job]:
-    """Return the jobs of a batch that a provider has not ended, those held back included."""
+    """Return the unfinished jobs of a batch, those that wait for the user's OK included."""
     over = {*TERMINAL, JobState.COLLECTING}
     return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
 
 
 def unsettled(jobs: Iterable[Job]) -> list[tuple[Job, int]]:
-    """Return the jobs of which rows may have to be asked in real time, and at most how many."""
+    """Return the jobs with rows that may be sent in real time, and at most how many rows."""
     jobs = [*jobs]
     return [(job, job.rows) for job in waiting(jobs)] + [
         (job, job.rows - (job.counts.done if job.counts else 0))
@@ -66,9 +66,9 @@ def unsettled(jobs: Iterable[Job]) -> list[tuple[Job, int]]:
 
 
 def ended(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
-    """Return how many rows that came back without an answer are asked in real time too.
+    """Return how many rows without an answer are sent in real time too, by job number.
 
-    By the number of the job that decided them; 0 stands for earlier batches.
+    0 stands for earlier batches.
     """
     rows = rows_to_finish(outcomes)
     numbers = memoryview(owners).cast("I")
@@ -82,7 +82,7 @@ def rest(
     book: PriceBook,
     back: Mapping[int, int] | None = None,
 ) -> Rest:
-    """Return what is waiting, and its cost if it is answered in `mode`.
+    """Return the unfinished rows, and their cost if they are sent in `mode`.
 
     What a provider has done of a running job already counts as well: nobody knows which rows they
     are.
@@ -90,7 +90,7 @@ def rest(
     Parameters
     ----------
     back
-        Rows that came back without an answer and are asked as well; see `ended`.
+        Rows that came back without an answer and are sent as well; see `ended`.
     """
     if mode is Mode.BATCH:
         return _sum(batch, jobs, [(job, job.rows) for job in waiting(jobs)], mode, book)
@@ -164,7 +164,7 @@ def row_price(
 
 
 def is_due(batch: Batch, jobs: Iterable[Job], now: float) -> bool:
-    """Whether the deadline has passed, nothing was decided, and something is not back."""
+    """Whether the deadline has passed, rows are unfinished, and nothing was decided."""
     return (
         batch.deadline is not None
         and now >= batch.deadline

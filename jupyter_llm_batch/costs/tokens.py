@@ -1,8 +1,8 @@
-"""How many tokens a request is: exactly never, usefully always. Pure but for tiktoken's own data.
+"""Estimate the input tokens of a request. No I/O but tiktoken's own data.
 
-Providers tell tokens only afterwards or over the network. Here they are counted by tiktoken where
-its encoding lies on this machine already, and else by how texts of each script were measured to
-split. Both give a span: low, expected, ceiling.
+Providers report tokens only afterwards or over the network. Here they are counted by tiktoken if
+its encoding is on this machine, else by measured rates per script. Both give a range: low,
+expected, ceiling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from . import media_tokens
 from .media_tokens import Span
 
-#: Tokens that frame a message, and a request, beside its text.
+#: Extra tokens per message and per request.
 MESSAGE, REQUEST = 4, 3
 
 #: Beyond the expectation: what an older or newer tokenizer makes of the same text. Those of the
@@ -54,12 +54,12 @@ _BLANKS = b" \t"
 
 _BREAKS = b"\n\r"
 
-#: Letters and digits without an end: keys, hashes, base64. They split into tiny pieces.
+#: Long runs of letters and digits: keys, hashes, base64. They split into tiny tokens.
 _ENDLESS = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 
 _ENDLESS_RATE = 0.7
 
-#: What the providers call the most output tokens of an answer.
+#: The providers' parameters that limit output tokens.
 _BOUNDS = (
     "max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens",
 )  # fmt: skip
@@ -77,7 +77,7 @@ class Media(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct):
-    """What is counted of a request."""
+    """The texts and media of a request that count as tokens."""
 
     texts: list[str]
     media: list[Media]
@@ -147,7 +147,7 @@ def of_text(text: str) -> tuple[float, float, float]:
 
 
 def bound_of(body: Any) -> int | None:
-    """Return the most output tokens that a request body allows, all its answers together."""
+    """Return the most output tokens that a request body allows, over all its answers."""
     if not isinstance(body, dict):
         return None
     config = body.get("generationConfig") or body.get("generation_config") or {}

@@ -1,4 +1,4 @@
-"""Answers out, in the shape of the input, after a restart too; pandas is used only by its users."""
+"""Return answers in the shape of the input, after a restart too. Imports pandas only if needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core.request import Shape
 from . import columns, input_copy
 from .tagged_json import unpack
 
-#: Columns of every answered frame; only the answers' own column can be named.
+#: Extra columns of every answered frame; only the answer column can be renamed.
 FIXED = ("error", "finish_reason")
 
 
@@ -34,11 +34,11 @@ def restore(
     shape
         The form of the input.
     snapshot
-        What the input's `snapshot` wrote.
+        File that `Items.snapshot` or `Frame.snapshot` wrote: the copy of the input.
     answers
         One per row, None where there is none.
     fields
-        Columns that take the place of the answer column in a frame.
+        Columns that replace the answer column in a frame.
     errors, reasons
         Columns ``error`` and ``finish_reason`` of a frame; see `beside`.
     models
@@ -47,7 +47,7 @@ def restore(
     Raises
     ------
     Unreadable
-        The copy of the input is not to be had.
+        The copy of the input is missing or damaged.
     """
     if shape.kind == "one":
         return answers[0]
@@ -74,15 +74,15 @@ def restore(
 
 
 def beside(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[str, str]:
-    """Return what the columns beside a frame's answers are called, by their usual names.
+    """Return the names of the extra columns of a frame, by their usual names.
 
-    Where the input has such a column, or a schema such a field, it is ``answer_error`` (after the
-    name of the answer column); where there is that too, ``answer_error_2``.
+    A name that the input or the schema already uses is prefixed with the name of the answer
+    column, as in ``answer_error``, and numbered if that is used too: ``answer_error_2``.
 
     Parameters
     ----------
     fields
-        Columns that take the place of the answer column.
+        Columns that replace the answer column.
     routed
         Whether there is a column ``model``.
     """
@@ -111,7 +111,7 @@ class Unreadable(Exception):
 
 
 def _input(snapshot: Path, library: str, rows: int) -> Any:
-    """Return the input as it was written; `Unreadable` where it is not to be had."""
+    """Return the copy of the input; raises `Unreadable`."""
     try:
         frame = input_copy.read(snapshot, library)
     except Exception as error:
@@ -137,7 +137,7 @@ def _series(shape: Shape, snapshot: Path, answers: Sequence[Any]) -> Any:
 def _append(library: str, frame: Any, name: str, values: Sequence[Any], *, vectors: bool) -> Any:
     """Return `frame` with one more column."""
     if library == "pandas":
-        # An array goes in by position: a series would be aligned, and an index may repeat.
+        # An array is assigned by position: a series would be aligned, and an index may repeat.
         frame[name] = columns.for_pandas(values, vectors=vectors).array
         return frame
     if library == "polars":

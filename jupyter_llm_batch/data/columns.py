@@ -1,8 +1,7 @@
-"""Columns of pandas, polars and pyarrow that hold values exactly as they came.
+"""Build pandas, polars and pyarrow columns that hold values exactly.
 
-A typed column is built only where its type holds each value; what has no such type in common is
-kept as Python objects (pandas, polars) or as JSON text (pyarrow). Building never fails: one odd
-value costs its column the type, and nothing else.
+A column gets a type only if that type holds every value. Else it holds Python objects (pandas,
+polars) or JSON text (pyarrow). Building never fails: one odd value only costs its column the type.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-#: From here on not every integer has a float of its own.
+#: Above this not every integer is exact as a float.
 _WIDE = 2**53
-#: Distinct keys of objects that become the fields of one type; more are keys of data, not fields.
+#: Most distinct keys that become fields of a struct type; more are data, not field names.
 _FIELDS = 256
-#: Nesting that becomes a type.
+#: Deepest nesting that becomes a type.
 _DEEP = 32
 
 
@@ -29,7 +28,7 @@ class _NoType(Exception):
 
 
 def for_pandas(values: Sequence[Any], *, vectors: bool = False) -> Any:
-    """Return a series: text and numbers with their types, vectors as arrays, the rest as objects.
+    """Return a pandas series: typed text and numbers, vectors as arrays, the rest as objects.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ def for_pandas(values: Sequence[Any], *, vectors: bool = False) -> Any:
 
 
 def _number_type(values: Sequence[Any]) -> Any:
-    """Return pandas' type for numbers and truth values; one that knows NA if some miss."""
+    """Return pandas' type for numbers and booleans; a nullable one if values are missing."""
     kinds = _kinds(values)
     missing = any(value is None for value in values)
     if kinds == {bool}:
@@ -85,7 +84,7 @@ def _arrays(values: Sequence[Any]) -> list[Any]:
 
 
 def for_polars(name: str, values: Sequence[Any], *, vectors: bool = False) -> Any:
-    """Return a series of the values' common type, or of objects; see `for_pandas`."""
+    """Return a polars series of the values' common type, or of objects; see `for_pandas`."""
     import polars as pl
 
     return _built(
@@ -98,12 +97,12 @@ def for_polars(name: str, values: Sequence[Any], *, vectors: bool = False) -> An
 
 
 def for_pyarrow(values: Sequence[Any], *, vectors: bool = False) -> Any:
-    """Return an array of the values' common type, or of JSON text, called so; see `for_pandas`."""
+    """Return an arrow array of the values' common type, or of JSON text; see `for_pandas`."""
     return _built(lambda: _typed(values, vectors=vectors), lambda: _as_json(values))
 
 
 def _typed(values: Sequence[Any], *, vectors: bool) -> Any:
-    """Return an arrow array, text where all values miss; `_NoType` where there is no type."""
+    """Return an arrow array, text if all values are missing; raises `_NoType`."""
     import pyarrow as pa
 
     first = _first(values)
@@ -116,7 +115,7 @@ def _typed(values: Sequence[Any], *, vectors: bool) -> Any:
 
 
 def _common(values: Sequence[Any], depth: int) -> Any:
-    """Return the arrow type that holds each value exactly; a key that is not there is null."""
+    """Return the arrow type that holds each value exactly; a missing key is null."""
     import pyarrow as pa
 
     kinds = _kinds(values)
@@ -199,7 +198,7 @@ def _built(typed: Callable[[], Any], plain: Callable[[], Any]) -> Any:
     try:
         return typed()
     except BaseException as error:
-        # polars' panics are no `Exception`.
+        # polars' panics are not an `Exception`.
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             return plain()
         raise
@@ -222,13 +221,13 @@ def _kinds(values: Iterable[Any]) -> set[type]:
 
 
 def _check_text(values: Sequence[Any]) -> None:
-    """Raise where some value is no text: libraries would make text of it."""
+    """Raise if a value is not text: libraries would convert it."""
     if not _kinds(values) <= {str}:
         raise _NoType
 
 
 def _check_floats(values: Sequence[Any]) -> None:
-    """Raise where an integer has no float of its own."""
+    """Raise if an integer is not exact as a float."""
     for value in values:
         if type(value) is int and not (-_WIDE <= value <= _WIDE or _is_float(value)):
             raise _NoType
@@ -253,7 +252,7 @@ def _from_text(values: Sequence[str | None], make: Callable[[Sequence[str | None
 def _flat(
     vectors: Sequence[Sequence[float] | None], *, blank: int = 0
 ) -> tuple[bytearray, list[int]]:
-    """Return all numbers in one piece, and where each vector ends: much faster than row by row.
+    """Return all numbers in one buffer, and where each vector ends: much faster than by row.
 
     A missing vector takes `blank` numbers.
     """

@@ -1,4 +1,4 @@
-"""The user's values: which fields they have, and which of them are null."""
+"""Read the user's values: their fields, and which are null."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-#: Types whose values are never null, and whose text is what ``str`` says.
+#: Types whose values are never null and whose text is ``str(value)``.
 SIMPLE = frozenset((str, int, bool))
 
 
 class NullFound(Exception):
-    """A null was about to be written into a prompt; its argument says where it came from."""
+    """A null would be written into a prompt; the argument says where it came from."""
 
 
 class NoText(Exception):
-    """Something that is no text was about to be written into a prompt; the argument says what."""
+    """A value without text would be written into a prompt; the argument says which."""
 
 
 class Row(dict[str, Any]):
-    """The fields of a frame's row, where ``row[2023]`` is the column 2023, too."""
+    """The fields of a frame's row; ``row[2023]`` also finds a column named by a number."""
 
     def __missing__(self, key: Any) -> Any:
         if not isinstance(key, str) and str(key) in self:
@@ -33,11 +33,11 @@ class Unknown(Exception):
     Attributes
     ----------
     name
-        What was asked for.
+        The name that the template used.
     owner
-        The object that was asked, or None for a bare name.
+        The object on which it was looked up; None for a bare name.
     hint
-        Jinja's own words, where it was something else that is not there.
+        Jinja's own message, where something else is missing.
     """
 
     def __init__(self, name: str, owner: Any = None, hint: str | None = None) -> None:
@@ -48,7 +48,7 @@ class Unknown(Exception):
 
 
 def plain(value: Any) -> Any:
-    """Return NumPy scalars as Python's, and everything that stands for no value as None."""
+    """Convert NumPy scalars to Python's, and every kind of missing value to None."""
     if value.__class__ in SIMPLE or isinstance(value, str | int):
         return value
     if isinstance(value, float):
@@ -64,15 +64,15 @@ def plain(value: Any) -> Any:
 
 
 def is_of_data(error: BaseException) -> bool:
-    """Whether an error comes of the user's values: not of an interrupt, nor of a full disk."""
+    """Whether an error is caused by the user's values, and not by an interrupt or a full disk."""
     if isinstance(error, OSError) and error.errno is not None:
         return False
-    # A panic of polars is no Exception.
+    # polars' panics are not an `Exception`.
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def one_line(error: BaseException) -> str:
-    """Return kind and words of an error in one short line."""
+    """Return type and message of an error in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 

@@ -1,10 +1,10 @@
-"""Input frames on disk until their answers are there: Arrow IPC streams, never a pickle.
+"""Copy of an input frame on disk, kept until its answers are collected: Arrow IPC, never a pickle.
 
-polars and pyarrow go through Arrow as they are. A pandas frame is taken apart into its columns and
+polars and pyarrow frames are written as they are. A pandas frame is split into its columns and
 index levels under names of our own, because its labels may be anything and may repeat; a header in
-the schema's metadata says how to put it together again. What Arrow has no type for is kept as JSON
-(`cells`). Each copy is read back and compared with what was given before anything is sent: what
-would not come back as it was is refused by the name of its column.
+the schema's metadata says how to rebuild it. Values without an Arrow type are written as JSON
+(`tagged_json`). Each copy is read back and compared with the input before anything is sent: a
+column that would not come back unchanged is refused by name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .tagged_json import pack, unpack, zone_name
 
 _HEADER = b"jupyter_llm_batch"
 
-#: NumPy's types of categories that Arrow and pandas bring back as they were.
+#: NumPy types of categories that Arrow and pandas restore unchanged.
 _NUMBERS = {"bool", "int8", "int16", "int32", "int64", "float32", "float64"}
 
 
 def write(path: Path, library: str, frame: Any) -> None:
-    """Write `frame` of `library` to `path`, and read it back to see that nothing has changed.
+    """Write `frame` of `library` to `path`, and read it back to check that nothing changed.
 
     Raises
     ------
     UsageProblem
-        A column, or the index, does not come back as it was.
+        A column, or the index, would not come back unchanged.
     """
     if not (trouble := _trouble(path, library, frame)):
         return
@@ -54,7 +54,7 @@ def read(path: Path, library: str) -> Any:
 
 
 def _trouble(path: Path, library: str, frame: Any) -> str:
-    """Write `frame`; return why it would not come back as it is, nothing where it does."""
+    """Write `frame`; return why it would not come back unchanged, or nothing."""
     try:
         _write(path, library, frame)
         changed = not _SAME[library](frame, read(path, library))
@@ -278,7 +278,7 @@ def _unpacked(codes: Any, packed: bytes, *, ordered: bool) -> Any:
 
 
 def _from_values(values: Any) -> tuple[str, Any]:
-    """Return how a series or index is kept, and as what; None where pandas' own way will do."""
+    """Return how a series or index is stored, and as what; None for pandas' own way."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Which media type bytes have: by how they begin, and by a name where that tells nothing.
+"""Detect the media type of bytes from their beginning, else from a file name.
 
 The tables are ours and short, because a media type is part of a request's hash: the standard
 library's change with the release and with what the machine has installed.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-#: (offset, bytes there, media type), the first that fits.
+#: (offset, bytes there, media type); the first match counts.
 _BEGINNINGS = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -113,19 +113,19 @@ _HEAD = 16
 
 
 def by_name(name: str) -> str:
-    """Return the media type that a file's name or a URL's path promises, or ""."""
+    """Return the media type for the suffix of a file name or URL path, or ""."""
     return _SUFFIXES.get(PurePath(name).suffix.lower(), "")
 
 
 def of(data: bytes, name: str = "") -> str:
-    """Return the media type of `data`, or "" when nothing tells.
+    """Return the media type of `data`, or "" if unknown.
 
     Parameters
     ----------
     data
-        All of it: text is what is UTF-8 to the end.
+        The whole file: text must be UTF-8 to the end.
     name
-        Tells apart what begins alike: kinds of text, office files, sound without a header.
+        Distinguishes types that begin alike: kinds of text, office files, headerless sound.
     """
     found = _by_beginning(data[:_HEAD])
     named = by_name(name)

@@ -1,9 +1,9 @@
-"""How values stand in a prompt: plain data, in full, and the same after every restart.
+"""Convert values to prompt text: complete, and the same after every restart.
 
 The text is Python's own, ``str`` of a value and ``repr`` of what lies in it, except where that
 would differ between two runs or leave something out: sets are sorted, NumPy's numbers are Python's,
-long arrays, series, tensors and rows of a database are written out as lists and dicts. What has no
-text but its type and its address is refused.
+long arrays, series, tensors and rows of a database are written out as lists and dicts. A value
+whose only text is its type and address is refused.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _OPTIONS: dict[str, Any] = {
 
 
 def to_text(value: Any, name: str = "") -> str:
-    """Return `value` as it stands in a prompt.
+    """Return the text of `value` for a prompt.
 
     Parameters
     ----------
     name
-        How the template spells it.
+        Its name in the template.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def of(value: Any) -> str:
     Raises
     ------
     NoText
-        It has none; the argument continues a sentence that begins with its name.
+        It has no text; the argument continues a sentence that begins with its name.
     """
     if value.__class__ in SIMPLE or isinstance(value, str | int | float):
         return str(value)
@@ -140,7 +140,7 @@ def _of_set(values: Any, mutable: bool) -> str:
 
 
 def ordered(values: Iterable[Any]) -> list[Any]:
-    """Return the elements of a set in an order that every run has."""
+    """Return the elements of a set in an order that is the same in every run."""
     found = list(values)
     kinds = {*map(type, found)}
     if kinds <= {int, float} and all(each == each for each in found):  # noqa: PLR0124 - NaN
@@ -165,7 +165,7 @@ def _of_numpy(value: Any, way: Any) -> str:
 
 
 def _is_exact(array: Any) -> bool:
-    """Whether eight digits, which is what NumPy prints, are all that the numbers have."""
+    """Whether the eight digits that NumPy prints are exact for all numbers."""
     import numpy as np
 
     with np.printoptions(**{**_OPTIONS, "precision": 17}):
@@ -175,7 +175,7 @@ def _is_exact(array: Any) -> bool:
 
 
 def _data(value: Any) -> Any:
-    """Return series, tensors and the like as lists or dicts, and anything else as it is."""
+    """Return series, tensors and the like as lists or dicts, other values unchanged."""
     kind = type(value)
     root = kind.__module__.partition(".")[0]
     if kind.__module__ == "sqlite3":
@@ -202,7 +202,7 @@ def _data(value: Any) -> Any:
 
 
 def _of_series(series: Any, root: str) -> Any:
-    """Return a series as a list; with labels of its own, as a dict."""
+    """Return a series as a list, or as a dict if it has labels."""
     items: list[Any] = series.to_list()
     index = getattr(series, "index", None)
     if root != "pandas" or index is None or type(index).__name__ == "RangeIndex":
@@ -214,7 +214,7 @@ def _of_series(series: Any, root: str) -> Any:
 
 
 def _parts(value: Any) -> list[Any] | None:
-    """Return what lies in a value whose text shows it, or None."""
+    """Return the elements of a value whose text shows them, or None."""
     kind = type(value)
     if _has_text(kind) and not _is_pydantic(kind):
         return None  # a text of its own
@@ -252,7 +252,7 @@ def _opened(value: Any) -> Any:
 
 
 def _checked(value: Any, text: str) -> str:
-    """Refuse a text that says nothing, or that will be another tomorrow."""
+    """Refuse a text without content, or one that changes between runs."""
     kind = type(value)
     if isinstance(value, Iterator):
         raise NoText(f"is {a_type(value)}, which can be read once: make it a list")
@@ -269,12 +269,12 @@ def _checked(value: Any, text: str) -> str:
 
 
 def sendable(content: Any) -> Any:
-    """Return messages or a request body with NumPy's values as Python's.
+    """Return messages or a request body with NumPy values converted to Python's.
 
     Raises
     ------
     NoText
-        It holds what JSON has no form for.
+        It holds a value that JSON cannot express.
     """
     try:
         _encode(content)
@@ -309,7 +309,7 @@ def _jsonable(value: Any) -> Any:
 
 
 class SortedSet(frozenset[Any]):
-    """A set that is gone through in a fixed order."""
+    """A set that iterates in a fixed order."""
 
     mutable = True
 
@@ -341,7 +341,7 @@ def _sorted(found: Any, mutable: bool) -> Any:
 
 
 def settled(value: Any) -> Any:
-    """Return a value with its sets in a fixed order, whatever a template does with them."""
+    """Return a value whose sets iterate in a fixed order inside templates."""
     if value.__class__ in _PLAIN:
         return value
     try:

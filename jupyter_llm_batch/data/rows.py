@@ -1,7 +1,7 @@
-"""Rows in: whatever the user has is read once, and its answers come back in the same shape.
+"""Read rows from any input: frames, series, dicts, lists, iterators.
 
-Values are handed out as Python objects, in slices, so that a large frame is never held a second
-time. What the output needs of the input is kept on disk (`snapshots`) until `restore` is asked.
+Values become Python objects in slices, so that a large frame is never in memory twice. What the
+output needs of the input is kept on disk (`input_copy`) until `answers.restore` reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SLICE = 1024  # rows held as Python objects at a time
 
 
 class Items:
-    """Rows of a list, a dict or a series; see `models.Rows`."""
+    """Rows of a list, a dict or a series; see `core.request.Rows`."""
 
     fields: Sequence[str] | None = None
 
@@ -49,7 +49,7 @@ class Items:
         return self._size
 
     def columns(self, names: Sequence[str], step: int = 0) -> Iterator[tuple[Any, ...]]:
-        """Refuse: items need not have the same fields."""
+        """Raise: items need not have the same fields."""
         raise NotImplementedError(names, step)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
@@ -69,18 +69,18 @@ class Items:
         return _names_of(self.first())
 
     def snapshot(self, path: Path) -> None:
-        """Write to `path` what `restore` needs."""
+        """Write the copy of the input that `restore` needs to `path`."""
         self._save(path)
 
 
 class Stream(Items):
-    """Rows of an iterator: they can be read once, and `len` is how many were read so far."""
+    """Rows of an iterator: readable once; `len` is the number read so far."""
 
     def __init__(self, source: Iterator[Any]) -> None:
         super().__init__(Shape(kind="list"), 0, self._once)
         self._source = source
         self._started = False
-        #: Called with each item before it is handed out.
+        #: Called with each item before it is yielded.
         self.watch: Callable[[Any], object] = id
         try:
             self._first = next(source)
@@ -104,7 +104,7 @@ class Stream(Items):
 
 
 class Frame:
-    """Rows of a pandas or polars DataFrame or a pyarrow Table; see `models.Rows`."""
+    """Rows of a pandas or polars DataFrame or a pyarrow Table; see `core.request.Rows`."""
 
     def __init__(self, shape: Shape, native: Any) -> None:
         self.shape = shape
@@ -147,7 +147,7 @@ class Frame:
         return list(self.shape.columns)
 
     def snapshot(self, path: Path) -> None:
-        """Write the whole input to `path`: it comes back beside the answers."""
+        """Write a copy of the whole input to `path`; the answers are added to it later."""
         input_copy.write(path, self.shape.library, self._native)
 
     def _cells(self, position: int, start: int, step: int) -> Any:
@@ -199,7 +199,7 @@ def read(value: Any, *, column: str = "answer") -> Items | Frame:
     Raises
     ------
     UsageProblem
-        When it gives no rows, or its columns cannot be told apart from the answers'.
+        It has no rows, or a column has the name of the answer column.
     """
     if isinstance(value, str):
         raise UsageProblem("--over needs rows, and this is a single text: put it in a list, [text]")

@@ -1,7 +1,6 @@
-"""Whether a copy is what was given: values, and columns of pandas, polars and pyarrow.
+"""Compare a copy with its original: values, and columns of pandas, polars and pyarrow.
 
-Stricter than ``==``, which takes 1 for True and for 1.0, and more lenient in one point: NaN is
-equal to NaN.
+Stricter than ``==``, for which 1, True and 1.0 are equal; but NaN equals NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _NESTED: list[set[type]] = [{list}, {tuple}, {dict}]
 
 
 def values(before: Any, after: Any) -> bool:
-    """Whether `after` is what `before` was; the type it extends will do for a subclass."""
+    """Whether `after` equals `before`; a subclass may come back as its base type."""
     kind = type(before)
     if before is after:
         return True
@@ -46,7 +45,7 @@ def values(before: Any, after: Any) -> bool:
 
 
 def _rows(before: Any, after: Any) -> bool:
-    """Compare lists of values: in one go where they are plain, and plain in lists and dicts."""
+    """Compare lists of values: plain ones, and plain ones in lists and dicts, all at once."""
     if len(before) != len(after):
         return False
     kinds = {*map(type, before)}
@@ -105,7 +104,7 @@ def _numpy(before: Any, after: Any) -> bool:
 
 
 def pandas(before: Any, after: Any) -> bool:
-    """Whether two arrays of pandas columns or indexes hold the same, in the same type."""
+    """Whether two pandas arrays have equal values and the same type."""
     import pandas as pd
 
     if before.dtype != after.dtype or len(before) != len(after):
@@ -124,7 +123,7 @@ def pandas(before: Any, after: Any) -> bool:
 
 
 def polars(before: Any, after: Any) -> bool:
-    """Whether two polars series hold the same, in the same type."""
+    """Whether two polars series have equal values and the same type."""
     import polars as pl
 
     if before.dtype != after.dtype or len(before) != len(after):
@@ -135,7 +134,7 @@ def polars(before: Any, after: Any) -> bool:
 
 
 def arrow(before: Any, after: Any) -> bool:
-    """Whether two pyarrow columns hold the same, in the same type."""
+    """Whether two pyarrow columns have equal values and the same type."""
     if before.type != after.type or len(before) != len(after):
         return False
     # Arrow takes NaN for different from itself; then the values are looked at one by one.

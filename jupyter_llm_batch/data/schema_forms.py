@@ -1,7 +1,7 @@
-"""Schemas in the form that each provider takes; answers are held against the user's own.
+"""Convert a JSON schema to the form of each provider; answers are checked against the user's own.
 
-What a provider cannot enforce is told to the model in words, in the description. What it would
-refuse is written otherwise where that is possible, and is `UsageProblem` where it is not: else each
+A rule that a provider cannot enforce goes into the description, for the model to read. What the
+provider would refuse is rewritten where possible, and raises `UsageProblem` where not: else each
 row would be refused hours later.
 """
 
@@ -49,7 +49,7 @@ _NOT_STRICT = frozenset(
         "unevaluatedProperties",
     }
 )  # fmt: skip
-#: How often what a reference stands for is put in its place.
+#: Most references that are replaced by their targets.
 _INLINED = 1000
 _MOST_FIELDS, _MOST_WORDS, _DEEPEST = 5000, 1000, 10
 
@@ -71,7 +71,7 @@ class _NotStrict(Exception):
 
 
 def for_openai(schema: dict[str, Any], *, bounds: bool = True) -> tuple[dict[str, Any], bool]:
-    """Return a schema as it is sent, and whether strict mode enforces it.
+    """Return the schema to send, and whether strict mode enforces it.
 
     In strict mode every object is closed and has all its fields; one that was optional may be null.
     What that cannot hold (values of any kind, objects of any fields) is sent as it is, without
@@ -80,7 +80,7 @@ def for_openai(schema: dict[str, Any], *, bounds: bool = True) -> tuple[dict[str
     Parameters
     ----------
     bounds
-        The model knows bounds of texts, numbers and lists; fine-tuned ones and Azure do not.
+        The model supports bounds of texts, numbers and lists; fine-tuned ones and Azure do not.
     """
     known = _OPENAI if bounds else _OPENAI - _BOUNDS
 
@@ -290,7 +290,7 @@ def _plain(schema: dict[str, Any], *, tuples: bool = True, one_of: bool = True) 
 
 
 def _as_list(part: dict[str, Any], places: list[Any]) -> dict[str, Any]:
-    """Return a tuple as a list of any of its kinds, and say in words what stands where."""
+    """Return a tuple as a list of any of its types, with the positions in the description."""
     made = _in_words(part, {"prefixItems"})
     kinds = [each for i, each in enumerate(places) if each not in places[:i]]
     made["items"] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}

@@ -1,4 +1,4 @@
-"""Structured output: what the user calls a schema, as JSON schema, and answers held against it."""
+"""Structured output: read a user's schema as JSON schema, and check answers against it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _of_class(value: type) -> dict[str, Any]:
 
 
 def _check(schema: dict[str, Any]) -> None:
-    """Raise `UsageProblem` for a schema that answers cannot be held against."""
+    """Raise `UsageProblem` for a schema that answers cannot be checked against."""
     try:
         key = _key(schema)
     except (TypeError, ValueError, RecursionError) as error:
@@ -99,7 +99,7 @@ def _check(schema: dict[str, Any]) -> None:
 
 
 def problem(schema: dict[str, Any] | None) -> str | None:
-    """Return why answers cannot be held against a schema, None where they can."""
+    """Return why answers cannot be checked against a schema; None where they can."""
     return None if schema is None else _validator(_key(schema)).problem
 
 
@@ -113,10 +113,10 @@ def fields(schema: dict[str, Any]) -> list[str]:
 
 
 def legible(parse: Callable[[bytes, str], Result]) -> Callable[[bytes, str], Result]:
-    """Return `parse` that never raises: a line that cannot be read is a row that failed.
+    """Wrap `parse` so that it never raises: an unreadable line becomes a failed row.
 
-    Whatever is wrong with one line concerns that row alone. It may have been billed, and its raw
-    line is kept.
+    An error in one line affects that row alone. The row may have been billed, and its raw line is
+    kept.
     """
 
     def parse_legible(line: bytes, endpoint: str) -> Result:
@@ -151,7 +151,7 @@ _NAME = re.compile(rb'"(?:custom_id|key)"\s*:\s*"([^"\\]{1,256})"')
 
 
 def _name_in(line: bytes) -> str:
-    """Return the id of a row in a line that no provider's reader can read."""
+    """Return the row's id from a line that the provider's parser cannot read."""
     try:
         named = _NAMED.decode(line)
     except (ValueError, RecursionError):
@@ -163,11 +163,11 @@ def _name_in(line: bytes) -> str:
 def checked(
     parse: Callable[[bytes, str], Result], schema: dict[str, Any] | None
 ) -> Callable[[bytes, str], Result]:
-    """Return `parse` with every answer held against `schema`; like `legible` it never raises.
+    """Wrap `parse` so that it checks each answer against `schema`; like `legible`.
 
     An answer that does not follow it, or was cut off before its end, is *failed* with the code
-    `INVALID`; it was billed, and keeps its text. Where no value can be held against the schema (see
-    `problem`), answers are taken as they are.
+    `INVALID`; it was billed, and keeps its text. If the schema cannot be used for checks (see
+    `problem`), answers are accepted unchecked.
     """
     parse = legible(parse)
     if schema is None:
@@ -199,7 +199,7 @@ def checked(
 
 
 def accepted(result: Result) -> Result:
-    """Return a result that is held against its schema no more: it was accepted once."""
+    """Return a result that is not checked against its schema any more: it was accepted before."""
     value = None
     with contextlib.suppress(ValueError):
         value = _decoded(result.text or "")
@@ -217,7 +217,7 @@ def _key(schema: dict[str, Any]) -> bytes:
 
 
 class _Validator(NamedTuple):
-    """What turns the text of an answer into its value, and why that checks nothing."""
+    """Function that parses and checks an answer's text; `why` it cannot check, if so."""
 
     value: Callable[[str], Any]
     problem: str | None
@@ -285,7 +285,7 @@ def _is_model(value: type) -> bool:
 
 
 def build(kind: Any, value: Any) -> Any:
-    """Return `value` as an object of the user's own class, or as it is without one."""
+    """Return `value` as an instance of the user's class, or unchanged without one."""
     if value is None or not isinstance(kind, type) or kind is dict:
         return value
     try:

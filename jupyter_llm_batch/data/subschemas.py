@@ -1,4 +1,4 @@
-"""A walk through JSON schemas that tells keywords from the names of the user's own fields."""
+"""Walk through JSON schemas, distinguishing keywords from names of fields."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SINGLE = frozenset(
 LISTS = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
 NAMED = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 
-#: What a schema may refer to: places in itself, by their path.
+#: Prefix of references within the schema, the only ones that are followed.
 LOCAL = "#"
 
 
@@ -68,7 +68,7 @@ def mapped(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, An
 
 
 def resolve(root: dict[str, Any], reference: Any) -> Any:
-    """Return what a reference within `root` stands for.
+    """Return the target of a reference within `root`.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def resolve(root: dict[str, Any], reference: Any) -> Any:
 
 
 def follow(root: dict[str, Any], part: Any) -> Any:
-    """Return what the references of a part of `root` lead to; the part where it has none.
+    """Return the target of the references of a part of `root`; the part itself without any.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def follow(root: dict[str, Any], part: Any) -> Any:
 
 
 def top(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema that a schema's own reference leads to; itself where it has none.
+    """Return the target of a schema's top-level reference; the schema itself without one.
 
     Raises
     ------

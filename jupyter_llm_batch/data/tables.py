@@ -1,4 +1,4 @@
-"""Records as a DataFrame of pandas or polars, whichever is there."""
+"""Convert records to a pandas frame or a pyarrow Table."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Python values as tagged JSON and back, with their types: dict keys, index labels, odd cells.
+"""Convert Python values to tagged JSON and back, keeping their types.
 
-Text, bools, numbers and None are plain JSON, lists are JSON arrays, everything else is an object
-of one key, which names the type. Subclasses come back as the type they extend (``np.str_`` as
-``str``), which compares and hashes the same. A type not listed here is refused, not approximated.
+Used for dict keys, index labels and cells without an Arrow type. Text, bools, numbers and None are
+plain JSON, lists are JSON arrays, everything else is an object with one key, which names the type.
+Subclasses come back as their base type (``np.str_`` as ``str``), which compares and hashes the
+same. A type not listed here is refused, not approximated.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _BUILD: dict[str, Callable[[Any], Any]] = {
 }
 
 
-#: Deeper than this nothing is kept: what is nested without end, and what could be written here but
-#: not be read where less of Python's stack is left.
+#: Deepest nesting. A deeper value might be written, but not read back with less of Python's stack
+#: left; some values are nested without end.
 _DEEPEST = 100
 
 
@@ -126,7 +127,7 @@ def _unpack_array(dtype: str, shape: list[int], body: Any) -> Any:
 
 
 def unpack(data: Any) -> Any:
-    """Return what `pack` was given."""
+    """Return the value that `pack` was given."""
     kind = type(data)
     if kind is list:
         return [unpack(each) for each in data]
@@ -163,7 +164,7 @@ def _unpack_pandas(tag: str, body: Any) -> Any:
 
 
 def zone_name(zone: Any) -> str:
-    """Return how pandas is told a time zone, nothing for none."""
+    """Return a time zone as the text that pandas reads, empty for none."""
     if zone is None:
         return ""
     if type(zone).__module__.partition(".")[0] == "dateutil":

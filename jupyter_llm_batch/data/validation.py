@@ -1,7 +1,7 @@
-"""Values held against a JSON schema; nothing is fetched, and no text is searched for long.
+"""Validate values against a JSON schema, without network access and in linear time.
 
-`fastjsonschema` checks all but patterns, since Python's regular expressions may take for ever for
-some texts and stop the whole process meanwhile; Rust's take time in proportion to the text.
+`fastjsonschema` checks everything but patterns: Python's regular expressions may run for ever on
+some texts and block the whole process; Rust's run in linear time.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, NoReturn
 
 from . import subschemas
 
-#: Characters of a text that is held against a format such as "email"; a longer one passes.
+#: Longest text that is checked for a format such as "email" (characters); a longer one passes.
 _FORMATTED = 2000
-#: Levels of lists and objects in a value.
+#: Deepest nesting of a value.
 DEEPEST = 200
 
 _PATTERN = "llm-batch-pattern-%d-"
 
 
 class Unusable(ValueError):
-    """A schema that no value can be held against; its text says why."""
+    """A schema that cannot be used for validation; its text says why."""
 
 
 def compiled(schema: dict[str, Any]) -> Callable[[Any], None]:
@@ -45,7 +45,7 @@ def compiled(schema: dict[str, Any]) -> Callable[[Any], None]:
     except Unusable:
         raise
     except Exception as error:
-        # The compiler writes Python from what the user gave, and may trip over anything in it.
+        # The compiler generates Python from the user's schema, and may fail on anything in it.
         raise Unusable(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
     def validate(value: Any) -> None:
@@ -67,7 +67,7 @@ def compiled(schema: dict[str, Any]) -> Callable[[Any], None]:
 
 
 class _Nowhere(dict[str, Any]):
-    """Handlers of references that lead out of a schema, for every scheme: nothing is fetched."""
+    """Handlers that refuse references out of a schema, for every URL scheme."""
 
     def __contains__(self, scheme: object) -> bool:
         return True
@@ -80,7 +80,7 @@ class _Nowhere(dict[str, Any]):
 
 
 def _prepared(schema: Any, patterns: list[str]) -> Any:
-    """Return a schema without what would be fetched or searched by Python's expressions."""
+    """Return a schema without external references and without Python's regular expressions."""
     if not isinstance(schema, dict):
         return schema
     made = subschemas.mapped(schema, lambda each: _prepared(each, patterns))
@@ -102,7 +102,7 @@ def _prepared(schema: Any, patterns: list[str]) -> Any:
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether a text matches `pattern`, in linear time; always where that is impossible."""
+    """Return a linear-time matcher for `pattern`; one that always matches if that is impossible."""
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     re.compile(pattern)  # what is no expression at all is refused
