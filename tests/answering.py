@@ -105,7 +105,7 @@ class Answering:
             The bytes of the file of request lines; by default there is none.
         """
         batch_id = f"b{next(self._numbers)}"
-        read = frames.read([""] * rows if over is None else over)
+        read = frames.read_rows([""] * rows if over is None else over)
         batch = Batch(
             id=batch_id, notebook="nb", name=batch_id, version=1, created_at=1.0, rows=rows,
             recipe=Recipe(schema=schema), models=[f"{provider}:{MODELS[provider]}"],

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    from ..core.printing import plain
+    from ..core.printing import adapt_output
     from .commands import run
 
-    with plain():
+    with adapt_output():
         return run(arguments)

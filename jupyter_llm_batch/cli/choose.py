@@ -12,7 +12,7 @@ from ..submission.find import hint, is_of
 SHORTEST_ID = 3
 
 
-def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
+def choose_batch(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
     """Return the batch that the user means.
 
     Parameters
@@ -54,7 +54,7 @@ def choose(batches: Sequence[Batch], wanted: str, notebook: str = "") -> Batch:
     raise NotFound(f"no batch {wanted!r}{f' in {where}' if where else ''}{words}")
 
 
-def check_only(batches: Sequence[Batch], chosen: Batch, wanted: str) -> None:
+def check_unambiguous(batches: Sequence[Batch], chosen: Batch, wanted: str) -> None:
     """Raise `UsageProblem` when a bare name may mean several running batches.
 
     Kernels of one folder, or runs of one notebook, may use a name at the same time; a command must

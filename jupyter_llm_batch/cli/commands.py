@@ -25,9 +25,9 @@ from ..engine.status.words import WAITS_FOR_YOU
 from ..submission import repaying
 from ..submission.find import is_of
 from . import report, watch
-from .choose import check_only, choose
+from .choose import check_unambiguous, choose_batch
 from .show import Bars, Lines, Show
-from .watch import USAGE, Interrupted, Signals, handle_of, verdict
+from .watch import USAGE, Interrupted, Signals, exit_code, handle_of
 
 #: Notebook name of the terminal. No batch has it, so that nothing is driven without a command.
 NO_NOTEBOOK = "jupyter llm-batch"
@@ -52,7 +52,7 @@ exit codes:
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     shared = argparse.ArgumentParser(add_help=False)
     add = shared.add_argument
@@ -111,7 +111,7 @@ def _interval(text: str) -> float:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    args = parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     signals = Signals()
     signals.listen()
     try:
@@ -144,7 +144,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"jupyter llm-batch: {report.clean(message)}", file=sys.stderr, flush=True)
+    print(f"jupyter llm-batch: {report.clean_text(message)}", file=sys.stderr, flush=True)
 
 
 class Terminal:
@@ -206,14 +206,14 @@ class Terminal:
     def chosen(self, wanted: str) -> Batch:
         """Return the batch that the user named."""
         try:
-            return choose(self.batches(), wanted, self.args.notebook)
+            return choose_batch(self.batches(), wanted, self.args.notebook)
         except NotFound as problem:
             raise NotFound(f"{problem}{self._simulated()}") from None
 
     def acted_on(self, wanted: str) -> Batch:
         """Return the batch that the user named; raises if the name is ambiguous."""
         batch = self.chosen(wanted)
-        check_only(self.batches(), batch, wanted)
+        check_unambiguous(self.batches(), batch, wanted)
         return batch
 
     def _simulated(self) -> str:
@@ -229,11 +229,11 @@ class Terminal:
         if self.args.notebook:
             batches = [each for each in batches if is_of(each.notebook, self.args.notebook)]
         shown = [each for each in batches if self.args.all or each.finished_at is None]
-        found = [watch.look(self.client, batch) for batch in shown]
+        found = [watch.look_at(self.client, batch) for batch in shown]
         if self.args.json:
-            print(report.as_json([report.record(seen) for seen in found]))
+            print(report.as_json([report.batch_record(seen) for seen in found]))
             return 0
-        report.table(self.console, found)
+        report.print_table(self.console, found)
         for seen in found:
             if seen.shot.notice:
                 _complain(f"{seen.batch.notebook}::{seen.batch.title}: {seen.shot.notice}")
@@ -259,7 +259,7 @@ class Terminal:
                 each for each in self._unfinished() if is_of(each.notebook, self.args.notebook)
             ]
         if self.args.once:
-            found = watch.once(
+            found = watch.poll_once(
                 self.client, self._unfinished() if chosen is None else chosen, self.signals
             )
             quiet = not self.console.is_terminal
@@ -267,13 +267,13 @@ class Terminal:
         else:
             show = self._shown()
             try:
-                found = watch.watch(self.client, chosen, show, self.signals)
+                found = watch.watch_batches(self.client, chosen, show, self.signals)
             finally:
                 show.close()
         if not found and self.console.is_terminal and not self.args.json:
             print("nothing is under way")
         self._advise(found)
-        return verdict(found)
+        return exit_code(found)
 
     def _shown(self) -> Show:
         if self.args.json or not self.console.is_terminal:
@@ -300,9 +300,9 @@ class Terminal:
         """Collect available answers, and write them to a file if requested."""
         batch = self.chosen(self.args.batch)
         if batch.finished_at is None:
-            found = watch.once(self.client, [batch], self.signals)
+            found = watch.poll_once(self.client, [batch], self.signals)
         else:
-            found = [watch.look(self.client, batch)]
+            found = [watch.look_at(self.client, batch)]
         self._say(found)
         if self.args.to:
             path = handle_of(self.client, batch).export(
@@ -310,7 +310,7 @@ class Terminal:
             )
             _complain(f"{many(found[0].shot.rows, 'row')} written to {path}")
         self._advise(found)
-        return verdict(found)
+        return exit_code(found)
 
     def _say(self, found: Sequence[report.Seen]) -> None:
         Lines(self.console, json=self.args.json).update(found)
@@ -319,13 +319,13 @@ class Terminal:
         """Ask the provider to cancel."""
         batch = self.acted_on(self.args.batch)
         if batch.finished_at is not None:
-            self._say([watch.look(self.client, batch)])
+            self._say([watch.look_at(self.client, batch)])
             return 0
         handle_of(self.client, batch).cancel()
-        found = watch.once(self.client, [batch], self.signals)
+        found = watch.poll_once(self.client, [batch], self.signals)
         self._say(found)
         self._advise(found)
-        code = verdict(found)
+        code = exit_code(found)
         if code == watch.UNDER_WAY:
             _complain(
                 "the provider was asked, or whoever drives the batch asks it; "
@@ -344,10 +344,10 @@ class Terminal:
         self.signals.result(
             self.client, self.client.poller().resolve(handle.id, self.args.as_created or "")
         )
-        found = watch.once(self.client, [batch], self.signals)
+        found = watch.poll_once(self.client, [batch], self.signals)
         self._say(found)
         self._advise(found)
-        return verdict(found)
+        return exit_code(found)
 
     def _candidates(self, batch: Batch) -> int:
         undecided = self.signals.result(self.client, self.client.poller().lost(batch.id))
@@ -362,7 +362,7 @@ class Terminal:
             print(report.as_json(rows))
             return watch.ATTENTION if undecided else 0
         if not undecided:
-            print(f"nothing is undecided: {watch.look(self.client, batch).shot.line}")
+            print(f"nothing is undecided: {watch.look_at(self.client, batch).shot.line}")
             return 0
         grid = Table("sent", "rows", "may be", "created", "state", box=None, header_style="dim")
         for job, candidates in undecided:
@@ -370,7 +370,7 @@ class Terminal:
             for each in candidates:
                 made = report.iso(each.created_at) or ""
                 cells = (sent, count(job.rows), each.remote_id, made, each.state)
-                grid.add_row(*(Text(report.clean(cell)) for cell in cells))
+                grid.add_row(*(Text(report.clean_text(cell)) for cell in cells))
             if not candidates:
                 grid.add_row(sent, count(job.rows), "none found so far", "", "")
         self.console.print(grid)

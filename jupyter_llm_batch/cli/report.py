@@ -27,7 +27,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     driver: Owner | None = None
 
 
-def record(seen: Seen) -> dict[str, Any]:
+def batch_record(seen: Seen) -> dict[str, Any]:
     """Return the ``--json`` record of a batch; keys are added, never removed."""
     batch, shot, driver = seen.batch, seen.shot, seen.driver
     return {
@@ -82,11 +82,11 @@ def as_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def table(console: Console, found: Sequence[Seen]) -> None:
+def print_table(console: Console, found: Sequence[Seen]) -> None:
     """Print batches by notebook, the latest first."""
     titles = find.titles(seen.batch for seen in found)
     for notebook in sorted({seen.batch.notebook for seen in found}):
-        console.print(Text(clean(notebook), style="bold"))
+        console.print(Text(clean_text(notebook), style="bold"))
         grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for head in ("name", "id", "submitted", "answered", "cost", "kept until"):
             grid.add_column(head, no_wrap=True, justify="right" if head == "answered" else "left")
@@ -108,20 +108,20 @@ def _cells(seen: Seen, title: str) -> list[Text]:
         local_time(shot.keep_until, "%d %b") if shot.keep_until else "",
         f"{shot.words}, {count(shot.failed)} failed" if shot.failed else shot.words,
     ]
-    return [Text(clean(cell)) for cell in cells]
+    return [Text(clean_text(cell)) for cell in cells]
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Return text without line breaks and terminal escapes: names and errors come from outside."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def line(seen: Seen) -> str:
+def log_line(seen: Seen) -> str:
     """Return one line about a batch, with its time of day, for logs."""
     at = time.strftime("%H:%M:%S")
-    return f"{at} {clean(seen.batch.notebook)}::{seen.shot.line}"
+    return f"{at} {clean_text(seen.batch.notebook)}::{seen.shot.line}"
 
 
-def left(shot: Snapshot) -> str:
+def time_left(shot: Snapshot) -> str:
     """Return the estimated time left as text, empty when not known."""
     return f"about {duration(shot.remaining)} left" if shot.remaining else ""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ..core.snapshot import Snapshot
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ..engine.status.line import tally
-from .report import Seen, as_json, clean, left, line, record
+from .report import Seen, as_json, batch_record, clean_text, log_line, time_left
 
 
 class Show(Protocol):
@@ -48,7 +48,7 @@ class Lines:
             if self._said.get(seen.batch.id) != about:
                 self._said[seen.batch.id] = about
                 if about or not self._quiet:
-                    text = as_json(record(seen)) if self._json else line(seen)
+                    text = as_json(batch_record(seen)) if self._json else log_line(seen)
                     print(text, file=self._console.file, flush=True)
 
     def _about(self, shot: Snapshot) -> object:
@@ -90,14 +90,14 @@ class Bars:
             shot = seen.shot
             if seen.batch.id not in self._tasks:
                 self._tasks[seen.batch.id] = self._progress.add_task(
-                    clean(seen.batch.title), total=max(shot.rows, 1), rows="", words=""
+                    clean_text(seen.batch.title), total=max(shot.rows, 1), rows="", words=""
                 )
-            words = " · ".join(filter(None, (shot.words, left(shot), shot.notice)))
+            words = " · ".join(filter(None, (shot.words, time_left(shot), shot.notice)))
             self._progress.update(
                 self._tasks[seen.batch.id],
                 completed=shot.ok + shot.failed + (shot.progress or 0),
                 rows=tally(shot),
-                words=clean(words),
+                words=clean_text(words),
             )
 
     def close(self) -> None:

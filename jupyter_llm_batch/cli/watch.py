@@ -71,7 +71,7 @@ class Signals:
                     raise Interrupted from None
 
 
-def look(client: Client, batch: Batch) -> Seen:
+def look_at(client: Client, batch: Batch) -> Seen:
     """Return a batch as it is now."""
     shot = client.poller().snapshot(batch)
     return Seen(batch=batch, shot=shot, driver=client.store.driver(batch.id))
@@ -88,15 +88,15 @@ def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
     return [*ids]
 
 
-def once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
+def poll_once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
     """Poll once, and return the state of the batches."""
     signals.result(client, client.poller().once(with_sources(client, batches)))
     signals.result(client, client.poller().all_told())
     found = [client.store.batch(batch.id) for batch in batches]
-    return [look(client, batch) for batch in found if batch is not None]
+    return [look_at(client, batch) for batch in found if batch is not None]
 
 
-def watch(
+def watch_batches(
     client: Client, chosen: Sequence[Batch] | None, show: Show, signals: Signals
 ) -> list[Seen]:
     """Drive the chosen batches (None: all unfinished ones, also later ones) until they end.
@@ -107,7 +107,7 @@ def watch(
     news: dict[str, Snapshot] = {}
     client.listen(lambda shot: news.update({shot.batch_id: shot}))
     for each in chosen or []:
-        seen[each.id] = look(client, each)
+        seen[each.id] = look_at(client, each)
     asked = 0.0
     while True:
         unfinished = {batch.id: batch for batch in client.store.batches(unfinished=True)}
@@ -117,7 +117,7 @@ def watch(
             if batch is None:
                 seen.pop(batch_id, None)  # forgotten meanwhile
             elif batch_id not in seen or (batch_id in unfinished) == seen[batch_id].shot.finished:
-                seen[batch_id] = look(client, batch)
+                seen[batch_id] = look_at(client, batch)
             elif (shot := news.pop(batch_id, None)) and shot != seen[batch_id].shot:
                 driver = client.store.driver(batch_id)
                 seen[batch_id] = Seen(batch=batch, shot=shot, driver=driver)
@@ -148,7 +148,7 @@ def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
     return False
 
 
-def verdict(found: Sequence[Seen]) -> int:
+def exit_code(found: Sequence[Seen]) -> int:
     """Return the exit code for the state of the batches."""
     left = [each.shot for each in found if not each.shot.finished]
     if any(shot.needs_user for shot in left):

@@ -125,8 +125,8 @@ class Client:
         self.environ = self.keys.environ
         self.settings = settings or Settings()
         named = isinstance(notebook, str) and notebook
-        whose = Identity(identity.storable(str(notebook))) if named else notebook
-        self.identity = whose if isinstance(whose, Identity) else identity.current()
+        whose = Identity(identity.storable_name(str(notebook))) if named else notebook
+        self.identity = whose if isinstance(whose, Identity) else identity.current_notebook()
         self.notebook = self.identity.name
         #: Batches that this kernel has asked for, by id, the latest last.
         self.asked: dict[str, None] = {}

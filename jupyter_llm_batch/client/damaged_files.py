@@ -59,7 +59,7 @@ def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
         for row in store.job_rows(job.id)
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }
-    parse = structured.legible(_reader(job.provider).parse)
+    parse = structured.never_raising(_reader(job.provider).parse)
     if batch and batch.adopted:
         parse = foreign_lines.Lines(parse, job.provider)
     paths = [_result_file(store, job, part) for part in job.parts]

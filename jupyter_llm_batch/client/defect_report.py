@@ -67,7 +67,7 @@ def _text(store: Store | None) -> str:
         try:
             lines += _batches(store)
         except (LLMBatchError, OSError) as error:
-            lines.append(f"the journal cannot be read: {trouble.words(error)}")
+            lines.append(f"the journal cannot be read: {trouble.describe_error(error)}")
     return "\n".join(lines) + "\n"
 
 

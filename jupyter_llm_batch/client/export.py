@@ -12,7 +12,7 @@ import msgspec
 
 from ..core.errors import UsageProblem
 from ..data import columns
-from ..data.tables import table
+from ..data.tables import frame_of_records
 from ..storage.files import PayloadWriter, writing
 
 #: Rows, or characters, that are held in memory as text at a time.
@@ -49,7 +49,7 @@ def write(records: Sequence[Mapping[str, Any]], path: Path, *, spreadsheet: bool
     ending = check(path)
     with writing(path, private=False) as writer:
         if ending == ".parquet":
-            _parquet(table(records), writer)
+            _parquet(frame_of_records(records), writer)
         elif ending == ".jsonl":
             _jsonl(records, writer)
         else:

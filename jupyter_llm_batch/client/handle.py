@@ -201,10 +201,10 @@ class BatchHandle:
             for record, cost in zip(records, self.costs(), strict=True):
                 record["cost_usd"] = float(cost.batch) if cost else None
                 record["realtime_usd"] = float(cost.realtime) if cost else None
-            return tables.table(records, prefer_pandas=True)
+            return tables.frame_of_records(records, prefer_pandas=True)
         if batch.shape.kind == "frame":
             return results.value(self._client.store, batch, found)
-        return tables.table(results.as_records(batch, found), prefer_pandas=True)
+        return tables.frame_of_records(results.as_records(batch, found), prefer_pandas=True)
 
     def failures(self) -> list[failing.Failure]:
         """Return the rows without a whole answer by reason: kind, rows, whether billed.
@@ -359,7 +359,7 @@ class BatchHandle:
         if batch.held:
             raise UsageProblem(f"{self.name} waits for your word about its sample")
         self._check_prompts()
-        if batch.finished_at or not remaining.waiting(self._client.store.jobs(self.id)):
+        if batch.finished_at or not remaining.unfinished_jobs(self._client.store.jobs(self.id)):
             raise UsageProblem(f"nothing of {self.name} is waited for at the provider")
         return self._decide(in_full=True, cut=True)
 
@@ -395,7 +395,7 @@ class BatchHandle:
         """Note a decision; with `in_full` it may ask what is not back in real time."""
         store, reserve = self._client.store, None
         if in_full and not self.done:
-            reserve = budget.before_finish(store, self.record, self._client.accounts.rules())
+            reserve = budget.check_finish(store, self.record, self._client.accounts.rules())
         store.decide(self.id, reserve=reserve, **changes)
         self._client.background.soon(self._client.poller().take_up, self.id)
         return self

@@ -15,7 +15,7 @@ from ..core.settings import Settings
 from ..costs import advice, budget, comparison, estimate_price, ledger
 from ..costs.budget import Rules
 from ..costs.comparison import Comparison
-from ..costs.price_list import listed
+from ..costs.price_list import listed_models
 from ..costs.prices import PriceBook
 from ..storage.spending import Reserve
 from ..storage.store import Store
@@ -110,9 +110,9 @@ class Accounts:
             self._price_late()
         if not batch.estimates or (batch.max_cost is None and rules.monthly_budget is None):
             return None
-        cost = estimate_price.price(batch.estimates, rules.book)
+        cost = estimate_price.price_estimates(batch.estimates, rules.book)
         budget.check_cap(cost, batch.max_cost)
-        return budget.reserve(cost, rules, self._store.clock())
+        return budget.reserve_for(cost, rules, self._store.clock())
 
     # -- the ledger --------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Accounts:
 
     def _price_late(self) -> None:
         """Book what was paid at prices that the user has named only since then."""
-        if priced := budget.priced_late(self._store.spends(), self.rules_in_use().book):
+        if priced := budget.price_late(self._store.spends(), self.rules_in_use().book):
             self._store.book(priced)
 
     def unbooked(self, batches: Iterable[Batch]) -> list[Spend]:
@@ -139,7 +139,7 @@ class Accounts:
         found: list[Spend] = []
         for batch in batches:
             booked = self._store.spends(batch_id=batch.id)
-            found += ledger.from_jobs(batch, self._store.jobs(batch.id), booked)
+            found += ledger.spends_of_jobs(batch, self._store.jobs(batch.id), booked)
         return found
 
     # -- comparison and advice ---------------------------------------------------------------------
@@ -163,9 +163,9 @@ class Accounts:
             for row in range(rows)
         ]
         ours, theirs = _where(asked, ours), _where(asked, theirs)
-        return comparison.compare(
-            comparison.side(one.record, ours, _where(asked, one.costs())),
-            comparison.side(other.record, theirs, _where(asked, other.costs())),
+        return comparison.compare_sides(
+            comparison.summarize_side(one.record, ours, _where(asked, one.costs())),
+            comparison.summarize_side(other.record, theirs, _where(asked, other.costs())),
             ours,
             theirs,
             simulated=self._simulated,
@@ -200,7 +200,7 @@ class Accounts:
             usage_facts.read(self._store, self._store.batches(), self._notebook),
             self.rules().book,
             calls=self._tracked() if calls is None else calls,
-            models=listed(),
+            models=listed_models(),
         )
 
     def _tracked(self) -> list[advice.Call]:

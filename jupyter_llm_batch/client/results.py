@@ -74,7 +74,7 @@ def read(
         outcome = outcome_of(code)
         if outcome is Outcome.OK and (invalid := found[row]) and invalid.code == structured.INVALID:
             # Paid for and accepted when it was collected, however the schema is read today.
-            found[row] = structured.accepted(invalid)
+            found[row] = structured.mark_accepted(invalid)
         elif outcome is Outcome.OK and found[row] is None:
             # It was there when it was collected, and its file is not what it was then.
             found[row] = Result(
@@ -106,7 +106,7 @@ def _so_far(store: Store, batch: Batch, found: list[Result | None], ids: Sequenc
     for job in store.jobs(batch.id):
         if job.state is not JobState.COLLECTING:
             continue
-        read_line = structured.checked(_reader(job.provider).parse, batch.recipe.schema)
+        read_line = structured.with_schema_check(_reader(job.provider).parse, batch.recipe.schema)
         for part in job.parts:
             path = _result_file(store, job, part)
             for file in [*([path] if path.exists() else []), *partial_downloads.of(path)]:
@@ -137,7 +137,7 @@ def unassigned(store: Store, batch: Batch) -> list[Result]:
     ids = {*custom_ids(store, batch)}
     found = []
     for job in store.jobs(batch.id):
-        parse = structured.legible(_reader(job.provider).parse)
+        parse = structured.never_raising(_reader(job.provider).parse)
         for path in result_files(store, job) if job.unassigned else ():
             for line in files.lines(path):
                 result = parse(line, job.endpoint)
@@ -195,7 +195,7 @@ def _results(
 
 def _line_reader(batch: Batch, job: Job) -> Callable[[bytes, str], Result]:
     """Return what reads the result lines of a job, from the first on."""
-    parse = structured.checked(_reader(job.provider).parse, batch.recipe.schema)
+    parse = structured.with_schema_check(_reader(job.provider).parse, batch.recipe.schema)
     return foreign_lines.Lines(parse, job.provider) if batch.adopted else parse
 
 
@@ -289,7 +289,7 @@ def models(store: Store, batch: Batch) -> list[str | None]:
 
 def _columns(batch: Batch, found: list[Result | None]) -> dict[str, list[Any]] | None:
     """Return the fields of a schema as columns; None where it names none."""
-    names = [] if batch.recipe.schema is None else structured.fields(batch.recipe.schema)
+    names = [] if batch.recipe.schema is None else structured.schema_fields(batch.recipe.schema)
     if not names:
         return None
     parsed = [result.parsed if result is not None else None for result in found]
@@ -315,7 +315,7 @@ def _answers(found: list[Result | None], kind: Any = None) -> list[Any]:
 
 def _answer(result: Result, kind: Any, *, several: bool, vectors: bool) -> Any:
     if result.parsed is not None:
-        return structured.build(kind, result.parsed)
+        return structured.build_answer(kind, result.parsed)
     if result.vector is not None:
         return (result.vectors or [result.vector]) if vectors else result.vector
     text = result.text

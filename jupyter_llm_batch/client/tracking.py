@@ -130,7 +130,7 @@ def _cell_use(calls: list[Call]) -> CellUse:
     good = [call for call in calls if call.status == 200]
     short = sum((c.usage for c in good if c.usage.input <= rates.LINEAR), Usage())
     long = [call.usage for call in good if call.usage.input > rates.LINEAR]
-    as_batch = prices.cost(first.provider, first.model, short, long)
+    as_batch = prices.list_cost(first.provider, first.model, short, long)
     return CellUse(
         notebook=first.notebook,
         cell=first.cell,
@@ -145,7 +145,7 @@ def _cell_use(calls: list[Call]) -> CellUse:
         seconds=sum(call.seconds for call in good),
         first_at=min(call.at for call in calls),
         last_at=max(call.at for call in calls),
-        cost=prices.realtime(first.provider, first.model, short, long),
+        cost=prices.list_realtime(first.provider, first.model, short, long),
         batch_cost=as_batch.batch if as_batch else None,
     )
 

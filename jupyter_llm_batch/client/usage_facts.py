@@ -57,7 +57,9 @@ def _asks(job: Job, model: str) -> bool:
 
 def _habit(store: Store, batch: Batch, job: Job, lines: list[Spend], again: _Again) -> Habit:
     over = batch.shape.kind != "one"
-    line = batch.line or magic_line.made(batch.name, batch.models[0], batch.recipe, over=over)
+    line = batch.line or magic_line.line_for_batch(
+        batch.name, batch.models[0], batch.recipe, over=over
+    )
     return Habit(
         title=batch.title,
         provider="",
@@ -84,7 +86,7 @@ def _shared(store: Store, batch: Batch, job: Job) -> int:
     except OSError:
         return 0
     shared = os.path.commonprefix(prompts) if len(prompts) > 1 else ""  # noqa: RUF071 - texts
-    return round(tokens.of_text(shared + (batch.recipe.system or ""))[1])
+    return round(tokens.text_tokens(shared + (batch.recipe.system or ""))[1])
 
 
 class _Again(msgspec.Struct):

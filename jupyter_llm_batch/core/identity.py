@@ -55,18 +55,18 @@ class Identity(NamedTuple):
 
 
 @cache
-def current() -> Identity:
+def current_notebook() -> Identity:
     """Return the notebook of this process, from its environment and its launcher."""
     return _of_path(_session() or _executed())
 
 
-def of_shell(namespace: Mapping[str, Any]) -> Identity:
+def notebook_of_shell(namespace: Mapping[str, Any]) -> Identity:
     """Return the notebook of a shell; some front ends name it in a variable."""
-    told = variable(namespace)
-    return _of_path(told) if told else current()
+    told = notebook_variable(namespace)
+    return _of_path(told) if told else current_notebook()
 
 
-def variable(namespace: Mapping[str, Any]) -> str:
+def notebook_variable(namespace: Mapping[str, Any]) -> str:
     """Return the notebook path that VS Code or papermill put into the namespace, or ``""``."""
     for name in ("__vsc_ipynb_file__", "PAPERMILL_INPUT_PATH"):
         found = namespace.get(name)
@@ -77,13 +77,13 @@ def variable(namespace: Mapping[str, Any]) -> str:
 
 def _of_path(path: str) -> Identity:
     if not path:
-        return Identity(storable(FOLDER), is_folder=True)
+        return Identity(storable_name(FOLDER), is_folder=True)
     # Older versions looked at no runner or variable: they journaled under the folder.
     former = () if path == os.environ.get("JPY_SESSION_NAME") else (FOLDER,)
-    return Identity(storable(path), former=tuple(map(storable, former)))
+    return Identity(storable_name(path), former=tuple(map(storable_name, former)))
 
 
-def storable(name: str) -> str:
+def storable_name(name: str) -> str:
     """Return a name that JSON and SQLite accept: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 

@@ -132,7 +132,7 @@ def _not_asked_before(job: Job) -> float:
     return max(job.not_before, job.asked_until)
 
 
-def together(dues: Iterable[float], patience: float) -> float:
+def grouped_poll_time(dues: Iterable[float], patience: float) -> float:
     """Return a common poll time for jobs that are due soon; never before a job's own due time."""
     first, *others = sorted(dues)
     return max((due for due in others if due <= first + patience), default=first)
@@ -149,7 +149,7 @@ def waits_until(job: Job, jobs: Iterable[Job]) -> float:
     return max((each.created_at + CACHE_PATIENCE for each in ahead), default=0.0)
 
 
-def is_held(batch: Batch, job: Job) -> bool:
+def waits_for_sample(batch: Batch, job: Job) -> bool:
     """Whether `job` waits until the user has approved the sample."""
     first = job.round == 0  # a later round is approved already
     return batch.held and first and job.mode is Mode.BATCH and job.state is S.PLANNED
@@ -160,7 +160,7 @@ def waits_for_user(batch: Batch, jobs: Iterable[Job]) -> bool:
     return (
         batch.held
         and not batch.cancel_requested
-        and all(job.state in TERMINAL or is_held(batch, job) for job in jobs)
+        and all(job.state in TERMINAL or waits_for_sample(batch, job) for job in jobs)
     )
 
 

@@ -40,12 +40,12 @@ def loads(data: bytes | bytearray | str, *, whole: bool = False) -> Any:
         if whole:
             raise ValueError("it is nested too deeply") from error
     try:
-        return _value(shallow(text))
+        return _value(limit_depth(text))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def answer(text: str) -> Any:
+def loads_answer(text: str) -> Any:
     """Return the JSON value in a model's answer, with or without a Markdown fence.
 
     Raises
@@ -81,7 +81,7 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-def shallow(text: str) -> str:
+def limit_depth(text: str) -> str:
     """Return a JSON text with everything below a sane depth replaced by null."""
     pieces: list[str] = []
     depth = kept = 0

@@ -28,7 +28,7 @@ TRIAL = ONCE | {
 }  # fmt: skip
 
 
-def pieces(line: str) -> list[str]:
+def split_line(line: str) -> list[str]:
     """Split a line at blanks outside quotes and brackets; each piece stays as typed.
 
     A comment (``#`` after a blank) and a semicolon at the end are dropped.
@@ -97,7 +97,7 @@ def _closes(line: str, position: int) -> bool:
     return not rest[:1].isspace() and line[position] in (rest.split(maxsplit=1) or [""])[0]
 
 
-def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str:
+def amend_line(line: str, changes: Mapping[str, str | None], name: str = "") -> str:
     """Return a line with some of its options changed and the others as they were typed.
 
     Parameters
@@ -110,7 +110,7 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
         Another name for the batch.
     """
     parser = cell_options.any_line()
-    magic, *typed = pieces(line)
+    magic, *typed = split_line(line)
     found, taken = [magic], 0
     names = 2 if magic == "%llm_batch" else 1  # the subcommand and the name
     position = 0
@@ -133,7 +133,7 @@ def amended(line: str, changes: Mapping[str, str | None], name: str = "") -> str
     return " ".join(found)
 
 
-def made(name: str, model: str, recipe: Recipe, *, over: bool) -> str:
+def line_for_batch(name: str, model: str, recipe: Recipe, *, over: bool) -> str:
     """Return a `%%llm_batch` line that repeats a batch, as far as its options are known.
 
     ``ROWS``, ``SCHEMA`` and a long ``SYSTEM`` stand for variables that only the user has.
@@ -164,6 +164,6 @@ def _param(key: str, value: Any) -> str:
     return repr(text) if any(char.isspace() or char in "\"'" for char in text) else text
 
 
-def word(name: str) -> str:
+def quote_word(name: str) -> str:
     """Return a name as one word of a magic line, quoted if it has blanks."""
     return f'"{name}"' if " " in name else name

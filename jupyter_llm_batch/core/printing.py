@@ -30,7 +30,7 @@ codecs.register_error(_HANDLER, _instead)
 
 
 @contextlib.contextmanager
-def plain() -> Iterator[None]:
+def adapt_output() -> Iterator[None]:
     """Replace characters that the terminal cannot encode while this context is active."""
     changed = []
     for stream in (sys.stdout, sys.stderr):

@@ -118,7 +118,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rows(Protocol):
-    """The input of a batch, read once. `data.rows.read` makes one from any input.
+    """The input of a batch, read once. `data.rows.read_rows` makes one from any input.
 
     Attributes
     ----------

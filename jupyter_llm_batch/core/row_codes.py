@@ -55,7 +55,7 @@ def rows_cut(codes: bytes) -> list[int]:
     return [row for row, code in enumerate(codes) if code in wanted] if wanted else []
 
 
-def inherited(code: int, *, finished: bool) -> int:
+def inherited_code(code: int, *, finished: bool) -> int:
     """Return the outcome that a row takes from a row of another batch.
 
     Until that batch has ended only an answer is final: both batches must not resend the same row.
@@ -63,7 +63,7 @@ def inherited(code: int, *, finished: bool) -> int:
     return code if finished or outcome_of(code) is Outcome.OK else WAITING
 
 
-def tally(codes: bytes) -> dict[str, int]:
+def count_outcomes(codes: bytes) -> dict[str, int]:
     """Count rows by outcome; ``waiting`` and ``skipped`` included, zeros left out."""
     counts: dict[str, int] = {}
     for code in set(codes):

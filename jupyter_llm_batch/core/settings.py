@@ -67,7 +67,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         # Absolute now, so that a later change of the working folder does not lose the batches.
-        object.__setattr__(self, "data_dir", absolute(self.data_dir))
+        object.__setattr__(self, "data_dir", absolute_path(self.data_dir))
 
     def folder(self) -> Path:
         """Return the folder of the journal."""
@@ -78,7 +78,7 @@ class Settings:
         return Path(_first_meant(jupyter_data_dir())) / "llm_batch"
 
 
-def absolute(path: str) -> str:
+def absolute_path(path: str) -> str:
     """Return a user's path as an absolute one; empty stays empty."""
     return str(Path(path).expanduser().absolute()) if path else ""
 
@@ -86,4 +86,4 @@ def absolute(path: str) -> str:
 @cache
 def _first_meant(path: str) -> str:
     """Return a path from the environment, resolved when this process first used it."""
-    return absolute(path)
+    return absolute_path(path)

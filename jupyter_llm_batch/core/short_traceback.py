@@ -22,10 +22,10 @@ class ForUsers(BaseException):
     """Mixin for errors that the user can fix: IPython shows none of this package's frames."""
 
     def _render_traceback_(self) -> list[str]:
-        return render(self)
+        return render_for_users(self)
 
 
-def render(error: BaseException) -> list[str]:
+def render_for_users(error: BaseException) -> list[str]:
     """Return the user's own line of code, if there is one, and the message."""
     # The line may hold a key that was typed into it.
     return [

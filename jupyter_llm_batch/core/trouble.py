@@ -86,10 +86,10 @@ def is_strict() -> bool:
     return os.environ.get(STRICT) == "1"
 
 
-def words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return a one-line message for an error, with the remedy where there is one."""
     if is_defect(error):
-        return internal(type(error).__name__)
+        return internal_error(type(error).__name__)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" ({error.filename})" if error.filename else ""
         said = (error.strerror or str(error)).lower()
@@ -97,12 +97,12 @@ def words(error: BaseException) -> str:
     return " ".join(redact(str(error)).split()) or type(error).__name__
 
 
-def internal(name: str) -> str:
+def internal_error(name: str) -> str:
     """Return the message that a batch shows for a defect."""
     return f"internal error ({name}), nothing was lost: `%llm_batch doctor` writes a report for us"
 
 
-def report(error: BaseException, where: str) -> Defect:
+def report_defect(error: BaseException, where: str) -> Defect:
     """Log a defect with its traceback, and keep it for `doctor`."""
     defect = Defect(
         at=time.time(),

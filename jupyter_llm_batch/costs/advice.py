@@ -84,7 +84,7 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     def again(self, **options: str | None) -> str:
         """Return the first line of its cell with these options."""
         changes = {f"--{name}": value for name, value in options.items()}
-        return magic_line.amended(
+        return magic_line.amend_line(
             self.line or f"%%llm_batch {self.name}", magic_line.ONCE | changes
         )
 
@@ -258,14 +258,14 @@ def _smaller(habit: Habit, book: PriceBook, models: Sequence[tuple[str, str]]) -
     if habit.rows > 1:
         trial["--sample"] = str(min(_TRIAL, habit.rows - 1))
     name = f"{habit.name}_small"
-    line = magic_line.amended(habit.line or f"%%llm_batch {habit.name}", trial, name)
+    line = magic_line.amend_line(habit.line or f"%%llm_batch {habit.name}", trial, name)
     yield Advice(
         kind="model",
         what=f"Try {habit.asked} on {model}",
         why=f"its tokens cost {_usd(own.batch)} on {habit.model} and {_usd(price)} on {model}; "
         "whether the answers are as good, a sample shows",
         saves=own.batch - price,
-        command=f"{line}\n%llm_batch compare {magic_line.word(habit.title)} {name}",
+        command=f"{line}\n%llm_batch compare {magic_line.quote_word(habit.title)} {name}",
     )
 
 
@@ -289,7 +289,7 @@ def _reuse(habit: Habit) -> Iterable[Advice]:
             why=f"{count(habit.elsewhere)} of its {count(habit.rows)} rows were answered by "
             f"{habit.source} before",
             saves=each * habit.elsewhere,
-            command=f"{habit.again()} --reuse {magic_line.word(habit.source)}",
+            command=f"{habit.again()} --reuse {magic_line.quote_word(habit.source)}",
         )
 
 

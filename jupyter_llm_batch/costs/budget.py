@@ -44,7 +44,7 @@ def prompt_key(meaning: bytes, notebook: str, name: str, template: str) -> str:
     return hashlib.blake2b(b"\0".join(parts), digest_size=8).hexdigest()
 
 
-def past(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
+def past_usage(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
     """Return past usage of a model from the ledger, for the estimate of its next batch."""
     priors = [
         estimate.Prior(
@@ -53,7 +53,7 @@ def past(store: Store, provider: str, model: str, prompt: str) -> estimate.Past:
         for each in store.spends(model=(provider, model), last=LOOK_BACK)
         if each.mode in ("batch", "realtime")
     ]
-    return estimate.past(prompt, priors)
+    return estimate.past_usage(prompt, priors)
 
 
 # -- before ----------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def check_cap(cost: estimate_price.Money, max_cost: float | None, *, before: flo
         )
 
 
-def reserve(cost: estimate_price.Money, rules: Rules, now: float) -> Reserve | None:
+def reserve_for(cost: estimate_price.Money, rules: Rules, now: float) -> Reserve | None:
     """Return the amount to reserve for a batch; None if unbounded and no budget is set.
 
     Raises
@@ -112,7 +112,7 @@ def month_start(now: float) -> float:
     return time.mktime((today.tm_year, today.tm_mon, 1, 0, 0, 0, 0, 0, -1))
 
 
-def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
+def check_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
     """Check unfinished rows, sent in real time, against cap and budget; return their reservation.
 
     Raises
@@ -121,15 +121,15 @@ def before_finish(store: Store, batch: Batch, rules: Rules) -> Reserve | None:
         It may cost more than allowed; nothing was changed.
     """
     jobs = store.jobs(batch.id)
-    out = remaining.unsettled(jobs)
+    out = remaining.rows_to_ask(jobs)
     back = len(rows_to_finish(store.pack(batch.id, "outcomes")))
     size = sum(job.bytes * rows / max(1, job.rows) for job, rows in out)
     size += back * sum(job.bytes for job in jobs) / max(1, sum(job.rows for job in jobs))
     rows = sum(rows for _, rows in out) + back
-    return before_sending(store, batch, rows, round(size), rules, in_full=True)
+    return check_sending(store, batch, rows, round(size), rules, in_full=True)
 
 
-def before_sending(
+def check_sending(
     store: Store, batch: Batch, rows: int, size: int, rules: Rules, *, in_full: bool
 ) -> Reserve | None:
     """Check rows that are sent later against cap and budget; return their reservation.
@@ -156,7 +156,9 @@ def before_sending(
         )
     # Which model the rows are of does not show in their number: the dearest is assumed.
     costs = [
-        estimate_price.price([_of_rows(each, rows, size / whole, in_full=in_full)], rules.book)
+        estimate_price.price_estimates(
+            [_of_rows(each, rows, size / whole, in_full=in_full)], rules.book
+        )
         for each in batch.estimates
     ]
     cost = next(
@@ -165,13 +167,13 @@ def before_sending(
     )
     spent = sum(float(each.paid or 0) + each.doubt for each in store.spends(batch_id=batch.id))
     check_cap(cost, batch.max_cost, before=spent)
-    return reserve(cost, rules, store.clock())
+    return reserve_for(cost, rules, store.clock())
 
 
-def of_rows(batch: Batch, rows: int, rules: Rules) -> Decimal | None:
+def expected_for_rows(batch: Batch, rows: int, rules: Rules) -> Decimal | None:
     """Return the expected cost of a number of rows of a batch; None where not known."""
     costs = [
-        estimate_price.price(
+        estimate_price.price_estimates(
             [_of_rows(each, rows, rows / each.rows, in_full=False)], rules.book
         ).expected
         for each in batch.estimates
@@ -205,7 +207,7 @@ def _of_rows(whole: Estimate, rows: int, part: float, *, in_full: bool) -> Estim
 # -- under way -------------------------------------------------------------------------------------
 
 
-def whole(batch: Batch, jobs: Sequence[Job], book: PriceBook) -> Decimal | None:
+def expected_total(batch: Batch, jobs: Sequence[Job], book: PriceBook) -> Decimal | None:
     """Return the expected total cost of a running batch; None where not known or not running.
 
     Unfinished rows are priced by the batch's own answers, or by the estimate before there are any.
@@ -241,11 +243,11 @@ def _estimated_row(batch: Batch, job: Job, mode: Mode, book: PriceBook) -> Decim
         if each.provider == job.provider and each.model in models
     ]
     rows = sum(each.rows for each in lanes)
-    cost = estimate_price.price(lanes, book).expected
+    cost = estimate_price.price_estimates(lanes, book).expected
     return cost / rows if cost is not None and rows else None
 
 
-def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
+def price_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
     """Return ledger lines recorded without a price that the user's own prices now cover.
 
     Own prices have no tiers, so that sums of tokens are priced exactly.
@@ -267,7 +269,7 @@ def priced_late(lines: Iterable[Spend], book: PriceBook) -> list[Spend]:
     return found
 
 
-def of_reuse(
+def saved_by_reuse(
     store: Store, batch: Batch, taken: Mapping[int, tuple[str, int]], now: float
 ) -> list[Spend]:
     """Return what a batch saved by reusing answers: what those rows cost on average."""

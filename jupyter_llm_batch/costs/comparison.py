@@ -90,10 +90,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
             {"row": each.row, self.left.title: each.left, self.right.title: each.right}
             for each in self.differences
         ]
-        return tables.table(records, prefer_pandas=True)
+        return tables.frame_of_records(records, prefer_pandas=True)
 
 
-def side(batch: Batch, found: Sequence[Result | None], costs: Sequence[Any]) -> Side:
+def summarize_side(batch: Batch, found: Sequence[Result | None], costs: Sequence[Any]) -> Side:
     """Return the figures of one batch.
 
     Parameters
@@ -118,7 +118,7 @@ def side(batch: Batch, found: Sequence[Result | None], costs: Sequence[Any]) -> 
     )
 
 
-def compare(
+def compare_sides(
     left: Side,
     right: Side,
     ours: Sequence[Result | None],

@@ -110,7 +110,7 @@ class Prior(msgspec.Struct, frozen=True, kw_only=True):
     counted: int = 0
 
 
-def past(prompt: str, priors: Sequence[Prior]) -> Past:
+def past_usage(prompt: str, priors: Sequence[Prior]) -> Past:
     """Return past usage for a batch of `prompt` from `priors`, earlier jobs of its model.
 
     How tokens are counted depends on the model, so that other prompts correct the input, upwards
@@ -136,7 +136,7 @@ def past(prompt: str, priors: Sequence[Prior]) -> Past:
     )
 
 
-def make(
+def make_estimate(
     meter: Meter,
     *,
     provider: str,
@@ -161,7 +161,7 @@ def make(
     """
     before = before or Past()
     lines, rows, size = meter.lines, meter.rows, meter.size
-    found = [tokens.measure(line, provider, model, counter) for line in lines]
+    found = [tokens.measure_request(line, provider, model, counter) for line in lines]
     if not found:
         return Estimate(provider=provider, model=model, rows=0)
     media = any(each.media for each in found)
@@ -215,7 +215,7 @@ def _caching(
     """
     if before.cached or before.written or not recipe.cache or provider != "anthropic":
         return before.cached, before.written
-    shared = tokens.of_text((recipe.system or "") + recipe.prefix)[1] * before.correction
+    shared = tokens.text_tokens((recipe.system or "") + recipe.prefix)[1] * before.correction
     if shared < CACHED_FROM or rows < 2:
         return 0.0, 0.0
     share = min(1.0, shared * rows / expected)
@@ -248,13 +248,13 @@ def _bound(recipe: Recipe, provider: str, bound: int | None) -> int | None:
     if recipe.raw:
         return bound
     body = dict(recipe.params)
-    if recipe.max_tokens is not None and tokens.bound_of(body) is None:
+    if recipe.max_tokens is not None and tokens.output_bound(body) is None:
         body["max_tokens"] = recipe.max_tokens
-    found = tokens.bound_of(body)
+    found = tokens.output_bound(body)
     return DEFAULT_BOUNDS.get(provider) if found is None else found
 
 
-def share(money: Cost, part: int, whole: int) -> Cost:
+def share_of_cost(money: Cost, part: int, whole: int) -> Cost:
     """Return the part of a cost that `part` of `whole` rows have on average."""
     factor = Decimal(part) / Decimal(whole) if whole else Decimal(0)
     return Cost(

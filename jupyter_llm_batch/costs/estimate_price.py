@@ -37,7 +37,7 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str = ""
 
 
-def price(estimates: Iterable[Estimate], book: PriceBook) -> Money:
+def price_estimates(estimates: Iterable[Estimate], book: PriceBook) -> Money:
     """Return what estimates cost at the present prices, all together."""
     total = Money(low=Decimal(0), expected=Decimal(0), ceiling=Decimal(0), realtime=Decimal(0))
     for each in estimates:

@@ -116,7 +116,7 @@ class Ledger:
 
     def frame(self) -> Any:
         """Return the lines as a frame: pandas where it is installed, else a pyarrow Table."""
-        return tables.table(self.records(), prefer_pandas=True)
+        return tables.frame_of_records(self.records(), prefer_pandas=True)
 
     def csv(self) -> str:
         """Return the lines as CSV."""
@@ -137,10 +137,10 @@ class Ledger:
         return found
 
     def __repr__(self) -> str:
-        return words(self.total, simulated=self.simulated)
+        return describe_total(self.total, simulated=self.simulated)
 
 
-def words(total: Total, *, simulated: bool = False) -> str:
+def describe_total(total: Total, *, simulated: bool = False) -> str:
     """Return a sum in one line."""
     parts = [f"{money(float(total.paid))} spent", f"{money(float(total.saved))} saved"]
     shares = [("batch", total.batch), ("caching", total.cache), ("reuse", total.reuse)]
@@ -226,7 +226,7 @@ def _record(line: Spend, *, simulated: bool) -> dict[str, Any]:
 # -- what older journals know ----------------------------------------------------------------------
 
 
-def from_jobs(batch: Batch, jobs: Iterable[Job], booked: Iterable[Spend]) -> list[Spend]:
+def spends_of_jobs(batch: Batch, jobs: Iterable[Job], booked: Iterable[Spend]) -> list[Spend]:
     """Return ledger lines for ended jobs of journals that had no ledger yet."""
     known = {line.id.rpartition(":")[0] for line in booked}
     return [

@@ -95,7 +95,7 @@ def price_data(provider: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def listed() -> list[tuple[str, str]]:
+def listed_models() -> list[tuple[str, str]]:
     """Return the models of the price list that have a batch price, without outdated ones."""
     from genai_prices import data_snapshot
 

@@ -20,7 +20,7 @@ from .price_list import (
     _rates,
     price_data,
 )
-from .rates import HALF, Cost, Quote, Rates, _read_own, _share, uncached
+from .rates import HALF, Cost, Quote, Rates, _read_own, _share, without_cache
 
 
 class PriceBook:
@@ -96,7 +96,9 @@ class PriceBook:
         if full:
             named = {"asked": asked, "url": url}
             paid = self.realtime(provider, model, usage, long, **named)
-            whole = self.realtime(provider, model, uncached(usage), [*map(uncached, long)], **named)
+            whole = self.realtime(
+                provider, model, without_cache(usage), [*map(without_cache, long)], **named
+            )
             if paid is None or whole is None:
                 return None
             return Cost(batch=paid, realtime=paid, cache=whole - paid)
@@ -104,11 +106,11 @@ class PriceBook:
         if quote.batch is None or quote.realtime is None:
             return None
         batch, realtime = quote.batch.price(usage), quote.realtime.price(usage)
-        fresh = quote.batch.price(uncached(usage))
+        fresh = quote.batch.price(without_cache(usage))
         for each in long:
             batch += self._long(provider, model, asked, each, "batch", url)
             realtime += self._long(provider, model, asked, each, None, url)
-            fresh += self._long(provider, model, asked, uncached(each), "batch", url)
+            fresh += self._long(provider, model, asked, without_cache(each), "batch", url)
         return Cost(batch=batch, realtime=realtime, cache=fresh - batch)
 
     def realtime(
@@ -196,14 +198,14 @@ class PriceBook:
         return Quote(realtime=realtime.scaled(share), batch=batch.scaled(share), source=source)
 
 
-def cost(
+def list_cost(
     provider: str, model: str, usage: Usage, long: Sequence[Usage] = (), *, url: str = ""
 ) -> Cost | None:
     """Return the cost at genai-prices' rates; see `PriceBook.cost`."""
     return _LISTED.cost(provider, model, usage, long, url=url)
 
 
-def realtime(
+def list_realtime(
     provider: str, model: str, usage: Usage, long: Sequence[Usage] = (), *, url: str = ""
 ) -> Decimal | None:
     """Return the full price at genai-prices' rates; see `PriceBook.realtime`."""

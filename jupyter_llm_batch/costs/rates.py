@@ -108,7 +108,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def uncached(usage: Usage) -> Usage:
+def without_cache(usage: Usage) -> Usage:
     """Return the same tokens as if there were no prompt cache."""
     return Usage(input=usage.input, output=usage.output)
 

@@ -49,23 +49,23 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True):
     measured: bool
 
 
-def waiting(jobs: Iterable[Job]) -> list[Job]:
+def unfinished_jobs(jobs: Iterable[Job]) -> list[Job]:
     """Return the unfinished jobs of a batch, those that wait for the user's OK included."""
     over = {*TERMINAL, JobState.COLLECTING}
     return [job for job in jobs if job.mode is Mode.BATCH and job.state not in over]
 
 
-def unsettled(jobs: Iterable[Job]) -> list[tuple[Job, int]]:
+def rows_to_ask(jobs: Iterable[Job]) -> list[tuple[Job, int]]:
     """Return the jobs with rows that may be sent in real time, and at most how many rows."""
     jobs = [*jobs]
-    return [(job, job.rows) for job in waiting(jobs)] + [
+    return [(job, job.rows) for job in unfinished_jobs(jobs)] + [
         (job, job.rows - (job.counts.done if job.counts else 0))
         for job in jobs
         if job.mode is Mode.BATCH and job.state is JobState.COLLECTING
     ]
 
 
-def ended(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
+def rows_back(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
     """Return how many rows without an answer are sent in real time too, by job number.
 
     0 stands for earlier batches.
@@ -75,7 +75,7 @@ def ended(outcomes: bytes, owners: bytes) -> Mapping[int, int]:
     return Counter(numbers[row] for row in rows)
 
 
-def rest(
+def remaining_rows(
     batch: Batch,
     jobs: Sequence[Job],
     mode: Mode,
@@ -90,11 +90,11 @@ def rest(
     Parameters
     ----------
     back
-        Rows that came back without an answer and are sent as well; see `ended`.
+        Rows that came back without an answer and are sent as well; see `rows_back`.
     """
     if mode is Mode.BATCH:
-        return _sum(batch, jobs, [(job, job.rows) for job in waiting(jobs)], mode, book)
-    rows = unsettled(jobs)
+        return _sum(batch, jobs, [(job, job.rows) for job in unfinished_jobs(jobs)], mode, book)
+    rows = rows_to_ask(jobs)
     known = {job.number: job for job in jobs}
     for number, count in (back or {}).items():
         # Of which model rows of earlier batches are nobody can tell here: the dearest is assumed.
@@ -169,11 +169,11 @@ def is_due(batch: Batch, jobs: Iterable[Job], now: float) -> bool:
         batch.deadline is not None
         and now >= batch.deadline
         and not (batch.cut or batch.held or batch.cancel_requested or batch.finished_at)
-        and bool(waiting(jobs))
+        and bool(unfinished_jobs(jobs))
     )
 
 
-def doubt(
+def deadline_doubt(
     batch: Batch,
     jobs: Sequence[Job],
     now: float,
@@ -186,7 +186,7 @@ def doubt(
         return "it passed while no kernel ran"
     if batch.deadline_cost is None:
         return ""
-    cost = rest(batch, jobs, Mode.REALTIME, book, back).cost
+    cost = remaining_rows(batch, jobs, Mode.REALTIME, book, back).cost
     if cost is None:
         return "what it would cost is not known"
     if cost > Decimal(str(batch.deadline_cost)):
@@ -212,6 +212,6 @@ def stuck_for(jobs: Iterable[Job], now: float, history: Sequence[float]) -> floa
     return still if still > max(patience, STUCK_LEAST) else 0.0
 
 
-def usual(history: Sequence[float]) -> float | None:
+def usual_duration(history: Sequence[float]) -> float | None:
     """Return how long batches of this provider took lately."""
     return median(history) if history else None

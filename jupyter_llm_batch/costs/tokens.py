@@ -93,17 +93,19 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     media: int = 0
 
 
-def measure(line: bytes, provider: str, model: str, counter: Counter | None = None) -> Measured:
+def measure_request(
+    line: bytes, provider: str, model: str, counter: Counter | None = None
+) -> Measured:
     """Return the input tokens of one request line."""
     try:
-        body = body_of(msgspec.json.decode(line))
+        body = request_body(msgspec.json.decode(line))
     except (msgspec.DecodeError, RecursionError):
         body = line.decode(errors="replace")
     content = Content(texts=[], media=[])
     _collect(body, "", content)
     frame = REQUEST + MESSAGE * max(1, content.messages)
     if counter is None:
-        spans = [of_text(text) for text in content.texts]
+        spans = [text_tokens(text) for text in content.texts]
         low, expected, ceiling = (sum(each[i] for each in spans) for i in range(3))
     else:
         count = float(sum(counter(text) for text in content.texts))
@@ -117,7 +119,7 @@ def measure(line: bytes, provider: str, model: str, counter: Counter | None = No
     )
 
 
-def of_text(text: str) -> tuple[float, float, float]:
+def text_tokens(text: str) -> tuple[float, float, float]:
     """Return low, expected and ceiling of a text by the scripts it is written in."""
     expected = 0.0
     if len(text) > 40 and (long := _ENDLESS.findall(text)):
@@ -146,7 +148,7 @@ def of_text(text: str) -> tuple[float, float, float]:
     return expected * LOW, expected, expected * CEILING
 
 
-def bound_of(body: Any) -> int | None:
+def output_bound(body: Any) -> int | None:
     """Return the most output tokens that a request body allows, over all its answers."""
     if not isinstance(body, dict):
         return None
@@ -162,7 +164,7 @@ def bound_of(body: Any) -> int | None:
     return max(given) * answers if given and isinstance(answers, int) else None
 
 
-def body_of(line: Any) -> Any:
+def request_body(line: Any) -> Any:
     """Return the request body within a line of any of the providers."""
     if isinstance(line, dict):
         for name in ("body", "params", "request"):

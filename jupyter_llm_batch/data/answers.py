@@ -40,7 +40,7 @@ def restore(
     fields
         Columns that replace the answer column in a frame.
     errors, reasons
-        Columns ``error`` and ``finish_reason`` of a frame; see `beside`.
+        Columns ``error`` and ``finish_reason`` of a frame; see `extra_columns`.
     models
         Column ``model`` of a frame.
 
@@ -57,7 +57,7 @@ def restore(
         return dict(zip(_keys(snapshot, len(answers)), answers, strict=True))
     if shape.kind == "series":
         return _series(shape, snapshot, answers)
-    names = beside(shape, fields, routed=models is not None)
+    names = extra_columns(shape, fields, routed=models is not None)
     added: dict[str, Sequence[Any]] = {
         **({shape.column: answers} if fields is None else fields),
         names["error"]: errors,
@@ -73,7 +73,7 @@ def restore(
     return frame
 
 
-def beside(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[str, str]:
+def extra_columns(shape: Shape, fields: Iterable[str] | None, *, routed: bool) -> dict[str, str]:
     """Return the names of the extra columns of a frame, by their usual names.
 
     A name that the input or the schema already uses is prefixed with the name of the answer
@@ -113,7 +113,7 @@ class Unreadable(Exception):
 def _input(snapshot: Path, library: str, rows: int) -> Any:
     """Return the copy of the input; raises `Unreadable`."""
     try:
-        frame = input_copy.read(snapshot, library)
+        frame = input_copy.read_copy(snapshot, library)
     except Exception as error:
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
     if len(frame) != rows:

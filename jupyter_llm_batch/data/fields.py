@@ -47,7 +47,7 @@ class Unknown(Exception):
         self.hint = hint
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Convert NumPy scalars to Python's, and every kind of missing value to None."""
     if value.__class__ in SIMPLE or isinstance(value, str | int):
         return value
@@ -59,11 +59,11 @@ def plain(value: Any) -> Any:
     if kind.__module__ == "numpy" and hasattr(value, "dtype") and not value.shape:
         if value.dtype.kind in "mM":  # in nanoseconds, their Python item is a bare integer
             return None if value != value else value  # noqa: PLR0124 - NaT
-        return plain(value.item())
+        return plain_value(value.item())
     return value
 
 
-def is_of_data(error: BaseException) -> bool:
+def is_data_error(error: BaseException) -> bool:
     """Whether an error is caused by the user's values, and not by an interrupt or a full disk."""
     if isinstance(error, OSError) and error.errno is not None:
         return False
@@ -71,14 +71,14 @@ def is_of_data(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return type and message of an error in one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def is_null(value: Any) -> bool:
     """Whether `value` is None, NaN, NA or NaT."""
-    return plain(value) is None
+    return plain_value(value) is None
 
 
 def fields_of(item: Any) -> Mapping[Any, Any]:

@@ -19,7 +19,7 @@ import msgspec
 
 from ..core.errors import UsageProblem
 from . import sameness
-from .fields import is_of_data, one_line
+from .fields import error_line, is_data_error
 from .tagged_json import pack, unpack, zone_name
 
 _HEADER = b"jupyter_llm_batch"
@@ -28,7 +28,7 @@ _HEADER = b"jupyter_llm_batch"
 _NUMBERS = {"bool", "int8", "int16", "int32", "int64", "float32", "float64"}
 
 
-def write(path: Path, library: str, frame: Any) -> None:
+def write_copy(path: Path, library: str, frame: Any) -> None:
     """Write `frame` of `library` to `path`, and read it back to check that nothing changed.
 
     Raises
@@ -44,7 +44,7 @@ def write(path: Path, library: str, frame: Any) -> None:
     raise UsageProblem(f"the input cannot be kept for the output ({trouble}): convert it")
 
 
-def read(path: Path, library: str) -> Any:
+def read_copy(path: Path, library: str) -> Any:
     """Return the frame that was written to `path`."""
     import pyarrow as pa
 
@@ -57,13 +57,13 @@ def _trouble(path: Path, library: str, frame: Any) -> str:
     """Write `frame`; return why it would not come back unchanged, or nothing."""
     try:
         _write(path, library, frame)
-        changed = not _SAME[library](frame, read(path, library))
+        changed = not _SAME[library](frame, read_copy(path, library))
     except UsageProblem:
         raise
     except BaseException as error:
-        if not is_of_data(error):
+        if not is_data_error(error):
             raise
-        return one_line(error)
+        return error_line(error)
     return "it would not come back as it is" if changed else ""
 
 
@@ -92,9 +92,9 @@ def _same_pandas(before: Any, after: Any) -> bool:
     names = [before.columns.name, *before.index.names]
     return (
         before.shape == after.shape
-        and sameness.values(names, [after.columns.name, *after.index.names])
-        and sameness.values(before.columns.tolist(), after.columns.tolist())
-        and all(map(sameness.pandas, _arrays(before), _arrays(after)))
+        and sameness.same_values(names, [after.columns.name, *after.index.names])
+        and sameness.same_values(before.columns.tolist(), after.columns.tolist())
+        and all(map(sameness.same_pandas, _arrays(before), _arrays(after)))
     )
 
 
@@ -108,13 +108,13 @@ def _arrays(frame: Any) -> Iterator[Any]:
 
 def _same_polars(before: Any, after: Any) -> bool:
     return bool(before.columns == after.columns) and all(
-        map(sameness.polars, before.get_columns(), after.get_columns())
+        map(sameness.same_polars, before.get_columns(), after.get_columns())
     )
 
 
 def _same_arrow(before: Any, after: Any) -> bool:
     return bool(before.schema.equals(after.schema, check_metadata=True)) and all(
-        map(sameness.arrow, before.columns, after.columns)
+        map(sameness.same_arrow, before.columns, after.columns)
     )
 
 

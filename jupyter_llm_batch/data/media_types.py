@@ -112,12 +112,12 @@ _CONTAINERS = {"application/zip": (_OFFICE, "application/vnd.oasis"), "applicati
 _HEAD = 16
 
 
-def by_name(name: str) -> str:
+def type_by_name(name: str) -> str:
     """Return the media type for the suffix of a file name or URL path, or ""."""
     return _SUFFIXES.get(PurePath(name).suffix.lower(), "")
 
 
-def of(data: bytes, name: str = "") -> str:
+def media_type_of(data: bytes, name: str = "") -> str:
     """Return the media type of `data`, or "" if unknown.
 
     Parameters
@@ -128,12 +128,12 @@ def of(data: bytes, name: str = "") -> str:
         Distinguishes types that begin alike: kinds of text, office files, headerless sound.
     """
     found = _by_beginning(data[:_HEAD])
-    named = by_name(name)
+    named = type_by_name(name)
     if found in _CONTAINERS:
         return named if named.startswith(_CONTAINERS[found]) else found
     if found:
         return found
-    if is_text(data):
+    if is_utf8(data):
         return named if named.startswith("text/") or named == "application/json" else "text/plain"
     return named if named.startswith(("audio/", "video/")) else ""
 
@@ -148,7 +148,7 @@ def _by_beginning(head: bytes) -> str:
     return ""
 
 
-def is_text(data: bytes) -> bool:
+def is_utf8(data: bytes) -> bool:
     """Whether `data` is UTF-8 text."""
     if b"\0" in data:
         return False

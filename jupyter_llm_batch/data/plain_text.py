@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from ..core.text import a_type
-from .fields import SIMPLE, NoText, NullFound, fields_of, plain
+from .fields import SIMPLE, NoText, NullFound, fields_of, plain_value
 
 #: What ``object.__repr__`` writes, and what many follow: ``<Future at 0x7f… state=pending>``.
 _ADDRESS = re.compile(r"<[^<>]{1,200} at 0x[0-9a-fA-F]{5,16}\b")
@@ -63,7 +63,7 @@ def to_text(value: Any, name: str = "") -> str:
     NullFound, NoText
         It has no text of its own.
     """
-    value = plain(value)
+    value = plain_value(value)
     if value is None:
         raise NullFound(name)
     what = name or "a value"
@@ -72,12 +72,12 @@ def to_text(value: Any, name: str = "") -> str:
     if callable(value) or isinstance(value, ModuleType):
         raise NoText(f"{what} is {a_type(value)}, not text: call it, or name a field")
     try:
-        return of(value)
+        return text_of(value)
     except NoText as problem:
         raise NoText(f"{what} {problem}") from None
 
 
-def of(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return the text of any value, as ``str`` writes it where that is plain and complete.
 
     Raises
@@ -93,7 +93,7 @@ def of(value: Any) -> str:
         raise NoText("is nested too deeply, or contains itself: name a part of it") from None
 
 
-def inside(value: Any) -> str:
+def nested_text(value: Any) -> str:
     """Return the text of a value inside a list or dict, as ``repr`` writes it."""
     kind = type(value)
     if kind in _PLAIN:
@@ -110,7 +110,7 @@ def _text(value: Any, way: Any) -> str:
     if kind is tuple:
         return f"({_joined(value)}{',' if len(value) == 1 else ''})"
     if _is_dict(kind):
-        return f"{{{', '.join(f'{inside(k)}: {inside(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{nested_text(k)}: {nested_text(v)}' for k, v in value.items())}}}"
     if kind is set or kind is frozenset or kind is SortedSet:
         return _of_set(value, kind is set or getattr(value, "mutable", False))
     if isinstance(value, Enum):
@@ -119,49 +119,49 @@ def _text(value: Any, way: Any) -> str:
         return _of_numpy(value, way)
     data = _data(value)
     if data is not value:
-        return inside(data)
+        return nested_text(data)
     parts = _parts(value)
     if parts is None:
         return _checked(value, str(way(value)))
-    if any(inside(part) != repr(part) for part in parts):
-        return inside(_opened(value))
+    if any(nested_text(part) != repr(part) for part in parts):
+        return nested_text(_opened(value))
     return str(way(value))
 
 
 def _joined(values: Iterable[Any]) -> str:
-    return ", ".join(map(inside, values))
+    return ", ".join(map(nested_text, values))
 
 
 def _of_set(values: Any, mutable: bool) -> str:
-    body = _joined(ordered(values))
+    body = _joined(sorted_elements(values))
     if mutable:
         return f"{{{body}}}" if body else "set()"
     return f"frozenset({{{body}}})" if body else "frozenset()"
 
 
-def ordered(values: Iterable[Any]) -> list[Any]:
+def sorted_elements(values: Iterable[Any]) -> list[Any]:
     """Return the elements of a set in an order that is the same in every run."""
     found = list(values)
     kinds = {*map(type, found)}
     if kinds <= {int, float} and all(each == each for each in found):  # noqa: PLR0124 - NaN
         return sorted(found)
-    return sorted(found) if kinds == {str} else sorted(found, key=inside)
+    return sorted(found) if kinds == {str} else sorted(found, key=nested_text)
 
 
 def _of_numpy(value: Any, way: Any) -> str:
     import numpy as np
 
     if not isinstance(value, np.ndarray):
-        return str(way(value)) if value.dtype.kind in "mM" else inside(value.item())
+        return str(way(value)) if value.dtype.kind in "mM" else nested_text(value.item())
     if value.ndim == 0:
-        return inside(value.item()) if value.dtype.kind not in "mM" else str(value)
+        return nested_text(value.item()) if value.dtype.kind not in "mM" else str(value)
     short = value.size <= _OPTIONS["threshold"]
     if short and (value.dtype.kind in "biuUmM" or (value.dtype.kind == "f" and _is_exact(value))):
         with np.printoptions(**_OPTIONS):
             return str(way(value))
     if value.dtype.kind in "mM":
-        return inside(value.astype(str).tolist())
-    return inside(value.tolist())
+        return nested_text(value.astype(str).tolist())
+    return nested_text(value.tolist())
 
 
 def _is_exact(array: Any) -> bool:
@@ -248,7 +248,7 @@ def _opened(value: Any) -> Any:
     """Return what lies in a value as a list or dict, to be written in our way."""
     if fields := fields_of(value):
         return dict(fields)
-    return ordered(value) if isinstance(value, AbstractSet) else list(value)
+    return sorted_elements(value) if isinstance(value, AbstractSet) else list(value)
 
 
 def _checked(value: Any, text: str) -> str:
@@ -268,7 +268,7 @@ def _checked(value: Any, text: str) -> str:
 # -- finished prompts ------------------------------------------------------------------------------
 
 
-def sendable(content: Any) -> Any:
+def json_ready(content: Any) -> Any:
     """Return messages or a request body with NumPy values converted to Python's.
 
     Raises
@@ -314,7 +314,7 @@ class SortedSet(frozenset[Any]):
     mutable = True
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(ordered(super().__iter__()))
+        return iter(sorted_elements(super().__iter__()))
 
     def __repr__(self) -> str:
         return _of_set(self, self.mutable)
@@ -340,7 +340,7 @@ def _sorted(found: Any, mutable: bool) -> Any:
     return made
 
 
-def settled(value: Any) -> Any:
+def with_sorted_sets(value: Any) -> Any:
     """Return a value whose sets iterate in a fixed order inside templates."""
     if value.__class__ in _PLAIN:
         return value

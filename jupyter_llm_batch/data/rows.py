@@ -20,10 +20,10 @@ from ..core.request import Shape
 from ..core.text import a_type
 from . import input_copy, sameness
 from .answers import FIXED, restore
-from .fields import Row, fields_of, is_of_data, one_line
+from .fields import Row, error_line, fields_of, is_data_error
 from .tagged_json import pack, unpack
 
-__all__ = ["FIXED", "Frame", "Items", "Stream", "read", "restore"]
+__all__ = ["FIXED", "Frame", "Items", "Stream", "read_rows", "restore"]
 
 _SLICE = 1024  # rows held as Python objects at a time
 
@@ -148,19 +148,19 @@ class Frame:
 
     def snapshot(self, path: Path) -> None:
         """Write a copy of the whole input to `path`; the answers are added to it later."""
-        input_copy.write(path, self.shape.library, self._native)
+        input_copy.write_copy(path, self.shape.library, self._native)
 
     def _cells(self, position: int, start: int, step: int) -> Any:
         """Return one slice of a column as Python objects."""
         try:
             return self._objects(position, start, step)
         except BaseException as error:
-            if not is_of_data(error):
+            if not is_data_error(error):
                 raise
             raise UsageProblem(
                 f"column {self.shape.columns[position]!r} holds a value that Python has no object "
-                f"for, in rows {start} to {min(start + step, len(self)) - 1} ({one_line(error)}): "
-                "convert it; nothing was sent"
+                f"for, in rows {start} to {min(start + step, len(self)) - 1} "
+                f"({error_line(error)}): convert it; nothing was sent"
             ) from None
 
     def _objects(self, position: int, start: int, step: int) -> Any:
@@ -185,7 +185,7 @@ def _values(series: Any) -> Iterator[Any]:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read(value: Any, *, column: str = "answer") -> Items | Frame:
+def read_rows(value: Any, *, column: str = "answer") -> Items | Frame:
     """Return the rows of `value`, whatever it is.
 
     Parameters
@@ -216,7 +216,7 @@ def _read_dict(value: Mapping[Any, Any]) -> Items:
     _refuse_empty(value)
     try:
         keys = msgspec.json.encode([pack(key) for key in value])
-        if not sameness.values([*value], unpack(msgspec.json.decode(keys))):
+        if not sameness.same_values([*value], unpack(msgspec.json.decode(keys))):
             raise TypeError("they would not come back as they are")
     except Exception as exc:
         raise UsageProblem(
@@ -286,7 +286,7 @@ def _read_series(native: Any, library: str, column: str) -> Items:
         shape,
         len(native),
         lambda: zip(_values(index), _values(native), strict=True),
-        lambda path: input_copy.write(path, library, native.to_frame("").iloc[:, :0]),
+        lambda path: input_copy.write_copy(path, library, native.to_frame("").iloc[:, :0]),
     )
 
 

@@ -17,7 +17,7 @@ _PLAIN = _EXACT | {float, type(None)}
 _NESTED: list[set[type]] = [{list}, {tuple}, {dict}]
 
 
-def values(before: Any, after: Any) -> bool:
+def same_values(before: Any, after: Any) -> bool:
     """Whether `after` equals `before`; a subclass may come back as its base type."""
     kind = type(before)
     if before is after:
@@ -52,7 +52,7 @@ def _rows(before: Any, after: Any) -> bool:
     if kinds <= _PLAIN:
         if list(map(type, before)) != list(map(type, after)):
             return False
-        return bool(before == after) or (float in kinds and all(map(values, before, after)))
+        return bool(before == after) or (float in kinds and all(map(same_values, before, after)))
     if kinds in _NESTED:
         return (
             {*map(type, after)} == kinds
@@ -60,7 +60,7 @@ def _rows(before: Any, after: Any) -> bool:
             and _rows([*chain.from_iterable(before)], [*chain.from_iterable(after)])
             and (kinds != {dict} or _rows(_inner(before), _inner(after)))
         )
-    return all(map(values, before, after))
+    return all(map(same_values, before, after))
 
 
 def _inner(found: Any) -> list[Any]:
@@ -87,13 +87,13 @@ def _numpy(before: Any, after: Any) -> bool:
     import numpy as np
 
     if not before.shape:
-        return values(before.item(), after)
+        return same_values(before.item(), after)
     return (
         type(after) is type(before)
         and before.dtype == after.dtype
         and before.shape == after.shape
         and (
-            values(before.tolist(), after.tolist())
+            same_values(before.tolist(), after.tolist())
             if before.dtype.kind not in "biuf"
             else bool(np.array_equal(before, after, equal_nan=before.dtype.kind == "f"))
         )
@@ -103,7 +103,7 @@ def _numpy(before: Any, after: Any) -> bool:
 # -- columns ---------------------------------------------------------------------------------------
 
 
-def pandas(before: Any, after: Any) -> bool:
+def same_pandas(before: Any, after: Any) -> bool:
     """Whether two pandas arrays have equal values and the same type."""
     import pandas as pd
 
@@ -112,30 +112,30 @@ def pandas(before: Any, after: Any) -> bool:
     if isinstance(before, pd.arrays.NumpyExtensionArray):
         return _numpy(before.to_numpy(), after.to_numpy())
     if isinstance(before.dtype, pd.CategoricalDtype):
-        return bool((before.codes == after.codes).all()) and pandas(
+        return bool((before.codes == after.codes).all()) and same_pandas(
             before.categories.array, after.categories.array
         )
     if isinstance(before.dtype, pd.ArrowDtype):
         import pyarrow as pa
 
-        return arrow(pa.chunked_array(pa.array(before)), pa.chunked_array(pa.array(after)))
+        return same_arrow(pa.chunked_array(pa.array(before)), pa.chunked_array(pa.array(after)))
     return bool(before.equals(after))
 
 
-def polars(before: Any, after: Any) -> bool:
+def same_polars(before: Any, after: Any) -> bool:
     """Whether two polars series have equal values and the same type."""
     import polars as pl
 
     if before.dtype != after.dtype or len(before) != len(after):
         return False
     if before.dtype == pl.Object:
-        return values(before.to_list(), after.to_list())
+        return same_values(before.to_list(), after.to_list())
     return bool(before.equals(after, check_dtypes=True, null_equal=True))
 
 
-def arrow(before: Any, after: Any) -> bool:
+def same_arrow(before: Any, after: Any) -> bool:
     """Whether two pyarrow columns have equal values and the same type."""
     if before.type != after.type or len(before) != len(after):
         return False
     # Arrow takes NaN for different from itself; then the values are looked at one by one.
-    return bool(before.equals(after)) or values(before.to_pylist(), after.to_pylist())
+    return bool(before.equals(after)) or same_values(before.to_pylist(), after.to_pylist())

@@ -87,7 +87,7 @@ def for_openai(schema: dict[str, Any], *, bounds: bool = True) -> tuple[dict[str
     def strict(part: Any) -> dict[str, Any]:
         if not isinstance(part, dict) or _NOT_STRICT & part.keys():
             raise _NotStrict
-        made = subschemas.mapped(_without_rest(part), strict)
+        made = subschemas.map_children(_without_rest(part), strict)
         properties = made.get("properties")
         if _is_object(part):
             if properties is None or part.get("additionalProperties"):
@@ -155,7 +155,7 @@ def for_anthropic(schema: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kinds := part.get("type"), list):
             rest = {key: value for key, value in part.items() if key != "type"}
             return limited({"anyOf": [{**rest, "type": kind} for kind in kinds]})
-        made = subschemas.mapped(_without_rest(part), limited)
+        made = subschemas.map_children(_without_rest(part), limited)
         if any(isinstance(each, (dict, list)) for each in part.get("enum", ())):
             raise UsageProblem("Anthropic takes only texts and numbers as the values of an enum")
         if _is_object(part):
@@ -197,7 +197,7 @@ def for_google(schema: dict[str, Any]) -> dict[str, Any]:
     def known(part: Any) -> Any:
         if not isinstance(part, dict):
             return part
-        made = subschemas.mapped(part, known)
+        made = subschemas.map_children(part, known)
         if "const" in made:
             made["enum"] = [made.pop("const")]
         if "enum" in made:
@@ -268,7 +268,7 @@ def _plain(schema: dict[str, Any], *, tuples: bool = True, one_of: bool = True) 
             return part
         part = {key: value for key, value in part.items() if key not in _NOTES}
         if "$ref" in part and len(part) > 1:
-            target = subschemas.resolve(schema, part["$ref"])
+            target = subschemas.resolve_reference(schema, part["$ref"])
             if part["$ref"] in seen or put >= _INLINED or not isinstance(target, dict):
                 return {"$ref": part["$ref"]}
             put += 1
@@ -283,7 +283,7 @@ def _plain(schema: dict[str, Any], *, tuples: bool = True, one_of: bool = True) 
             part["anyOf"] = part.pop("oneOf")
         if tuples and isinstance(places := part.get("prefixItems"), list) and places:
             part = _as_list(part, places)
-        return subschemas.mapped(part, lambda each: plain(each, seen))
+        return subschemas.map_children(part, lambda each: plain(each, seen))
 
     made: dict[str, Any] = plain(schema, ())
     return made
@@ -338,7 +338,7 @@ def _refuse_circles(schema: dict[str, Any], provider: str, remedy: str, *, optio
                     f"{provider} takes no schema that refers to itself ({name}): {remedy}"
                 )
             if reference not in done:
-                follow(subschemas.resolve(schema, reference), (*above, reference))
+                follow(subschemas.resolve_reference(schema, reference), (*above, reference))
                 done.add(reference)
         required = part.get("required", ())
         for key, value in part.items():

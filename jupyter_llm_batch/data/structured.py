@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 INVALID = "schema"
 
 
-def read(value: Any) -> tuple[dict[str, Any], str]:
+def read_schema(value: Any) -> tuple[dict[str, Any], str]:
     """Return the JSON schema of `value` and its name.
 
     Parameters
@@ -87,9 +87,9 @@ def _check(schema: dict[str, Any]) -> None:
                 "fetched: copy what that means into '$defs' and refer to '#/$defs/NAME'"
             )
     try:
-        top = subschemas.top(schema)
+        top = subschemas.top_schema(schema)
         for part in subschemas.walk(schema):
-            subschemas.follow(schema, part)
+            subschemas.follow_references(schema, part)
     except LookupError as error:
         raise UsageProblem(f"--schema is not a valid JSON schema: {error} leads nowhere") from None
     if top.get("type", "object" if "$ref" in schema else None) != "object":
@@ -98,21 +98,21 @@ def _check(schema: dict[str, Any]) -> None:
         raise UsageProblem(f"--schema is not a valid JSON schema: {why}")
 
 
-def problem(schema: dict[str, Any] | None) -> str | None:
+def schema_problem(schema: dict[str, Any] | None) -> str | None:
     """Return why answers cannot be checked against a schema; None where they can."""
     return None if schema is None else _validator(_key(schema)).problem
 
 
-def fields(schema: dict[str, Any]) -> list[str]:
+def schema_fields(schema: dict[str, Any]) -> list[str]:
     """Return the names of an object's fields, in order; none where it names none."""
     try:
-        named = subschemas.top(schema).get("properties")
+        named = subschemas.top_schema(schema).get("properties")
     except LookupError:
         return []
     return [*named] if isinstance(named, dict) else []
 
 
-def legible(parse: Callable[[bytes, str], Result]) -> Callable[[bytes, str], Result]:
+def never_raising(parse: Callable[[bytes, str], Result]) -> Callable[[bytes, str], Result]:
     """Wrap `parse` so that it never raises: an unreadable line becomes a failed row.
 
     An error in one line affects that row alone. The row may have been billed, and its raw line is
@@ -160,16 +160,16 @@ def _name_in(line: bytes) -> str:
     return str(named.custom_id if named.custom_id is not None else named.key or "")
 
 
-def checked(
+def with_schema_check(
     parse: Callable[[bytes, str], Result], schema: dict[str, Any] | None
 ) -> Callable[[bytes, str], Result]:
-    """Wrap `parse` so that it checks each answer against `schema`; like `legible`.
+    """Wrap `parse` so that it checks each answer against `schema`; like `never_raising`.
 
     An answer that does not follow it, or was cut off before its end, is *failed* with the code
     `INVALID`; it was billed, and keeps its text. If the schema cannot be used for checks (see
-    `problem`), answers are accepted unchecked.
+    `schema_problem`), answers are accepted unchecked.
     """
-    parse = legible(parse)
+    parse = never_raising(parse)
     if schema is None:
         return parse
     validate = _validator(_key(schema)).value
@@ -198,7 +198,7 @@ def checked(
     return parse_checked
 
 
-def accepted(result: Result) -> Result:
+def mark_accepted(result: Result) -> Result:
     """Return a result that is not checked against its schema any more: it was accepted before."""
     value = None
     with contextlib.suppress(ValueError):
@@ -227,8 +227,8 @@ class _Validator(NamedTuple):
 def _validator(key: bytes) -> _Validator:
     """Return a function from an answer's text to its value; it raises ValueError."""
     try:
-        check = validation.compiled(msgspec.json.decode(key))
-    except validation.Unusable as error:
+        check = validation.compile_validator(msgspec.json.decode(key))
+    except validation.UnusableSchema as error:
         return _Validator(_unchecked, str(error))
 
     def validate(text: str) -> Any:
@@ -258,7 +258,7 @@ def _decoded(text: str) -> Any:
         value = msgspec.json.decode(text)
     except (ValueError, RecursionError):
         try:
-            value = loose_json.answer(text)
+            value = loose_json.loads_answer(text)
         except ValueError as error:
             raise ValueError(f"no JSON ({error})") from None
     if validation.is_deep(value):
@@ -284,7 +284,7 @@ def _is_model(value: type) -> bool:
     return hasattr(value, "model_json_schema")
 
 
-def build(kind: Any, value: Any) -> Any:
+def build_answer(kind: Any, value: Any) -> Any:
     """Return `value` as an instance of the user's class, or unchanged without one."""
     if value is None or not isinstance(kind, type) or kind is dict:
         return value

@@ -52,7 +52,7 @@ def walk(schema: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(each for _, each in children(found))
 
 
-def mapped(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+def map_children(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
     """Return a copy of a schema in which `change` has replaced those directly in it."""
     made: dict[str, Any] = {}
     for key, value in schema.items():
@@ -67,7 +67,7 @@ def mapped(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, An
     return made
 
 
-def resolve(root: dict[str, Any], reference: Any) -> Any:
+def resolve_reference(root: dict[str, Any], reference: Any) -> Any:
     """Return the target of a reference within `root`.
 
     Raises
@@ -92,7 +92,7 @@ def resolve(root: dict[str, Any], reference: Any) -> Any:
     return found
 
 
-def follow(root: dict[str, Any], part: Any) -> Any:
+def follow_references(root: dict[str, Any], part: Any) -> Any:
     """Return the target of the references of a part of `root`; the part itself without any.
 
     Raises
@@ -106,11 +106,11 @@ def follow(root: dict[str, Any], part: Any) -> Any:
         if not isinstance(reference, str) or reference in seen:
             raise LookupError(reference)
         seen.add(reference)
-        part = resolve(root, reference)
+        part = resolve_reference(root, reference)
     return part
 
 
-def top(schema: dict[str, Any]) -> dict[str, Any]:
+def top_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the target of a schema's top-level reference; the schema itself without one.
 
     Raises
@@ -118,7 +118,7 @@ def top(schema: dict[str, Any]) -> dict[str, Any]:
     LookupError
         The references go round in a circle, or lead nowhere.
     """
-    found = follow(schema, schema)
+    found = follow_references(schema, schema)
     if isinstance(found, dict):
         return found
     raise LookupError(str(found))

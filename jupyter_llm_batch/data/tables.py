@@ -9,7 +9,7 @@ from typing import Any
 from . import columns
 
 
-def table(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) -> Any:
+def frame_of_records(records: Sequence[Mapping[str, Any]], *, prefer_pandas: bool = False) -> Any:
     """Return `records` as a pandas frame or a pyarrow Table."""
     names = records[0] if records else ()
     found = {name: [record[name] for record in records] for name in names}

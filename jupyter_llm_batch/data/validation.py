@@ -21,11 +21,11 @@ DEEPEST = 200
 _PATTERN = "llm-batch-pattern-%d-"
 
 
-class Unusable(ValueError):
+class UnusableSchema(ValueError):
     """A schema that cannot be used for validation; its text says why."""
 
 
-def compiled(schema: dict[str, Any]) -> Callable[[Any], None]:
+def compile_validator(schema: dict[str, Any]) -> Callable[[Any], None]:
     """Return a function that raises ValueError for a value that does not follow `schema`.
 
     Raises
@@ -42,11 +42,11 @@ def compiled(schema: dict[str, Any]) -> Callable[[Any], None]:
         check = fastjsonschema.compile(
             prepared, handlers=_Nowhere(), formats={**_formats(), **formats}, use_default=False
         )
-    except Unusable:
+    except UnusableSchema:
         raise
     except Exception as error:
         # The compiler generates Python from the user's schema, and may fail on anything in it.
-        raise Unusable(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        raise UnusableSchema(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
     def validate(value: Any) -> None:
         try:
@@ -74,7 +74,7 @@ class _Nowhere(dict[str, Any]):
 
     def __getitem__(self, scheme: str) -> Callable[[str], NoReturn]:
         def refuse(reference: str) -> NoReturn:
-            raise Unusable(f"it refers to {reference}, and nothing is fetched")
+            raise UnusableSchema(f"it refers to {reference}, and nothing is fetched")
 
         return refuse
 
@@ -83,7 +83,7 @@ def _prepared(schema: Any, patterns: list[str]) -> Any:
     """Return a schema without external references and without Python's regular expressions."""
     if not isinstance(schema, dict):
         return schema
-    made = subschemas.mapped(schema, lambda each: _prepared(each, patterns))
+    made = subschemas.map_children(schema, lambda each: _prepared(each, patterns))
     for key in ("$schema", "$id", "id"):  # by these, references may lead elsewhere
         if isinstance(made.get(key), str):
             del made[key]

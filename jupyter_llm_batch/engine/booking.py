@@ -83,5 +83,7 @@ def _asked_for(batch: Batch, job: Job, model: str) -> str:
 def _row_ceiling(estimated: Estimate | None, book: PriceBook) -> float:
     if estimated is None or not estimated.rows:
         return 0.0
-    ceiling = estimate_price.price([msgspec.structs.replace(estimated, reasks=0)], book).ceiling
+    ceiling = estimate_price.price_estimates(
+        [msgspec.structs.replace(estimated, reasks=0)], book
+    ).ceiling
     return float(ceiling) / estimated.rows if ceiling else 0.0

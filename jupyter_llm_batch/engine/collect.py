@@ -211,7 +211,7 @@ class Ends:
         """Make the best of all downloads, since no more is to be had."""
         batch = self._store.batch(job.batch_id)
         elsewhere = batch is not None and batch.adopted
-        legible = structured.legible(adapter.parse)
+        legible = structured.never_raising(adapter.parse)
         parse = partial(foreign_lines.leniently, legible) if elsewhere else legible
         kept = partial_downloads.names(self.payload(job))
         for name in kept:
@@ -252,7 +252,7 @@ class Ends:
             billed=self._billed(job),
             here=job.round > 0 or not job.unasked,
         )
-        parse = structured.checked(adapter.parse, batch.recipe.schema)
+        parse = structured.with_schema_check(adapter.parse, batch.recipe.schema)
         if batch.adopted:
             parse = foreign_lines.Lines(parse, job.provider)
         parsed = Parsed()
@@ -312,7 +312,7 @@ class Ends:
         paths = [path for name in job.parts if (path := self.part(job, name)).exists()]
         for path in paths:
             files.check_whole(path)
-        parse = structured.legible(adapter.parse)
+        parse = structured.never_raising(adapter.parse)
         find = adopt.find_rows
         return self._know_rows(
             held, batch, job, await asyncio.to_thread(find, self.payload(job), paths, job, parse)
@@ -472,8 +472,10 @@ class Ends:
                 tidied = "deleted"
             except Exception as error:  # noqa: BLE001 - the answers are here, whatever it is
                 if trouble.is_defect(error):
-                    trouble.report(error, f"deleting the files of job {job.id} at the provider")
-                tidied = f"kept: {trouble.words(error)}"
+                    trouble.report_defect(
+                        error, f"deleting the files of job {job.id} at the provider"
+                    )
+                tidied = f"kept: {trouble.describe_error(error)}"
         self._store.note(held, job, tidied=tidied)
 
     async def release(self, held: Lease, job: Job, adapter: Adapter) -> None:
@@ -484,7 +486,9 @@ class Ends:
                 cost = await adapter.release(job)
         except Exception as error:  # noqa: BLE001 - it expires anyway
             if trouble.is_defect(error):
-                trouble.report(error, f"releasing what job {job.id} has stored at the provider")
+                trouble.report_defect(
+                    error, f"releasing what job {job.id} has stored at the provider"
+                )
         changes: dict[str, Any] = {"released": True}
         if cost is not None and job.cost is not None:
             changes["cost"] = str(Decimal(job.cost) + cost)
@@ -509,7 +513,7 @@ class Ends:
             "failures": failures,
             "failing_since": job.failing_since if job.failures else now,
             "stopped": stopped,
-            "error": trouble.words(error),
+            "error": trouble.describe_error(error),
             "not_before": now + wait,
             "asked_until": now + asked if asked else job.asked_until,
         }

@@ -39,11 +39,11 @@ from ..core.job import Job, JobState, Remote
 from ..core.lifecycle import (
     TERMINAL,
     Action,
+    grouped_poll_time,
     has_stopped,
     is_cancelled,
-    is_held,
     next_action,
-    together,
+    waits_for_sample,
     waits_for_user,
     waits_until,
 )
@@ -270,7 +270,7 @@ class Poller:
                 return True
             cancel = is_cancelled(batch, job)
             todo = next_action(job, cancel=cancel)
-            held_back = waits_until(job, jobs) > now or is_held(batch, job)
+            held_back = waits_until(job, jobs) > now or waits_for_sample(batch, job)
             due = todo is not None and not self._left(job, todo[1]) and (cancel or not held_back)
             if due and not self._views.pause(job, cancel=cancel):
                 return True
@@ -376,7 +376,7 @@ class Poller:
                 self._close_round(held, batch, jobs)
                 return wake_at
             for job in jobs:
-                waits = waits_until(job, jobs) > now or is_held(batch, job)
+                waits = waits_until(job, jobs) > now or waits_for_sample(batch, job)
                 if waits and not is_cancelled(batch, job):
                     continue
                 wake_at = min(wake_at, self._start(held, batch, job, polls))
@@ -579,7 +579,7 @@ class Poller:
     def _start_polls(self, provider: str, polls: list[_Poll]) -> float:
         """Ask about running jobs, together where that is possible; return when to look again."""
         now = self._clock()
-        at = together([each.due for each in polls], self.policy.poll / 2)
+        at = grouped_poll_time([each.due for each in polls], self.policy.poll / 2)
         if at > now:
             return at
         entries = [(each.held, each.batch, each.job) for each in polls if each.due <= now]
@@ -654,7 +654,7 @@ class Poller:
         if not trouble.is_defect(error):
             _log.debug("%s failed", where, exc_info=error)
             return
-        defect = trouble.report(error, where)
+        defect = trouble.report_defect(error, where)
         if key:
             self._waits.defect(key)
         if batch_id:
@@ -761,8 +761,8 @@ class Poller:
         if not remaining.is_due(batch, jobs, now):
             return batch
         pack = self._store.pack
-        back = remaining.ended(pack(batch.id, "outcomes"), pack(batch.id, "owners"))
-        if remaining.doubt(batch, jobs, now, self._rules().book, back):
+        back = remaining.rows_back(pack(batch.id, "outcomes"), pack(batch.id, "owners"))
+        if remaining.deadline_doubt(batch, jobs, now, self._rules().book, back):
             return batch
         self._store.decide(batch.id, cut=True)
         return msgspec.structs.replace(batch, cut=True)

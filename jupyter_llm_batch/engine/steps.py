@@ -200,7 +200,7 @@ class Driver:
         except Refused as error:
             self._ends.fail(held, job, Event.REJECTED, str(error))
         except Exception as error:  # whatever it was, the job may exist
-            self._lose(held, job, trouble.words(error))
+            self._lose(held, job, trouble.describe_error(error))
             if trouble.is_defect(error):
                 raise
         except asyncio.CancelledError:

@@ -140,7 +140,7 @@ class BoundAnswers:
         except (LLMBatchError, OSError) as error:
             self._panels.notices[snapshot.batch_id] = f"answers could not be read: {error}"
         except Exception as error:  # noqa: BLE001 - else the panel would say nothing of it
-            trouble.report(error, f"binding the answers of {handle.name}")
+            trouble.report_defect(error, f"binding the answers of {handle.name}")
             self._panels.notices[snapshot.batch_id] = (
                 f"the answers are here, and an internal error ({type(error).__name__}) kept them "
                 f"from being bound: `%llm_batch export {handle.name} FILE` writes them to a file"
@@ -154,7 +154,7 @@ class BoundAnswers:
         if self._binder.holds(batch.name, edition):
             return  # a cell that waited was first
         value = handle.answers()
-        if (why := structured.problem(batch.recipe.schema)) is not None:
+        if (why := structured.schema_problem(batch.recipe.schema)) is not None:
             self._panels.notices[handle.id] = (
                 f"the answers were bound as they came, since the schema cannot be used ({why})"
             )

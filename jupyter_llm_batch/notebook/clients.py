@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ..client import session
 from ..client.client import Client
 from ..client.handle import BatchHandle
-from ..core.identity import Identity, variable
+from ..core.identity import Identity, notebook_variable
 from ..core.snapshot import Snapshot
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from .config import LLMBatch
@@ -61,7 +61,7 @@ class Clients:
             self.use(self._real())
         assert self._client is not None
         # A path that came after the batches had begun is another name of the same notebook.
-        self._client.identity = self._client.identity.also(variable(self._shell.user_ns))
+        self._client.identity = self._client.identity.also(notebook_variable(self._shell.user_ns))
         # %config takes effect with the next cell.
         self._client.settings = self._config.settings()
         return self._client

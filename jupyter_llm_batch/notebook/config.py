@@ -8,7 +8,7 @@ from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, val
 from traitlets.config import Configurable
 
 from ..core.errors import UsageProblem
-from ..core.settings import Settings, absolute
+from ..core.settings import Settings, absolute_path
 
 
 class LLMBatch(Configurable):
@@ -77,7 +77,7 @@ class LLMBatch(Configurable):
     @validate("data_dir")
     def _resolved(self, proposal: Any) -> str:
         """Take a relative folder as it is meant now: the working folder may change later."""
-        return absolute(proposal["value"])
+        return absolute_path(proposal["value"])
 
     @validate("prices", "discounts")
     def _readable(self, proposal: dict[str, Any]) -> Any:

@@ -60,9 +60,9 @@ class _Findings(msgspec.Struct):
         try:
             self.rows += look()
         except Exception as error:  # noqa: BLE001 - whatever is broken, the rest is told
-            self.rows.append([what, "cannot be examined", trouble.words(error)])
+            self.rows.append([what, "cannot be examined", trouble.describe_error(error)])
             if trouble.is_defect(error):
-                trouble.report(error, f"doctor: {what}")
+                trouble.report_defect(error, f"doctor: {what}")
 
 
 def show(controller: Controller, *, check_keys: bool = False, report: bool = False) -> None:
@@ -80,8 +80,8 @@ def show(controller: Controller, *, check_keys: bool = False, report: bool = Fal
     try:
         client = controller.client
     except Exception as error:  # noqa: BLE001 - a journal that cannot be opened, for instance
-        found.wrong.append(f"the journal cannot be used: {trouble.words(error)}")
-        found.rows.append(["journal", "cannot be used", trouble.words(error)])
+        found.wrong.append(f"the journal cannot be used: {trouble.describe_error(error)}")
+        found.rows.append(["journal", "cannot be used", trouble.describe_error(error)])
     if client is not None:
         the = client
         found.part("providers", lambda: _providers(the, found, check_keys=check_keys))
@@ -115,7 +115,7 @@ def _write(client: Client | None) -> None:
     try:
         path = defect_report.write(client.store if client is not None else None)
     except Exception as error:  # noqa: BLE001 - a full disk, for instance
-        print(f"The report could not be written: {trouble.words(error)}")
+        print(f"The report could not be written: {trouble.describe_error(error)}")
     else:
         print(
             f"Report: {path} holds tracebacks, versions and states of jobs; no keys, prompts or "
@@ -176,9 +176,9 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
         except LLMBatchError as problem:
             rows.append([f"{name} key", "?", str(problem)])
         except Exception as error:  # noqa: BLE001 - the other providers are told
-            rows.append([f"{name} key", "cannot be examined", trouble.words(error)])
+            rows.append([f"{name} key", "cannot be examined", trouble.describe_error(error)])
             if trouble.is_defect(error):
-                trouble.report(error, f"doctor: {name}")
+                trouble.report_defect(error, f"doctor: {name}")
     settings = {name: registry.address_of(name, servers) for name in places}
     known = {name: url for name, url in sorted(places.items()) if url}
     reached = client.background.call(connectivity.look(known, settings)).result()

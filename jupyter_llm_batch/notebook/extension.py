@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import TraitError
 
 from ..core.errors import LLMBatchError
-from ..core.printing import plain
+from ..core.printing import adapt_output
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from .completion import make_matcher
 from .config import LLMBatch
@@ -20,7 +20,7 @@ _loaded: dict[int, tuple[LLMBatchMagics, LLMBatch, Any]] = {}
 
 def load(shell: InteractiveShell) -> None:
     """Load the extension into `shell`; loading twice changes nothing."""
-    with plain():
+    with adapt_output():
         _load(shell)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
-from ..core.identity import of_shell
-from ..core.printing import plain
+from ..core.identity import notebook_of_shell
+from ..core.printing import adapt_output
 from .config import LLMBatch
 from .help import CELL_HELP, LINE_HELP
 from .scope import of_caller
@@ -25,19 +25,19 @@ class LLMBatchMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self._config = config
-        self._identity = of_shell(shell.user_ns)
+        self._identity = notebook_of_shell(shell.user_ns)
         self._commands: Commands | None = None
 
     @no_var_expand
     @cell_magic("llm_batch")
     def cell(self, line: str, cell: str) -> None:  # noqa: D102 - given below
-        with plain():
+        with adapt_output():
             self.commands().cell(line, cell, of_caller(self._shell))
 
     @no_var_expand
     @line_magic("llm_batch")
     def line(self, line: str) -> None:  # noqa: D102 - given below
-        with plain():
+        with adapt_output():
             self.commands().line(line, of_caller(self._shell))
 
     # What IPython shows for `%%llm_batch?` and `%llm_batch?`.
@@ -64,13 +64,13 @@ class LLMBatchMagics(Magics):
     def cell_begins(self, _info: object = None) -> None:
         """Bind what is ready, then leave the namespace to the cell."""
         if self._commands is not None:
-            with plain():
+            with adapt_output():
                 self._commands.controller.cell_begins()
 
     def cell_ended(self, _result: object = None) -> None:
         """Bind what became ready during the cell."""
         if self._commands is not None:
-            with plain():
+            with adapt_output():
                 self._commands.controller.cell_ended()
 
     def close(self) -> None:

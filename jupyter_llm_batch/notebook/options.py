@@ -25,7 +25,7 @@ def words(line: str) -> list[str]:
     Quotes around a whole word are taken off (``--system "Be brief"``), quotes inside it stay, so
     that ``--over df[["id", "text"]]`` is one word and the expression that the user wrote.
     """
-    return [unquoted(piece) for piece in magic_line.pieces(line)]
+    return [unquoted(piece) for piece in magic_line.split_line(line)]
 
 
 def evaluate(expression: str, namespace: dict[str, Any], option: str) -> Any:
@@ -135,6 +135,6 @@ def field_names(over: Any) -> list[str]:
     if over is None or (not hasattr(over, "__len__") and not hasattr(over, "columns")):
         return []
     try:
-        return rows.read(over).names()
+        return rows.read_rows(over).names()
     except UsageProblem:
         return []  # the submission tells it better

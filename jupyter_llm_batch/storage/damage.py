@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from ..core import policy
-from ..core.identity import storable
+from ..core.identity import storable_name
 from . import salvage, sent_marks
 from .files import private_folder, sync_folder
 from .migrations import SCHEMA_VERSION, TABLES
@@ -137,7 +137,7 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
     loss = Loss(
         at=time.time(),
         reason=reason,
-        kept=storable(str(kept or "")),
+        kept=storable_name(str(kept or "")),
         recovered=recovered,
         folders=[name for name in there if name not in known],
     )

@@ -11,7 +11,7 @@ from ..core.batch import Batch
 from ..core.errors import NotFound, UsageProblem
 from ..core.identity import Identity
 from ..core.ids import HASH
-from ..core.magic_line import word
+from ..core.magic_line import quote_word
 from ..core.text import many
 from ..storage.store import Store
 from . import fingerprint, reuse
@@ -136,7 +136,7 @@ def hint(name: str, names: Sequence[str], where: str) -> str:
 
 def _choices(batches: Sequence[Batch], identity: Identity) -> str:
     """Return names by which each of some batches is found."""
-    names = [*dict.fromkeys(word(name_of(each, identity.name)) for each in reversed(batches))]
+    names = [*dict.fromkeys(quote_word(name_of(each, identity.name)) for each in reversed(batches))]
     left = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {many(left, 'other')}" if left > 0 else "")
 
@@ -193,7 +193,7 @@ def alike(store: Store, batch: Batch, hashes: bytes, fresh: Sequence[int]) -> li
     wanted = [hashes[row * HASH : (row + 1) * HASH] for row in fresh]
     return sorted(
         (
-            Alike(word(name_of(each, batch.notebook)), _shared(store, each, wanted), answered)
+            Alike(quote_word(name_of(each, batch.notebook)), _shared(store, each, wanted), answered)
             for each, answered in found
         ),
         key=lambda each: not each.answered,

@@ -47,7 +47,7 @@ def of(model: str, recipe: Recipe, head: Sequence[Content | None]) -> str:
         and (value := getattr(recipe, name)) != getattr(plain, name)
     }
     if recipe.schema is not None:
-        said["schema"] = sorted(structured.fields(recipe.schema))
+        said["schema"] = sorted(structured.schema_fields(recipe.schema))
     return hashlib.blake2b(_canonical([model, said, head]), digest_size=16).hexdigest()
 
 

@@ -8,7 +8,7 @@ from ..core.money import Spend
 from ..core.result import Outcome
 from ..core.row_codes import (
     WAITING,
-    inherited,
+    inherited_code,
     outcome_of,
     row_code,
 )
@@ -31,7 +31,7 @@ def caught_up(store: Store, batch: Batch) -> bytes:
     ).items():
         theirs, finished = known.get(source, (b"", True))
         if theirs and not owners[row] and outcome_of(outcomes[row]) is not Outcome.OK:
-            outcomes[row] = inherited(theirs[there], finished=finished)
+            outcomes[row] = inherited_code(theirs[there], finished=finished)
     return bytes(outcomes)
 
 
@@ -47,7 +47,7 @@ def inherit(store: Store, held: Lease, batch: Batch, outcomes: bytes) -> bytes:
             continue
         # A batch that a damaged journal lost never says any more.
         lost = row_code(Outcome.MISSING, billed=True)
-        changed[row] = inherited(theirs[there], finished=finished) if theirs else lost
+        changed[row] = inherited_code(theirs[there], finished=finished) if theirs else lost
     if bytes(changed) != outcomes:
         store.put_packs(held, {"outcomes": bytes(changed)})
     return bytes(changed)
@@ -82,7 +82,7 @@ def waits_on(store: Store, batch: Batch) -> list[tuple[Batch, list[Job]]]:
         ).items()
         if source in under_way
         and outcomes[row] == WAITING
-        and inherited(known[source][0][there], finished=False) == WAITING
+        and inherited_code(known[source][0][there], finished=False) == WAITING
     }
     found = [each for source in batch.sources if source in behind and (each := store.batch(source))]
     return [(each, store.jobs(each.id)) for each in found]
@@ -101,4 +101,4 @@ def reused(store: Store, batch: Batch, now: float) -> list[Spend]:
     taken = inherited_rows.read(store.pack(batch.id, "sources"), batch.sources)
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     kept = {row: place for row, place in taken.items() if not owners[row]}
-    return budget.of_reuse(store, batch, kept, now)
+    return budget.saved_by_reuse(store, batch, kept, now)

@@ -79,7 +79,7 @@ class Bounds:
     def __call__(self, custom_id: str, content: Content) -> bytes:
         """Return the request line."""
         line = self._encode(custom_id, content)
-        bound = tokens.bound_of(tokens.body_of(msgspec.json.decode(line)))
+        bound = tokens.output_bound(tokens.request_body(msgspec.json.decode(line)))
         self._open = self._open or bound is None
         self._most = max(self._most, bound or 0)
         return line

@@ -247,14 +247,14 @@ def _estimates(
     for lane in lanes:
         if lane.meter.rows:
             prompt = budget.prompt_key(lane.meaning.digest(), notebook, ask.name, ask.template)
-            made = estimate.make(
+            made = estimate.make_estimate(
                 lane.meter,
                 provider=lane.provider,
                 model=lane.model,
                 recipe=lane.recipe,
                 reasks=ask.reasks,
                 bound=lane.bounds.most() if lane.bounds else None,
-                before=budget.past(store, lane.provider, lane.model, prompt),
+                before=budget.past_usage(store, lane.provider, lane.model, prompt),
                 counter=counter,
                 method=method,
             )

@@ -81,7 +81,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 def of(plan: Plan, ask: Ask, store: Store, rules: Rules, *, note: str, reusing: bool) -> Preview:
     """Return what `plan` would send and cost."""
     batch = plan.batch
-    cost = estimate_price.price(batch.estimates, rules.book) if batch.estimates else None
+    cost = estimate_price.price_estimates(batch.estimates, rules.book) if batch.estimates else None
     budget = None
     if rules.monthly_budget is not None:
         since = spending.month_start(store.clock())
@@ -122,7 +122,7 @@ def _refusal(
     """Return why a batch of this cost would not be sent, empty when it would."""
     try:
         spending.check_cap(cost, max_cost)
-        promise = spending.reserve(cost, rules, now)
+        promise = spending.reserve_for(cost, rules, now)
     except UsageProblem as problem:
         return str(problem)
     if budget and promise and budget[0] + budget[1] + promise.usd > budget[2]:
@@ -157,6 +157,6 @@ def count(
         chosen = lines[:: max(1, len(lines) // rows)][:rows]
         work = [call(adapter.count(line, model)) for line in chosen]
         exact = sum(each.result() for each in work)
-        guessed = sum(tokens.measure(line, provider, model).expected for line in chosen)
+        guessed = sum(tokens.measure_request(line, provider, model).expected for line in chosen)
         found[name] = len(chosen), exact, guessed
     return found

@@ -124,7 +124,7 @@ def _schema(options: Options, endpoint: str) -> tuple[dict[str, Any] | None, str
     if endpoint == "embeddings":
         option = "--embed" if options.get("embed") else "--endpoint embeddings"
         raise UsageProblem(f"--schema is for answers, {option} for vectors: leave one out")
-    return structured.read(options["schema"])
+    return structured.read_schema(options["schema"])
 
 
 def _cached_in_vain(recipe: Recipe) -> str:
@@ -235,7 +235,7 @@ def _cache(options: Options) -> str | None:
 def _check_fields(schema: dict[str, Any], shape: Shape) -> None:
     if shape.kind != "frame":
         return
-    taken = [each for each in structured.fields(schema) if each in shape.columns]
+    taken = [each for each in structured.schema_fields(schema) if each in shape.columns]
     if taken:
         raise UsageProblem(
             f"the input has a column {taken[0]!r} already, which is a field of --schema: "
@@ -247,8 +247,8 @@ def _renamed(shape: Shape, schema: dict[str, Any] | None, *, routed: bool) -> st
     """Say which columns beside the answers have other names than usual, since these are taken."""
     if shape.kind != "frame":
         return ""
-    fields = None if schema is None else structured.fields(schema) or None
-    names = answers.beside(shape, fields, routed=routed)
+    fields = None if schema is None else structured.schema_fields(schema) or None
+    names = answers.extra_columns(shape, fields, routed=routed)
     return "; ".join(
         f"the answers' column {usual!r} is called {name!r}, since that name is taken"
         for usual, name in names.items()
@@ -288,7 +288,7 @@ def _contents(
         return [only], None, Shape(kind="one", column=column), "", ""
     if split:
         raise UsageProblem("--split divides the cell into prompts; it does not go with --over")
-    rows: Rows = frames.read(options["over"], column=column)
+    rows: Rows = frames.read_rows(options["over"], column=column)
     if text is None:
         return ready_.ready(rows, raw=raw, skip_null=skip_null), rows, rows.shape, "", ""
     if raw:

@@ -81,7 +81,7 @@ def check_absent(store: Store, batch: Batch, rules: budget.Rules) -> None:
 
 def about(batch: Batch, rows: int, rules: budget.Rules) -> str:
     """Return in brackets what so many rows of a batch cost, where that is known."""
-    cost = budget.of_rows(batch, rows, rules)
+    cost = budget.expected_for_rows(batch, rows, rules)
     return "" if cost is None else f" (about {money(float(cost))})"
 
 

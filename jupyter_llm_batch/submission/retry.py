@@ -116,7 +116,7 @@ def again(
         promise = None
         if rules is not None:
             count, in_full = len(written.sent), written.mode is Mode.REALTIME
-            promise = budget.before_sending(
+            promise = budget.check_sending(
                 store, batch, count, written.size, rules, in_full=in_full
             )
     except BaseException as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..core.batch import Batch
 from ..core.ids import HASH
 from ..core.result import Outcome
-from ..core.row_codes import SKIPPED, WAITING, inherited, may_be_billed, outcome_of
+from ..core.row_codes import SKIPPED, WAITING, inherited_code, may_be_billed, outcome_of
 from ..storage import inherited_rows
 from ..storage.store import Store
 
@@ -67,7 +67,7 @@ def _is_kept(code: int, *, finished: bool) -> bool:
     """Whether a row must not be asked again by itself: answered, under way, or maybe billed."""
     if code == SKIPPED:
         return False
-    if inherited(code, finished=finished) == WAITING:
+    if inherited_code(code, finished=finished) == WAITING:
         return True  # it may yet be sent again where it is
     return outcome_of(code) is Outcome.OK or may_be_billed(code)
 
@@ -89,7 +89,7 @@ def known(store: Store, outcomes: bytearray, taken: Mapping[int, tuple[str, int]
             finished = batch is not None and batch.finished_at is not None
             packs[source] = store.pack(source, "outcomes"), finished
         theirs, finished = packs[source]
-        outcomes[row] = inherited(theirs[there], finished=finished) if theirs else WAITING
+        outcomes[row] = inherited_code(theirs[there], finished=finished) if theirs else WAITING
     return bytes(outcomes)
 
 

@@ -7,13 +7,13 @@ from support import ok
 
 from jupyter_llm_batch.core.result import Outcome, Result
 from jupyter_llm_batch.core.row_codes import (
+    count_outcomes,
     is_cut,
     outcome_of,
     result_code,
     row_code,
     rows_cut,
     rows_without_answer,
-    tally,
 )
 from jupyter_llm_batch.notebook.panel import static_html
 
@@ -50,7 +50,7 @@ def test_the_mark_of_a_cut_answer_is_a_bit_that_older_rows_do_not_have():
     codes = bytes([row_code(Outcome.OK, billed=True), row_code(Outcome.OK, billed=True, cut=True)])
     assert codes[0] == 0x11
     assert rows_cut(codes) == [1]
-    assert (tally(codes), rows_without_answer(codes)) == ({"ok": 2}, [])
+    assert (count_outcomes(codes), rows_without_answer(codes)) == ({"ok": 2}, [])
 
 
 def test_cut_answers_are_bound_counted_and_named(client):

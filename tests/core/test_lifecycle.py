@@ -118,13 +118,13 @@ def test_rows_that_may_be_billed_are_never_repeated_by_themselves(codes):
     again = row_codes.rows_to_repeat(packed)
     assert all(not row_codes.may_be_billed(packed[row]) for row in again)
     assert set(again) <= set(row_codes.rows_without_answer(packed))
-    assert sum(row_codes.tally(packed).values()) == len(packed)
+    assert sum(row_codes.count_outcomes(packed).values()) == len(packed)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1e3))
 def test_jobs_are_asked_about_together_and_none_early(dues, patience):
     """The first job due waits for those that are due within the patience, and no longer."""
-    at = lifecycle.together(dues, patience)
+    at = lifecycle.grouped_poll_time(dues, patience)
     assert min(dues) <= at <= min(dues) + patience
     assert not [due for due in dues if at < due <= min(dues) + patience]
 

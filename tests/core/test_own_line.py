@@ -69,11 +69,11 @@ def test_the_line_of_a_users_own_module_names_its_file(tmp_path, monkeypatch):
         mine.call(refuse)
     found.value.__traceback__ = found.value.__traceback__.tb_next
     found.value.__traceback__.tb_next = None
-    assert short_traceback.render(found.value) == [
+    assert short_traceback.render_for_users(found.value) == [
         "mine.py, line 2: f()  # here", "UsageProblem: say it otherwise"
     ]  # fmt: skip
 
 
 def test_an_error_that_nobody_raised_is_its_message():
     """Without a traceback there is no line to show."""
-    assert short_traceback.render(errors.NotReady("wait")) == ["NotReady: wait"]
+    assert short_traceback.render_for_users(errors.NotReady("wait")) == ["NotReady: wait"]

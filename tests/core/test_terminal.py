@@ -30,7 +30,7 @@ def test_errors_are_clean(kind):
     """The message of an error, and what IPython shows of it, holds no control character."""
     error = kind(f"no batch {HOSTILE}")
     assert clean(str(error))
-    assert clean("".join(short_traceback.render(error)))
+    assert clean("".join(short_traceback.render_for_users(error)))
 
 
 def test_tables_are_clean():

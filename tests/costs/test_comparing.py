@@ -8,8 +8,8 @@ import pytest
 from jupyter_llm_batch.core.errors import NotFound, UsageProblem
 from jupyter_llm_batch.core.result import Outcome, Result, Usage
 from jupyter_llm_batch.costs.advice import Call, Habit, advise
-from jupyter_llm_batch.costs.comparison import Side, compare
-from jupyter_llm_batch.costs.price_list import listed
+from jupyter_llm_batch.costs.comparison import Side, compare_sides
+from jupyter_llm_batch.costs.price_list import listed_models
 from jupyter_llm_batch.costs.prices import PriceBook
 
 BIG, SMALL = "openai:gpt-5.4", "openai:gpt-5-mini"
@@ -30,7 +30,7 @@ def test_answers_are_compared_row_by_row():
     """Equal but for case, blanks and marks at the ends is alike; failed rows are not compared."""
     ours = [ok("Positive"), ok("negative"), ok("mixed"), FAILED, ok("x"), None]
     theirs = [ok("Positive"), ok(" Negative. "), ok("bad"), ok("y"), FAILED, None]
-    found = compare(side("a"), side("b"), ours, theirs)
+    found = compare_sides(side("a"), side("b"), ours, theirs)
     assert (found.rows, found.both, found.same, found.alike) == (6, 3, 1, 2)
     assert (found.only_left, found.only_right) == (1, 1)
     assert found.agreement == pytest.approx(2 / 3)
@@ -44,7 +44,7 @@ def test_structured_answers_agree_by_field():
     """With a schema the share of equal values is known for each field."""
     ours = [ok("", parsed={"tone": tone, "stars": n}) for tone, n in (("Good", 4), ("bad", 1))]
     theirs = [ok("", parsed={"tone": tone, "stars": n}) for tone, n in (("good", 4), ("bad", 2))]
-    found = compare(side("a"), side("b"), ours, theirs)
+    found = compare_sides(side("a"), side("b"), ours, theirs)
     assert found.fields == {"tone": 2, "stars": 1}
     assert (found.same, found.alike) == (0, 1)
 
@@ -53,7 +53,7 @@ def test_embeddings_are_compared_by_their_angle():
     """Vectors are never equal to the letter; their mean cosine says how near they are."""
     ours = [Result(custom_id="x-0", outcome=Outcome.OK, vector=[1.0, 0.0])]
     theirs = [Result(custom_id="x-0", outcome=Outcome.OK, vector=[1.0, 1.0])]
-    found = compare(side("a"), side("b"), ours, theirs)
+    found = compare_sides(side("a"), side("b"), ours, theirs)
     assert found.nearness == pytest.approx(2**-0.5)
 
 
@@ -136,7 +136,7 @@ def test_a_short_or_cached_beginning_is_not():
 
 def test_a_smaller_model_is_to_be_tried_and_not_just_taken():
     """The next cheaper model of the same generation, with a sample and a comparison to run."""
-    (found,) = advise([habit()], PriceBook(), models=listed())
+    (found,) = advise([habit()], PriceBook(), models=listed_models())
     assert found.kind == "model"
     assert "claude-sonnet-5-5" in found.what
     assert found.command.splitlines() == [
@@ -192,7 +192,7 @@ def test_cents_are_left_unsaid():
 
 def test_the_dearest_comes_first():
     """Advice is sorted by what it would have saved."""
-    found = advise([habit(repeats=10, shared=4000)], PriceBook(), models=listed())
+    found = advise([habit(repeats=10, shared=4000)], PriceBook(), models=listed_models())
     assert [each.saves for each in found] == sorted((each.saves for each in found), reverse=True)
     assert kinds(found) == ["caching", "model", "reuse"]
 

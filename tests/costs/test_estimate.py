@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jupyter_llm_batch.core.request import Recipe
 from jupyter_llm_batch.core.result import Usage
 from jupyter_llm_batch.costs import estimate, tokens
-from jupyter_llm_batch.costs.estimate import Meter, Past, Prior, make, past
-from jupyter_llm_batch.costs.estimate_price import price
+from jupyter_llm_batch.costs.estimate import Meter, Past, Prior, make_estimate, past_usage
+from jupyter_llm_batch.costs.estimate_price import price_estimates
 from jupyter_llm_batch.costs.prices import PriceBook
 
 LANE = {"provider": "openai", "model": "gpt-5-mini"}
@@ -56,8 +56,8 @@ def test_a_sample_tells_the_whole():
     """The estimate of 3,000 texts of very different lengths is near to counting every one."""
     random.seed(4)
     lines = [line("some words of it " * random.choice([1, 1, 1, 5, 40])) for _ in range(3000)]
-    found = make(metered(lines), recipe=Recipe(max_tokens=10), **LANE)
-    exact = sum(tokens.measure(each, "openai", "gpt-5-mini").expected for each in lines)
+    found = make_estimate(metered(lines), recipe=Recipe(max_tokens=10), **LANE)
+    exact = sum(tokens.measure_request(each, "openai", "gpt-5-mini").expected for each in lines)
     assert found.rows == 3000
     assert found.input == pytest.approx(exact, rel=0.05)
     assert found.low < exact < found.ceiling
@@ -67,7 +67,7 @@ def test_a_sample_tells_the_whole():
 def test_the_ceiling_is_never_more_than_a_token_a_byte():
     """A token is at least a byte, so the bytes of the requests bound their tokens."""
     lines = [line("a" * 500)] * 10
-    found = make(metered(lines), recipe=Recipe(), before=Past(correction=1.0), **LANE)
+    found = make_estimate(metered(lines), recipe=Recipe(), before=Past(correction=1.0), **LANE)
     assert found.ceiling <= sum(map(len, lines))
 
 
@@ -86,7 +86,7 @@ def test_the_ceiling_is_never_more_than_a_token_a_byte():
 )
 def test_the_most_output(recipe, provider, ceiling):
     """Output is bounded by what the requests allow, and unbounded is said as None."""
-    found = make(metered([line("x")] * 10), provider=provider, model="m", recipe=recipe)
+    found = make_estimate(metered([line("x")] * 10), provider=provider, model="m", recipe=recipe)
     assert found.output_ceiling == ceiling
 
 
@@ -94,39 +94,39 @@ def test_output_is_expected_as_it_was_before():
     """The prompt's own answers count; those to other prompts only correct how input is counted."""
     mine = Prior(prompt="p", rows=10, usage=Usage(input=100, output=70), counted=50)
     other = Prior(prompt="q", rows=10, usage=Usage(input=100, output=900), counted=100)
-    assert past("p", [mine, other]).output == 7
-    assert past("p", [mine, other]).basis == "10 earlier answers to this prompt"
-    assert past("p", [mine, other]).correction == 2.0
-    assert past("new", [mine, other]) == Past(correction=1.5)
+    assert past_usage("p", [mine, other]).output == 7
+    assert past_usage("p", [mine, other]).basis == "10 earlier answers to this prompt"
+    assert past_usage("p", [mine, other]).correction == 2.0
+    assert past_usage("new", [mine, other]) == Past(correction=1.5)
     schema = Prior(prompt="s", rows=10, usage=Usage(input=300, output=10), counted=1000)
-    assert past("s", [schema]).correction == 0.3
-    assert past("new", [schema]) == Past(correction=1.0)
-    assert past("new", []) == Past()
+    assert past_usage("s", [schema]).correction == 0.3
+    assert past_usage("new", [schema]) == Past(correction=1.0)
+    assert past_usage("new", []) == Past()
 
 
 def test_a_guess_is_a_span_from_the_guess_to_the_ceiling():
     """After one-word answers an essay is a guess, and no low is an empty answer."""
     labels = Prior(prompt="p", rows=20_000, usage=Usage(input=10, output=20_000))
     essay = Recipe(max_tokens=4000)
-    before = past("essay", [labels])
-    guess = make(metered([line("x")] * 1000), recipe=essay, before=before, **LANE)
+    before = past_usage("essay", [labels])
+    guess = make_estimate(metered([line("x")] * 1000), recipe=essay, before=before, **LANE)
     assert guess.guessed
-    money = price([guess], PriceBook())
+    money = price_estimates([guess], PriceBook())
     assert money.guessed
     assert money.low == pytest.approx(money.expected, rel=Decimal("0.05"))
     assert money.expected * 10 < money.ceiling
-    known = past(
+    known = past_usage(
         "p", [Prior(prompt="p", rows=10, usage=Usage(input=100, output=1000), counted=100)]
     )
-    sure = make(metered([line("x")] * 1000), recipe=essay, before=known, **LANE)
+    sure = make_estimate(metered([line("x")] * 1000), recipe=essay, before=known, **LANE)
     assert not sure.guessed
-    lowest = price([sure], PriceBook()).low
-    assert lowest > Decimal("0.6") * price([sure], PriceBook()).expected
+    lowest = price_estimates([sure], PriceBook()).low
+    assert lowest > Decimal("0.6") * price_estimates([sure], PriceBook()).expected
 
 
 def test_a_guess_stays_within_its_bound():
     """A guess is half of what is allowed at most, and called a guess."""
-    guess = make(metered([line("x")] * 10), recipe=Recipe(max_tokens=5), **LANE)
+    guess = make_estimate(metered([line("x")] * 10), recipe=Recipe(max_tokens=5), **LANE)
     assert guess.output == 25  # never more than half of what is allowed
     assert "guess" in guess.basis
 
@@ -134,8 +134,8 @@ def test_a_guess_stays_within_its_bound():
 def test_a_correction_is_an_adjustment_and_no_accident():
     """A provider that tells no usage, or nonsense, does not ruin later estimates."""
     odd = Prior(prompt="p", rows=1, usage=Usage(input=10**9), counted=1)
-    assert past("p", [odd]).correction == 3.0
-    assert past("p", [Prior(prompt="p", rows=5, usage=Usage(), counted=9)]) == Past()
+    assert past_usage("p", [odd]).correction == 3.0
+    assert past_usage("p", [Prior(prompt="p", rows=5, usage=Usage(), counted=9)]) == Past()
 
 
 def test_priming_makes_most_of_a_long_prefix_cached():
@@ -145,14 +145,14 @@ def test_priming_makes_most_of_a_long_prefix_cached():
     lines = [json.dumps({"custom_id": "x-0", "params": body}).encode()] * 100
     recipe = Recipe(system=system, cache="1h", max_tokens=5)
     lane = {"provider": "anthropic", "model": "claude-haiku-4-5"}
-    found = make(metered(lines), recipe=recipe, **lane)
+    found = make_estimate(metered(lines), recipe=recipe, **lane)
     assert found.cached > 0.9 * found.input
     assert 0 < found.cache_write < 0.02 * found.input
-    plain = make(metered(lines), recipe=Recipe(system=system, max_tokens=5), **lane)
+    plain = make_estimate(metered(lines), recipe=Recipe(system=system, max_tokens=5), **lane)
     book = PriceBook()
-    assert price([found], book).expected < price([plain], book).expected / 3
+    assert price_estimates([found], book).expected < price_estimates([plain], book).expected / 3
     # but a cache promises nothing: at most every row writes it for an hour
-    assert price([found], book).ceiling > price([plain], book).ceiling
+    assert price_estimates([found], book).ceiling > price_estimates([plain], book).ceiling
 
 
 # -- money -----------------------------------------------------------------------------------------
@@ -160,8 +160,10 @@ def test_priming_makes_most_of_a_long_prefix_cached():
 
 def test_a_price_has_three_figures_and_its_source():
     """Low, expected and ceiling rise; real time costs twice as much; the source has a date."""
-    found = make(metered([line("hello " * 50)] * 10), recipe=Recipe(max_tokens=400), **LANE)
-    money = price([found], PriceBook())
+    found = make_estimate(
+        metered([line("hello " * 50)] * 10), recipe=Recipe(max_tokens=400), **LANE
+    )
+    money = price_estimates([found], PriceBook())
     assert 0 < money.low < money.expected < money.ceiling
     assert money.realtime == 2 * money.expected
     assert "genai-prices" in money.source
@@ -171,17 +173,18 @@ def test_a_price_has_three_figures_and_its_source():
 def test_what_is_not_known_is_said():
     """An unknown price, a full-price fallback and a missing bound are notes, never a figure."""
     meter = metered([line("x")] * 10)
-    unknown = price(
-        [make(meter, recipe=Recipe(max_tokens=1), provider="openai", model="nobody")], PriceBook()
+    unknown = price_estimates(
+        [make_estimate(meter, recipe=Recipe(max_tokens=1), provider="openai", model="nobody")],
+        PriceBook(),
     )
     assert (unknown.expected, unknown.ceiling, unknown.realtime) == (None, None, None)
     assert "is not known" in unknown.notes[0]
     lane = {"provider": "openai", "model": "gpt-4o-realtime-preview"}
-    full = price([make(meter, recipe=Recipe(max_tokens=1), **lane)], PriceBook())
+    full = price_estimates([make_estimate(meter, recipe=Recipe(max_tokens=1), **lane)], PriceBook())
     assert full.expected is None
     assert full.realtime > 0
     assert "no batch price" in full.notes[0]
-    unbounded = price([make(meter, recipe=Recipe(), **LANE)], PriceBook())
+    unbounded = price_estimates([make_estimate(meter, recipe=Recipe(), **LANE)], PriceBook())
     assert unbounded.expected > 0
     assert unbounded.ceiling is None
     assert "--max-tokens" in unbounded.notes[0]
@@ -191,21 +194,23 @@ def test_long_requests_cost_what_their_tier_costs():
     """Requests above the tier are priced as such, and the ceiling assumes it of all."""
     lane = {"provider": "google", "model": "gemini-2.5-pro"}
     recipe = Recipe(max_tokens=1)
-    long = make(metered([line("some words of it " * 80_000)] * 2), recipe=recipe, **lane)
+    long = make_estimate(metered([line("some words of it " * 80_000)] * 2), recipe=recipe, **lane)
     assert long.long_rows == 2
-    money = price([long], PriceBook())
+    money = price_estimates([long], PriceBook())
     flat = Decimal("0.625") / 10**6 * long.input
     assert money.expected > Decimal("1.9") * flat
     assert money.ceiling >= 2 * Decimal("0.625") / 10**6 * long.ceiling
-    short = make(metered([line("some words of it ")] * 2), recipe=recipe, **lane)
+    short = make_estimate(metered([line("some words of it ")] * 2), recipe=recipe, **lane)
     assert (short.long_rows, short.steep) == (0, False)
 
 
 def test_reasking_multiplies_the_ceiling_alone():
     """Each round of re-asking may pay every row again, and is not what is expected."""
     meter, book = metered([line("x")] * 10), PriceBook()
-    once = price([make(meter, recipe=Recipe(max_tokens=9), **LANE)], book)
-    thrice = price([make(meter, recipe=Recipe(max_tokens=9), reasks=2, **LANE)], book)
+    once = price_estimates([make_estimate(meter, recipe=Recipe(max_tokens=9), **LANE)], book)
+    thrice = price_estimates(
+        [make_estimate(meter, recipe=Recipe(max_tokens=9), reasks=2, **LANE)], book
+    )
     assert thrice.ceiling == 3 * once.ceiling
     assert thrice.expected == once.expected
 
@@ -213,10 +218,12 @@ def test_reasking_multiplies_the_ceiling_alone():
 def test_estimates_of_several_models_add_up():
     """A batch over two models costs what its parts cost; one unknown price makes it unknown."""
     meter, book = metered([line("x")] * 10), PriceBook()
-    one = make(meter, recipe=Recipe(max_tokens=9), **LANE)
-    two = make(meter, recipe=Recipe(max_tokens=9), provider="google", model="gemini-2.5-flash")
-    assert price([one, two], book).ceiling == (
-        price([one], book).ceiling + price([two], book).ceiling
+    one = make_estimate(meter, recipe=Recipe(max_tokens=9), **LANE)
+    two = make_estimate(
+        meter, recipe=Recipe(max_tokens=9), provider="google", model="gemini-2.5-flash"
     )
-    strange = make(meter, recipe=Recipe(max_tokens=9), provider="openai", model="nobody")
-    assert price([one, strange], book).expected is None
+    assert price_estimates([one, two], book).ceiling == (
+        price_estimates([one], book).ceiling + price_estimates([two], book).ceiling
+    )
+    strange = make_estimate(meter, recipe=Recipe(max_tokens=9), provider="openai", model="nobody")
+    assert price_estimates([one, strange], book).expected is None

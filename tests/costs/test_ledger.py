@@ -13,7 +13,7 @@ from jupyter_llm_batch.core.job import Job, JobState
 from jupyter_llm_batch.core.money import Spend
 from jupyter_llm_batch.core.request import Recipe, Shape
 from jupyter_llm_batch.core.result import Usage
-from jupyter_llm_batch.costs.ledger import Ledger, from_jobs, words
+from jupyter_llm_batch.costs.ledger import Ledger, describe_total, spends_of_jobs
 from jupyter_llm_batch.notebook.tables import chart
 
 DAY = 86_400.0
@@ -108,9 +108,9 @@ def test_jobs_of_before_the_ledger_are_in_it():
         endpoint="chat", rows=2, bytes=9, payload="p", state=JobState.DONE, ended_at=NOON,
         usage=Usage(input=5, output=5), cost="1", saved="1", tally={"ok": 2},
     )  # fmt: skip
-    (line,) = from_jobs(batch, [job], [])
+    (line,) = spends_of_jobs(batch, [job], [])
     assert (line.paid, line.realtime, line.answered) == ("1", "2", 2)
-    assert from_jobs(batch, [job], [line]) == []
+    assert spends_of_jobs(batch, [job], [line]) == []
 
 
 def test_batches_of_one_name_are_told_apart_by_their_notebooks():
@@ -121,10 +121,10 @@ def test_batches_of_one_name_are_told_apart_by_their_notebooks():
 
 def test_what_may_have_been_billed_is_bounded_only_where_that_is_known():
     """An unknown amount is not called $0.00."""
-    assert "1 request may have been billed besides, for an amount" in words(
+    assert "1 request may have been billed besides, for an amount" in describe_total(
         Ledger([spend(1, doubtful=1)]).total
     )
-    assert "2 requests may have been billed besides, at most $1.00" in words(
+    assert "2 requests may have been billed besides, at most $1.00" in describe_total(
         Ledger([spend(1, doubtful=2, doubt=1.0)]).total
     )
 

@@ -11,7 +11,7 @@ from jupyter_llm_batch.core.errors import UsageProblem
 from jupyter_llm_batch.core.job import Job
 from jupyter_llm_batch.core.result import Usage
 from jupyter_llm_batch.costs.price_list import requested_name
-from jupyter_llm_batch.costs.prices import PriceBook, cost
+from jupyter_llm_batch.costs.prices import PriceBook, list_cost
 from jupyter_llm_batch.costs.rates import LINEAR, Cost
 
 MODELS = [
@@ -27,7 +27,7 @@ TIERED = ("google", "gemini-2.5-pro")
 @pytest.mark.parametrize(("provider", "model"), MODELS)
 def test_a_batch_costs_half_of_real_time(provider, model):
     """Each provider's batch price is half of the price in real time, the rest is saved."""
-    found = cost(provider, model, Usage(input=10_000, output=2_000))
+    found = list_cost(provider, model, Usage(input=10_000, output=2_000))
     assert found.realtime > 0
     assert found.batch * 2 == found.realtime
     assert found.saved == found.batch
@@ -42,24 +42,24 @@ def test_a_short_request_costs_what_the_price_list_says(provider, model):
         provider_id=provider,
         price_context={"processing": "batch"},
     )
-    assert cost(provider, model, Usage(input=5000, cached=2000, output=700)).batch == (
+    assert list_cost(provider, model, Usage(input=5000, cached=2000, output=700)).batch == (
         listed.total_price
     )
 
 
 def test_cached_tokens_cost_less_than_fresh_ones():
     """Tokens read from the prompt cache are charged at their own price."""
-    fresh = cost("openai", "gpt-5-mini", Usage(input=1000))
-    cached = cost("openai", "gpt-5-mini", Usage(input=1000, cached=1000))
+    fresh = list_cost("openai", "gpt-5-mini", Usage(input=1000))
+    cached = list_cost("openai", "gpt-5-mini", Usage(input=1000, cached=1000))
     assert 0 < cached.batch < fresh.batch
 
 
 def test_tokens_written_to_the_cache_cost_more_than_fresh_ones():
     """Writing to Anthropic's prompt cache has its own price, a higher one for an hour."""
     model = ("anthropic", "claude-haiku-4-5")
-    fresh = cost(*model, Usage(input=1000))
-    written = cost(*model, Usage(input=1000, cache_write=1000))
-    hour = cost(*model, Usage(input=1000, cache_write=1000, cache_write_1h=1000))
+    fresh = list_cost(*model, Usage(input=1000))
+    written = list_cost(*model, Usage(input=1000, cache_write=1000))
+    hour = list_cost(*model, Usage(input=1000, cache_write=1000, cache_write_1h=1000))
     assert fresh.batch < written.batch < hour.batch
 
 
@@ -67,7 +67,7 @@ def test_a_sum_of_short_requests_is_not_a_long_request():
     """A thousand short requests cost a thousand times one, below the long-context tier."""
     one = Usage(input=LINEAR, output=1000)
     many = Usage(input=LINEAR * 1000, output=1_000_000)
-    single, total = cost(*TIERED, one), cost(*TIERED, many)
+    single, total = list_cost(*TIERED, one), list_cost(*TIERED, many)
     assert total.batch == single.batch * 1000
     assert total.realtime == single.realtime * 1000
 
@@ -75,31 +75,31 @@ def test_a_sum_of_short_requests_is_not_a_long_request():
 def test_a_long_request_pays_the_long_context_price():
     """A request past the tier costs more than its tokens would in short requests."""
     usage = Usage(input=LINEAR * 3, output=1000)
-    short, long = cost(*TIERED, usage), cost(*TIERED, Usage(), [usage])
+    short, long = list_cost(*TIERED, usage), list_cost(*TIERED, Usage(), [usage])
     assert long.batch > short.batch
     assert long.realtime > short.realtime
-    both = cost(*TIERED, usage, [usage, usage])
+    both = list_cost(*TIERED, usage, [usage, usage])
     assert both.batch == short.batch + 2 * long.batch
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "google", "nobody"])
 def test_an_unknown_model_has_no_cost(provider):
     """A model or provider that the price list lacks costs an unknown amount, not nothing."""
-    assert cost(provider, "no-such-model", Usage(input=1000, output=1)) is None
-    assert cost(provider, "no-such-model", Usage(), [Usage(input=LINEAR * 3)]) is None
+    assert list_cost(provider, "no-such-model", Usage(input=1000, output=1)) is None
+    assert list_cost(provider, "no-such-model", Usage(), [Usage(input=LINEAR * 3)]) is None
 
 
 def test_a_model_without_a_batch_price_has_no_cost():
     """Where the list would silently charge real-time prices, the cost is unknown."""
     model = "gpt-4o-realtime-preview"
     assert calc_price(PricedUsage(input_tokens=1000), model_ref=model, provider_id="openai")
-    assert cost("openai", model, Usage(input=1000, output=10)) is None
+    assert list_cost("openai", model, Usage(input=1000, output=10)) is None
 
 
 def test_no_tokens_cost_nothing():
     """A known model that used no tokens costs exactly nothing."""
     nothing = Cost(batch=Decimal(0), realtime=Decimal(0))
-    assert cost("openai", "gpt-5-mini", Usage()) == nothing
+    assert list_cost("openai", "gpt-5-mini", Usage()) == nothing
     assert nothing.saved == 0
 
 
@@ -129,32 +129,32 @@ PUBLISHED = {
 def test_published_batch_prices(lane, published):
     """A million tokens of input and of output cost what the provider's batch price list says."""
     for usage, usd in zip((Usage(input=10**6), Usage(output=10**6)), published, strict=True):
-        assert cost(*lane, usage).batch == Decimal(usd)
+        assert list_cost(*lane, usage).batch == Decimal(usd)
 
 
 @pytest.mark.parametrize("model", ["claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5"])
 def test_caching_in_a_batch_halves_anthropics_multiples(model):
     """Reads cost 0.1, writes 1.25 (5 minutes) and 2 (an hour) times the input, all halved."""
-    fresh = cost("anthropic", model, Usage(input=10**6))
+    fresh = list_cost("anthropic", model, Usage(input=10**6))
     for usage, factor in (
         (Usage(input=10**6, cached=10**6), "0.1"),
         (Usage(input=10**6, cache_write=10**6), "1.25"),
         (Usage(input=10**6, cache_write=10**6, cache_write_1h=10**6), "2"),
     ):
-        found = cost("anthropic", model, usage)
+        found = list_cost("anthropic", model, usage)
         assert found.realtime == fresh.realtime * Decimal(factor)
         assert found.batch == fresh.realtime * Decimal(factor) / 2
 
 
 def test_gemini_reads_its_cache_at_the_standard_price():
     """Where a batch does not halve what is read from the cache, it is not taken as halved."""
-    found = cost("google", "gemini-2.5-flash", Usage(input=10**6, cached=10**6))
+    found = list_cost("google", "gemini-2.5-flash", Usage(input=10**6, cached=10**6))
     assert found.batch == found.realtime == Decimal("0.03")
 
 
 def test_openai_charges_for_what_it_writes_to_its_cache():
     """GPT-6 writes to its cache at 1.25 times the input price."""
-    found = cost("openai", "gpt-6-astra", Usage(input=10**6, cache_write=10**6))
+    found = list_cost("openai", "gpt-6-astra", Usage(input=10**6, cache_write=10**6))
     assert found.batch == Decimal("6.25")
 
 
@@ -182,11 +182,11 @@ def test_own_prices_win_over_the_list():
 def test_a_discount_is_taken_off_both():
     """A discount of a provider lowers the batch and the real-time price; a model's own wins."""
     usage = Usage(input=10**6)
-    plain = cost("openai", "gpt-5-mini", usage)
+    plain = list_cost("openai", "gpt-5-mini", usage)
     book = PriceBook(discounts={"openai": 0.2, "openai:gpt-5-nano": 0.5})
     assert book.cost("openai", "gpt-5-mini", usage).batch == plain.batch * Decimal("0.8")
     assert book.cost("openai", "gpt-5-mini", usage).realtime == plain.realtime * Decimal("0.8")
-    nano = cost("openai", "gpt-5-nano", usage)
+    nano = list_cost("openai", "gpt-5-nano", usage)
     assert book.cost("openai", "gpt-5-nano", usage).batch == nano.batch * Decimal("0.5")
 
 

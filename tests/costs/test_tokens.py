@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from jupyter_llm_batch.costs import media_tokens, tiktoken_counter, tokens
-from jupyter_llm_batch.costs.tokens import bound_of, measure, of_text
+from jupyter_llm_batch.costs.tokens import measure_request, output_bound, text_tokens
 
 #: Texts and how many tokens o200k_base makes of them, counted once.
 TEXTS = {
@@ -25,14 +25,14 @@ TEXTS = {
 @pytest.mark.parametrize(("text", "exact"), TEXTS.values(), ids=TEXTS)
 def test_the_span_of_a_text_holds_its_tokens(text, exact):
     """The true count lies between low and ceiling, whatever the script."""
-    low, expected, ceiling = of_text(text)
+    low, expected, ceiling = text_tokens(text)
     assert low <= expected <= ceiling
     assert low <= exact <= ceiling
 
 
 def test_endless_letters_split_into_small_pieces():
     """Keys and hashes have far more tokens than words of their length."""
-    assert of_text("a1B2c3D4" * 20)[1] > 2 * of_text("letters and " * 13)[1]
+    assert text_tokens("a1B2c3D4" * 20)[1] > 2 * text_tokens("letters and " * 13)[1]
 
 
 def line(body, key="body"):
@@ -47,10 +47,10 @@ def test_the_same_prompt_counts_the_same_on_every_provider():
         (line({"messages": [{"role": "user", "content": text}]}, "params"), "anthropic"),
         (line({"contents": [{"role": "user", "parts": [{"text": text}]}]}, "request"), "google"),
     ]
-    counts = {measure(each, provider, "m").expected for each, provider in shapes}
+    counts = {measure_request(each, provider, "m").expected for each, provider in shapes}
     assert len(counts) == 1
     more = line({"system": text, "messages": [{"role": "user", "content": text}]}, "params")
-    assert measure(more, "anthropic", "m").expected > 1.8 * counts.pop()
+    assert measure_request(more, "anthropic", "m").expected > 1.8 * counts.pop()
 
 
 def png(width, height):
@@ -90,7 +90,7 @@ def test_an_image_counts_by_its_pixels_and_not_by_its_bytes():
     part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png(256, 256)}"}}
     content = [{"type": "text", "text": "What is it?"}, part]
     body = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": content}]}
-    found = measure(line(body), "openai", "gpt-5-mini")
+    found = measure_request(line(body), "openai", "gpt-5-mini")
     assert found.media == 1
     assert 77 < found.expected < 77 + 20
 
@@ -113,7 +113,7 @@ def test_a_picture_elsewhere_has_a_wide_span():
     """Of an address nothing is known but the least and the most that a picture counts."""
     part = {"type": "image", "source": {"type": "url", "url": "https://example.org/x.png"}}
     body = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 5}
-    found = measure(line(body, "params"), "anthropic", "claude-haiku-4-5")
+    found = measure_request(line(body, "params"), "anthropic", "claude-haiku-4-5")
     assert found.low < found.expected < found.ceiling
 
 
@@ -123,7 +123,7 @@ def test_a_pdf_counts_by_its_pages():
     assert media_tokens.page_count(pdf) == (3, 3, 3)
     source = {"type": "base64", "media_type": "application/pdf", "data": pdf}
     body = {"messages": [{"role": "user", "content": [{"type": "document", "source": source}]}]}
-    found = measure(line(body, "params"), "anthropic", "claude-haiku-4-5")
+    found = measure_request(line(body, "params"), "anthropic", "claude-haiku-4-5")
     assert 3 * 1500 < found.expected < 3 * 3000
 
 
@@ -141,12 +141,12 @@ def test_a_pdf_counts_by_its_pages():
 )
 def test_the_bound_of_a_request(body, bound):
     """The most output tokens are found under each provider's name, times the answers asked for."""
-    assert bound_of(body) == bound
+    assert output_bound(body) == bound
 
 
 def test_what_cannot_be_read_is_counted_as_text():
     """A line that is no JSON still has an estimate."""
-    assert measure(b"no json at all", "openai", "m").expected > 0
+    assert measure_request(b"no json at all", "openai", "m").expected > 0
 
 
 # -- tiktoken --------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_the_encoding_on_disk_is_the_one_that_tiktoken_looks_for():
 def test_a_counter_gives_a_narrow_span():
     """With an exact counter the span is as narrow as tokenizers of one family differ."""
     body = {"model": "m", "messages": [{"role": "user", "content": "words " * 1000}]}
-    found = measure(line(body), "openai", "m", lambda text: len(text.split()))
+    found = measure_request(line(body), "openai", "m", lambda text: len(text.split()))
     assert found.expected == 1000 + tokens.REQUEST + tokens.MESSAGE
     assert found.low >= 0.94 * found.expected
     assert found.ceiling <= 1.12 * found.expected

@@ -161,7 +161,7 @@ def test_what_a_reader_trips_over_is_one_failed_row():
         b'{"key": "b-7"',
         b'{"custom_id": "b-7"' + b"[" * 9000,
     ):
-        result = structured.checked(parse, None)(line, "chat")
+        result = structured.with_schema_check(parse, None)(line, "chat")
         assert (result.custom_id, result.outcome, result.billed) == ("b-7", Outcome.FAILED, True)
         assert "AttributeError" in result.error
 
@@ -180,7 +180,7 @@ class Picky(BaseModel):
 
 def test_a_validator_of_the_users_concerns_one_row(answering):
     """What a class raises for one answer leaves that answer a dict, and the others objects."""
-    schema = structured.read(Picky)[0]
+    schema = structured.read_schema(Picky)[0]
     batch = answering.collect(
         "openai", lambda name, row: openai(name, json.dumps({"v": row + 1})), rows=3, schema=schema
     )
@@ -195,7 +195,7 @@ def test_a_series_gets_plain_values(answering, library):
         "openai",
         lambda name, row: openai(name, json.dumps({"v": row})),
         rows=2,
-        schema=structured.read(Picky)[0],
+        schema=structured.read_schema(Picky)[0],
         over=over,
     )
     bound = answering.bound(batch, kind=Picky)

@@ -30,7 +30,7 @@ ADDED = ["answer", "error", "finish_reason"]
 
 def answered(value, path, answers=None, column="answer", **more):
     """Read, snapshot and restore `value` with one answer per row."""
-    rows = frames.read(value, column=column)
+    rows = frames.read_rows(value, column=column)
     size = len(list(rows.items()))
     rows.snapshot(path / "rows")
     answers = [f"a{i}" for i in range(size)] if answers is None else answers
@@ -77,14 +77,14 @@ def test_any_ordered_iterable_is_a_list(value, tmp_path):
 
 def test_the_key_of_a_list_item_is_its_position():
     """Lists and iterators count their rows from 0."""
-    assert list(frames.read(["x", "y"]).items()) == [(0, "x"), (1, "y")]
-    assert list(frames.read(iter("xy")).items()) == [(0, "x"), (1, "y")]
+    assert list(frames.read_rows(["x", "y"]).items()) == [(0, "x"), (1, "y")]
+    assert list(frames.read_rows(iter("xy")).items()) == [(0, "x"), (1, "y")]
 
 
 def test_an_iterator_is_never_gathered():
     """Rows of a generator are taken one at a time, and `len` says how many were."""
     taken = []
-    rows = frames.read(taken.append(i) or i for i in range(1000))
+    rows = frames.read_rows(taken.append(i) or i for i in range(1000))
     pairs = rows.items()
     next(pairs)
     next(pairs)
@@ -97,12 +97,12 @@ def test_an_iterator_is_never_gathered():
 def test_an_iterator_is_read_once():
     """A second pass over a generator is refused, and so is one that has nothing left."""
     source = (i for i in range(3))
-    rows = frames.read(source)
+    rows = frames.read_rows(source)
     list(rows.items())
     with pytest.raises(UsageProblem, match="use a list"):
         list(rows.items())
     with pytest.raises(UsageProblem, match="make it anew"):
-        frames.read(source)
+        frames.read_rows(source)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_an_iterator_is_read_once():
 def test_what_cannot_be_rows_says_what_to_do(value, words):
     """Text, single things, empty input, lazy frames and names that clash are refused."""
     with pytest.raises(UsageProblem, match=words) as caught:
-        frames.read(value)
+        frames.read_rows(value)
     assert "\n" not in str(caught.value)
 
 
@@ -149,7 +149,7 @@ def test_a_single_record_is_not_rows():
     model = pydantic.create_model("Model", x=(int, ...))(x=1)
     for value in (record, model):
         with pytest.raises(UsageProblem, match=r"\[row\]"):
-            frames.read(value)
+            frames.read_rows(value)
 
 
 def test_another_answer_name_frees_the_taken_one(tmp_path):
@@ -157,7 +157,7 @@ def test_another_answer_name_frees_the_taken_one(tmp_path):
     out = answered(pd.DataFrame({"answer": [1]}), tmp_path, column="label")
     assert list(out.columns) == ["answer", "label", "error", "finish_reason"]
     with pytest.raises(UsageProblem, match="cannot be called 'error'"):
-        frames.read(pd.DataFrame({"a": [1]}), column="error")
+        frames.read_rows(pd.DataFrame({"a": [1]}), column="error")
 
 
 def test_names_are_what_a_template_sees():
@@ -167,12 +167,12 @@ def test_names_are_what_a_template_sees():
     model = pydantic.create_model("Model", x=(int, ...), y=(int, ...))
     same = [point(1, 2), record(1, 2), model(x=1, y=2), {"x": 1, "y": 2}]
     for item in same:
-        assert frames.read([item]).names() == ["x", "y"]
-        assert frames.read({"k": item}).names() == ["x", "y"]
-        assert frames.read(iter([item])).names() == ["x", "y"]
-    assert frames.read(pl.DataFrame({"x": [1], "y": [2]})).names() == ["x", "y"]
-    assert frames.read(["text"]).names() == []
-    assert frames.read(pd.Series([{"x": 1}])).names() == ["x"]
+        assert frames.read_rows([item]).names() == ["x", "y"]
+        assert frames.read_rows({"k": item}).names() == ["x", "y"]
+        assert frames.read_rows(iter([item])).names() == ["x", "y"]
+    assert frames.read_rows(pl.DataFrame({"x": [1], "y": [2]})).names() == ["x", "y"]
+    assert frames.read_rows(["text"]).names() == []
+    assert frames.read_rows(pd.Series([{"x": 1}])).names() == ["x"]
 
 
 # -- values of frames ------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_names_are_what_a_template_sees():
 def test_frames_give_python_values_in_order(make):
     """Columns come as tuples of Python objects, in the order asked for, over many slices."""
     size = 2500
-    rows = frames.read(make({"n": list(range(size)), "t": [f"t{i}" for i in range(size)]}))
+    rows = frames.read_rows(make({"n": list(range(size)), "t": [f"t{i}" for i in range(size)]}))
     assert list(rows.columns(["t", "n", "t"])) == [(f"t{i}", i, f"t{i}") for i in range(size)]
     assert type(next(rows.columns(["n"]))[0]) is int
     assert list(rows.columns([])) == [()] * size
@@ -194,11 +194,14 @@ def test_frames_give_python_values_in_order(make):
 def test_keys_are_index_labels():
     """The key of a pandas row is its index label, tuples for several levels."""
     frame = pd.DataFrame({"a": [1, 2]}, index=["x", "x"])
-    assert [key for key, _ in frames.read(frame).items()] == ["x", "x"]
+    assert [key for key, _ in frames.read_rows(frame).items()] == ["x", "x"]
     levels = frame.set_index([["p", "q"], [1, 2]])
-    assert [key for key, _ in frames.read(levels).items()] == [("p", 1), ("q", 2)]
-    assert list(frames.read(pd.Series([5, 6], index=["u", "v"])).items()) == [("u", 5), ("v", 6)]
-    assert list(frames.read(pl.Series([5, 6])).items()) == [(0, 5), (1, 6)]
+    assert [key for key, _ in frames.read_rows(levels).items()] == [("p", 1), ("q", 2)]
+    assert list(frames.read_rows(pd.Series([5, 6], index=["u", "v"])).items()) == [
+        ("u", 5),
+        ("v", 6),
+    ]
+    assert list(frames.read_rows(pl.Series([5, 6])).items()) == [(0, 5), (1, 6)]
 
 
 # -- pandas ----------------------------------------------------------------------------------------
@@ -319,7 +322,7 @@ def test_a_column_that_cannot_be_kept_is_named(values, tmp_path):
     """What neither Arrow nor JSON holds is refused by its column's name, with a remedy."""
     frame = pd.DataFrame({"fine": [1, 2], "odd": pd.Series(values)})
     with pytest.raises(UsageProblem, match=r"column 'odd'.*--over df\[\[") as caught:
-        frames.read(frame).snapshot(tmp_path / "rows")
+        frames.read_rows(frame).snapshot(tmp_path / "rows")
     assert "\n" not in str(caught.value)
 
 
@@ -332,7 +335,7 @@ def test_the_snapshot_is_read_by_a_new_process(tmp_path):
             "o": [(1,), "x"],
         }
     )
-    rows = frames.read(frame)
+    rows = frames.read_rows(frame)
     rows.snapshot(tmp_path / "rows")
     code = (
         "import sys, pathlib; from jupyter_llm_batch.core.request import Shape;"
@@ -353,7 +356,7 @@ def test_the_snapshot_is_read_by_a_new_process(tmp_path):
 def test_nothing_is_imported_that_the_user_does_not_use():
     """Lists are read without pandas, polars, pyarrow or narwhals."""
     code = (
-        "import sys; from jupyter_llm_batch.data import rows as frames; frames.read(['a']);"
+        "import sys; from jupyter_llm_batch.data import rows as frames; frames.read_rows(['a']);"
         "print({'pandas', 'polars', 'pyarrow', 'narwhals', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -396,7 +399,7 @@ def test_a_polars_object_that_cannot_be_kept_is_named(tmp_path):
     """A polars column of arbitrary objects is refused by its name."""
     frame = pl.DataFrame({"odd": pl.Series([object()], dtype=pl.Object)})
     with pytest.raises(UsageProblem, match="column 'odd'"):
-        frames.read(frame).snapshot(tmp_path / "rows")
+        frames.read_rows(frame).snapshot(tmp_path / "rows")
 
 
 def test_pyarrow_tables_come_back_as_they_were(tmp_path):
@@ -540,7 +543,7 @@ def test_models_are_a_column_with_a_free_name(make, tmp_path):
 
 def test_a_single_prompt_gives_a_single_answer(tmp_path):
     """The shape of one prompt is one answer, without any snapshot."""
-    shape = frames.read(["x"]).shape.__class__(kind="one")
+    shape = frames.read_rows(["x"]).shape.__class__(kind="one")
     assert frames.restore(shape, tmp_path / "none", ["yes"], errors=[None], reasons=[None]) == "yes"
 
 

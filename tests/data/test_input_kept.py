@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from jupyter_llm_batch.core.errors import UsageProblem
 from jupyter_llm_batch.data import input_copy, rows, sameness
-from jupyter_llm_batch.data.fields import is_of_data
+from jupyter_llm_batch.data.fields import is_data_error
 from jupyter_llm_batch.data.tagged_json import pack, unpack
 
 OPENAI = "openai:gpt-5-mini"
@@ -28,9 +28,9 @@ DAYS = pd.to_datetime(["2026-01-01", "2026-07-01"])
 
 def kept(frame, path):
     """Return the frame as it comes back."""
-    rows.read(frame).snapshot(path / "rows")
+    rows.read_rows(frame).snapshot(path / "rows")
     library = type(frame).__module__.partition(".")[0]
-    return input_copy.read(path / "rows", library)
+    return input_copy.read_copy(path / "rows", library)
 
 
 # -- kept ------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_odd_columns_and_indexes_come_back_exactly(values, tmp_path):
     """What Arrow would change or could not read is kept in another form, as column and index."""
     frame = pd.DataFrame({"c": pd.Series(values)})
     out = kept(frame, tmp_path)
-    assert sameness.pandas(frame["c"].array, out["c"].array)
+    assert sameness.same_pandas(frame["c"].array, out["c"].array)
     if not isinstance(frame["c"][0], np.ndarray | list):
         index = pd.DataFrame({"n": [1, 2]}, index=pd.Index(values))
         pd.testing.assert_index_equal(kept(index, tmp_path).index, index.index, exact=True)
@@ -75,7 +75,7 @@ def test_odd_columns_and_indexes_come_back_exactly(values, tmp_path):
 def test_a_binned_column_comes_back_in_a_new_process(tmp_path):
     """Intervals find their way back after a restart, where pandas has not met Arrow yet."""
     frame = pd.DataFrame({"c": pd.cut([1, 9], 2, labels=None)})
-    rows.read(frame).snapshot(tmp_path / "rows")
+    rows.read_rows(frame).snapshot(tmp_path / "rows")
     code = (
         "import sys, pathlib; from jupyter_llm_batch.data import input_copy as snapshots;"
         "print(snapshots.read(pathlib.Path(sys.argv[1]), 'pandas')['c'].tolist())"
@@ -190,14 +190,14 @@ def test_nothing_is_sent_for_an_input_that_cannot_come_back(client, sim):
 def test_equal_is_not_the_same():
     """True, 1 and 1.0 differ, NaN does not; order does not matter in a set."""
     nan = float("nan")
-    assert not sameness.values([True, 1], [1, True])
-    assert not sameness.values([[1], {"a": 1}], [[1.0], {"a": 1}])
-    assert not sameness.values({"a": 1, "b": 2}, {"b": 2, "a": 1})
-    assert sameness.values(
+    assert not sameness.same_values([True, 1], [1, True])
+    assert not sameness.same_values([[1], {"a": 1}], [[1.0], {"a": 1}])
+    assert not sameness.same_values({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert sameness.same_values(
         [nan, (nan,), {nan: [nan]}, {nan}], [float("nan"), (nan,), {nan: [nan]}, {nan}]
     )
     one = dt.datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert not sameness.values(one, one.astimezone(dt.UTC))
+    assert not sameness.same_values(one, one.astimezone(dt.UTC))
 
 
 LEAF = (
@@ -242,7 +242,7 @@ def test_property_what_is_taken_comes_back_and_what_is_refused_has_a_name(tmp_pa
         assert "column 'odd'" in str(refused)  # noqa: PT017
         assert "\n" not in str(refused)  # noqa: PT017
     else:
-        assert sameness.pandas(frame["odd"].array, out["odd"].array)
+        assert sameness.same_pandas(frame["odd"].array, out["odd"].array)
 
 
 @fuzzed(100)
@@ -253,7 +253,7 @@ def test_property_packed_values_are_the_same(value):
         packed = pack(value)
     except (TypeError, ValueError):
         return
-    assert sameness.values(value, unpack(packed))
+    assert sameness.same_values(value, unpack(packed))
 
 
 @fuzzed(60)
@@ -265,7 +265,7 @@ def test_property_polars_and_arrow_columns_are_kept_or_named(tmp_path, data):
         try:
             frame = make()
         except BaseException as error:  # no such column; polars also panics
-            if not is_of_data(error):
+            if not is_data_error(error):
                 raise
             continue
         try:

@@ -92,7 +92,7 @@ def sent(provider, kind):
     """Return the schema in the request that a batch of `kind` sends, and whether it is strict."""
     from jupyter_llm_batch.core.request import Recipe
 
-    schema, name = structured.read(kind)
+    schema, name = structured.read_schema(kind)
     before = json.dumps(schema)
     adapter = reader(provider)
     recipe = Recipe(schema=schema, schema_name=name)
@@ -121,7 +121,7 @@ def test_what_is_sent_is_what_the_provider_takes(provider, kind):
     assert strict == (provider != "openai" or kind not in {Anything, Bare, Table})
     if strict:
         check(provider, schema)
-    validation.compiled(schema)
+    validation.compile_validator(schema)
 
 
 @pytest.mark.parametrize("provider", MODELS)
@@ -132,7 +132,7 @@ def test_what_cannot_be_enforced_is_said_in_words(provider):
     assert ("maximum: 5" in told) == (provider == "anthropic")
     assert "uniqueItems: true" in told
     assert "format: uri" in told or provider != "openai"
-    check_original = validation.compiled(structured.read(Bounded)[0])
+    check_original = validation.compile_validator(structured.read_schema(Bounded)[0])
     with pytest.raises(ValueError, match="stars"):
         check_original({"stars": 9, "tags": ["a", "b"], "code": "AB", "link": "http://x",
                         "unique": [], "odd": None})  # fmt: skip
@@ -140,7 +140,7 @@ def test_what_cannot_be_enforced_is_said_in_words(provider):
 
 def test_tuples_are_checked_place_by_place():
     """What is sent as a list of any kind is held against the kinds of its places."""
-    validate = validation.compiled(structured.read(Pair)[0])
+    validate = validation.compile_validator(structured.read_schema(Pair)[0])
     validate({"place": [1.0, 2.0], "mixed": [1, "x"]})
     with pytest.raises(ValueError, match="mixed"):
         validate({"place": [1.0, 2.0], "mixed": ["x", 1]})
@@ -161,7 +161,7 @@ def test_optional_fields_are_nullable_and_objects_closed():
 
 def test_fine_tuned_models_and_azure_get_bounds_in_words():
     """They refuse keywords for bounds, which the description says instead."""
-    schema, strict = schema_forms.for_openai(structured.read(Bounded)[0], bounds=False)
+    schema, strict = schema_forms.for_openai(structured.read_schema(Bounded)[0], bounds=False)
     assert strict
     assert not {"minimum", "pattern", "minItems"} & {
         key for part in schema["properties"].values() for key in part

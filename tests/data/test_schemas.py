@@ -44,8 +44,8 @@ class Name(TypedDict):
 )
 def test_every_kind_of_schema_is_read(kind, names):
     """Models, dataclasses and TypedDicts become JSON schemas with their fields in order."""
-    schema, name = structured.read(kind)
-    assert structured.fields(schema) == names
+    schema, name = structured.read_schema(kind)
+    assert structured.schema_fields(schema) == names
     assert name == kind.__name__
 
 
@@ -61,7 +61,7 @@ def test_every_kind_of_schema_is_read(kind, names):
 def test_what_is_no_schema_is_refused(wrong, words):
     """The message says what a schema may be."""
     with pytest.raises(UsageProblem, match=words):
-        structured.read(wrong)
+        structured.read_schema(wrong)
 
 
 def answered(text, **more):
@@ -83,7 +83,7 @@ def test_references_that_go_round_in_a_circle_are_refused(client, sim, first, re
             client.submit(name="x", over=["a"], model="openai:gpt-5-mini", schema=schema)
         assert not sim.ledger()
     else:
-        structured.read(schema)
+        structured.read_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_references_that_go_round_in_a_circle_are_refused(client, sim, first, re
 )
 def test_answers_that_break_the_schema_fail_and_keep_their_text(text, words):
     """They are failed, billed, and say why."""
-    parse = structured.checked(answered(text), structured.read(Review)[0])
+    parse = structured.with_schema_check(answered(text), structured.read_schema(Review)[0])
     result = parse(b"", "chat")
     assert (result.outcome, result.code, result.billed) == (Outcome.FAILED, "schema", True)
     assert words in result.error
@@ -106,8 +106,8 @@ def test_answers_that_break_the_schema_fail_and_keep_their_text(text, words):
 
 def test_a_cut_answer_says_so():
     """Truncation is named as the reason, not the broken JSON."""
-    parse = structured.checked(answered('{"mood": "po', finish_reason="length"),
-                            structured.read(Review)[0])  # fmt: skip
+    parse = structured.with_schema_check(answered('{"mood": "po', finish_reason="length"),
+                            structured.read_schema(Review)[0])  # fmt: skip
     assert "cut off" in parse(b"", "chat").error
 
 
@@ -118,7 +118,7 @@ def test_null_for_an_optional_field_is_no_error():
         "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
         "required": ["a"],
     }
-    result = structured.checked(answered('{"a": "x", "b": null}'), schema)(b"", "chat")
+    result = structured.with_schema_check(answered('{"a": "x", "b": null}'), schema)(b"", "chat")
     assert result.parsed == {"a": "x"}
 
 
@@ -196,7 +196,7 @@ def test_a_line_that_is_no_text_has_failed_and_may_have_been_paid():
     """It raises nothing, so that who reads the file again can go on to the next line."""
     adapter = registry.make("openai", {"OPENAI_API_KEY": "sk-none"})
     line = b'{"custom_id": "abc-0", "response": {"status_code": 200, "body": {"caf\xff": 1}}}'
-    result = structured.checked(adapter.parse, None)(line, "chat")
+    result = structured.with_schema_check(adapter.parse, None)(line, "chat")
     assert (result.custom_id, result.outcome, result.billed) == ("abc-0", Outcome.FAILED, True)
 
 

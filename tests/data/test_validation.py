@@ -51,17 +51,17 @@ def test_a_reference_that_leads_outside_is_refused_and_never_fetched(asked, wher
         {"$id": f"{url}/base.json", **an_object(a={"items": {"$ref": where.format(url=url)}})},
     ):
         with pytest.raises(UsageProblem, match="nothing is fetched: copy"):
-            structured.read(schema)
-        with pytest.raises(validation.Unusable):
-            validation.compiled(schema)
+            structured.read_schema(schema)
+        with pytest.raises(validation.UnusableSchema):
+            validation.compile_validator(schema)
     assert paths == []
 
 
 def test_a_field_may_be_called_like_a_keyword():
     """Fields named `$ref`, `pattern` or `$id` are fields like others."""
     schema = an_object(**{name: {"type": "string"} for name in ("$ref", "pattern", "$id")})
-    structured.read(schema)
-    validation.compiled(schema)({"$ref": "http://x", "pattern": "(", "$id": "y"})
+    structured.read_schema(schema)
+    validation.compile_validator(schema)({"$ref": "http://x", "pattern": "(", "$id": "y"})
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_answers_stay_when_their_schema_cannot_be_used(answering, asked):
     )
     assert answering.tally(batch) == {"ok": 2}
     assert answering.bound(batch) == [{"a": 1}, {"b": 2}]
-    assert "nothing is fetched" in structured.problem(schema)
+    assert "nothing is fetched" in structured.schema_problem(schema)
     assert paths == []
 
 
@@ -104,7 +104,7 @@ def test_what_was_accepted_once_stays_an_answer(answering, monkeypatch):
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "(x+x+)+y", "^(?:a|aa)*$", "(.*)*z"])
 def test_a_pattern_takes_time_in_proportion_to_the_text(pattern):
     """Patterns that take Python's expressions for ever are decided at once."""
-    check = validation.compiled(an_object(a={"type": "string", "pattern": pattern}))
+    check = validation.compile_validator(an_object(a={"type": "string", "pattern": pattern}))
     with pytest.raises(ValueError, match="must match pattern"):
         check({"a": "a" * 50_000 + "x" * 50_000 + "!"})
 
@@ -112,18 +112,20 @@ def test_a_pattern_takes_time_in_proportion_to_the_text(pattern):
 def test_patterns_are_checked():
     """A text that does not match is named with the pattern, wherever the pattern stands."""
     part = {"type": "string", "pattern": "^[a-z]+$"}
-    check = validation.compiled(an_object(a=part, b={"type": "array", "items": part}))
+    check = validation.compile_validator(an_object(a=part, b={"type": "array", "items": part}))
     check({"a": "x", "b": ["y"]})
     with pytest.raises(ValueError, match=r"must match pattern \^\[a-z\]\+\$"):
         check({"a": "x", "b": ["y", "Z"]})
     # What looks around cannot be decided in linear time, so that it is not checked at all.
-    validation.compiled(an_object(a={"type": "string", "pattern": "^(?!x)"}))({"a": "x"})
+    validation.compile_validator(an_object(a={"type": "string", "pattern": "^(?!x)"}))({"a": "x"})
 
 
 @pytest.mark.parametrize("text", ["a" * 3_000_000, "a@" * 1_000_000, "a." * 1_000_000])
 def test_a_format_looks_at_texts_of_a_bounded_length(text):
     """A text of a megabyte is not searched for an address."""
-    check = validation.compiled(an_object(a={"format": "email"}, b={"format": "idn-email"}))
+    check = validation.compile_validator(
+        an_object(a={"format": "email"}, b={"format": "idn-email"})
+    )
     check({"a": text, "b": text})
     with pytest.raises(ValueError, match="must be email"):
         check({"a": "nobody", "b": "a@b.c"})
@@ -145,7 +147,7 @@ def test_a_format_looks_at_texts_of_a_bounded_length(text):
 def test_a_schema_that_cannot_be_used_is_one_line(wrong):
     """Whatever is wrong with a schema is said before anything is sent."""
     with pytest.raises(UsageProblem) as caught:
-        structured.read(wrong)
+        structured.read_schema(wrong)
     assert str(caught.value).startswith("--schema")
     assert "\n" not in str(caught.value)
 
@@ -155,7 +157,7 @@ def test_a_schema_that_holds_itself_is_refused():
     schema = an_object(a={})
     schema["properties"]["a"] = schema
     with pytest.raises(UsageProblem, match="--schema cannot be sent"):
-        structured.read(schema)
+        structured.read_schema(schema)
 
 
 class Old(TypedDict):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jupyter_llm_batch.core import row_codes
 from jupyter_llm_batch.core.job import Job
 from jupyter_llm_batch.core.result import Outcome, Result, Sample, Usage
-from jupyter_llm_batch.costs.prices import cost
+from jupyter_llm_batch.costs.prices import list_cost
 from jupyter_llm_batch.costs.rates import LINEAR
 from jupyter_llm_batch.engine.reconcile import SAMPLES, Reconciler
 
@@ -190,7 +190,7 @@ def test_long_requests_are_priced_one_by_one():
     assert found.usage == {MODEL: short + short + short}
     assert found.long == [(MODEL, long)]
     assert found.total_usage() == short + short + short + long
-    assert found.total_cost() == cost("google", MODEL, short + short + short, [long])
+    assert found.total_cost() == list_cost("google", MODEL, short + short + short, [long])
 
 
 def test_tokens_count_under_the_model_that_answered():
@@ -201,7 +201,7 @@ def test_tokens_count_under_the_model_that_answered():
     found.take(result(1, usage=one, model="gemini-2.5-flash"))
     found.take(result(2, Outcome.FAILED, usage=one, billed=True))
     assert found.usage == {MODEL: one + one, "gemini-2.5-flash": one}
-    parts = [cost("google", MODEL, one + one), cost("google", "gemini-2.5-flash", one)]
+    parts = [list_cost("google", MODEL, one + one), list_cost("google", "gemini-2.5-flash", one)]
     total = found.total_cost()
     assert total.batch == sum(part.batch for part in parts)
     assert total.realtime == sum(part.realtime for part in parts)

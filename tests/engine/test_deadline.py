@@ -188,17 +188,17 @@ def test_the_rest_is_priced_by_what_was_measured():
         recipe=Recipe(max_tokens=1000), models=["openai:gpt-5-mini"], shape=Shape(kind="list"),
         plan_hash="",
     )  # fmt: skip
-    ceiling = remaining.rest(batch, [job()], Mode.BATCH, PriceBook())
+    ceiling = remaining.remaining_rows(batch, [job()], Mode.BATCH, PriceBook())
     from jupyter_llm_batch.core.result import Usage
 
     done = job(state=JobState.DONE, tally={"ok": 10}, usage=Usage(input=1000, output=500))
-    measured = remaining.rest(batch, [done, job()], Mode.BATCH, PriceBook())
+    measured = remaining.remaining_rows(batch, [done, job()], Mode.BATCH, PriceBook())
     assert (ceiling.rows, ceiling.measured, measured.measured) == (10, False, True)
     assert ceiling.cost == 2 * ceiling.cost / 2 > measured.cost > 0
-    full = remaining.rest(batch, [done, job()], Mode.REALTIME, PriceBook())
+    full = remaining.remaining_rows(batch, [done, job()], Mode.REALTIME, PriceBook())
     assert full.cost == 2 * measured.cost
     own = PriceBook(discounts={"openai": 0.5})
-    assert remaining.rest(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
+    assert remaining.remaining_rows(batch, [done, job()], Mode.BATCH, own).cost == measured.cost / 2
 
 
 # -- a decision made later costs money too ---------------------------------------------------------

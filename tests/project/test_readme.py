@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_llm_batch.cli.commands import parser as cli_parser
+from jupyter_llm_batch.cli.commands import make_parser as cli_parser
 from jupyter_llm_batch.core.cell_options import cell_parser
 from jupyter_llm_batch.notebook import parsers
 from jupyter_llm_batch.providers import registry

@@ -186,7 +186,7 @@ def test_rows_read_the_cache_and_it_is_gone_with_the_job(make_client, sim, rows,
     assert job.usage.input > job.usage.cached
     assert handle.snapshot().cached > 0.9
     assert job.released
-    read = prices.cost("google", "gemini-2.5-flash", job.usage)
+    read = prices.list_cost("google", "gemini-2.5-flash", job.usage)
     extra = float(job.cost) - float(read.batch)
     assert extra >= tokens * 0.30 / 1e6  # writing it, and storing it for this moment
     assert extra < tokens * 1.30 / 1e6

@@ -180,7 +180,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required":
 )
 def test_an_answer_that_follows_its_schema_may_be_fenced_or_cut_in_an_emoji(text, value):
     """A fence, or half a surrogate pair inside, does not make an answer invalid."""
-    parse = structured.checked(reader("openai").parse, SCHEMA)
+    parse = structured.with_schema_check(reader("openai").parse, SCHEMA)
     result = parse(as_written(chat(**body(text))), "chat")
     assert (result.outcome, result.parsed) == (Outcome.OK, value)
 
@@ -188,7 +188,7 @@ def test_an_answer_that_follows_its_schema_may_be_fenced_or_cut_in_an_emoji(text
 def test_a_structured_answer_is_whole_or_refused():
     """What is nested without bound is not quietly made shallow."""
     text = '{"a": "x", "b": ' + "[" * 3000 + "]" * 3000 + "}"
-    result = structured.checked(reader("openai").parse, SCHEMA)(
+    result = structured.with_schema_check(reader("openai").parse, SCHEMA)(
         as_written(chat(**body(text))), "chat"
     )
     assert (result.outcome, result.code) == (Outcome.FAILED, "schema")

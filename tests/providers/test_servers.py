@@ -137,18 +137,19 @@ def test_counts_that_are_null_and_empty_file_ids_are_read():
 
 def test_prices_of_azure_are_azures(sim):
     """Azure's batch price is not in the price data, so it stays unknown instead of OpenAI's."""
-    assert prices.cost("azure", "gpt-5-mini", Usage(input=1000)) is None
-    assert prices.cost("openai", "gpt-5-mini", Usage(input=1000)) is not None
+    assert prices.list_cost("azure", "gpt-5-mini", Usage(input=1000)) is None
+    assert prices.list_cost("openai", "gpt-5-mini", Usage(input=1000)) is not None
 
 
 def test_prices_of_a_server_go_by_its_address():
     """A server is priced by whose API it is, never by the name that the user gave it."""
     usage = Usage(input=1000)
-    assert prices.cost("my-openai", "gpt-5-mini", usage, url="https://api.openai.com/v1")
+    assert prices.list_cost("my-openai", "gpt-5-mini", usage, url="https://api.openai.com/v1")
     assert (
-        prices.cost("mistral", "mistral-large-latest", usage, url="http://127.0.0.1:1/v1") is None
+        prices.list_cost("mistral", "mistral-large-latest", usage, url="http://127.0.0.1:1/v1")
+        is None
     )
-    assert prices.cost("mistral", "mistral-large-latest", usage) is None
+    assert prices.list_cost("mistral", "mistral-large-latest", usage) is None
 
 
 def test_hashes_name_the_provider():

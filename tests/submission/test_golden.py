@@ -80,7 +80,7 @@ class Entry(TypedDict):
 )
 def test_schemas_of_classes_read_as_they_did(kind, golden):
     """Pydantic describes a class as it did at the first release; else their hashes change too."""
-    described, _ = structured.read(kind)
+    described, _ = structured.read_schema(kind)
     text = msgspec.json.encode(described, order="sorted")
     assert hashlib.blake2b(text, digest_size=HASH).hexdigest() == golden
 
@@ -125,9 +125,11 @@ def test_a_schema_that_pydantic_describes_otherwise_asks(client, sim, upgraded, 
     ask = {"name": "x", "over": ["a"], "model": MODEL, "schema": Verdict}
     client.submit(**ask).wait(60)
     upgraded("pydantic", meaning=False)
-    read = structured.read
+    read = structured.read_schema
     monkeypatch.setattr(
-        structured, "read", lambda value: ({**read(value)[0], "examples": []}, read(value)[1])
+        structured,
+        "read_schema",
+        lambda value: ({**read(value)[0], "examples": []}, read(value)[1]),
     )
     with pytest.raises(UsageProblem, match="since the upgrade of pydantic"):
         client.submit(**ask)
@@ -145,7 +147,7 @@ def test_an_upgrade_that_changes_nothing_asks_nothing(client, sim, upgraded):
 def test_what_the_user_changed_is_sent_without_a_question(client, sim, upgraded):
     """Other rows, options or descriptions of fields are meant, upgrade or not."""
     client.submit(name="x", over=["a"], model=MODEL, schema=Verdict).wait(60)
-    described = structured.read(Verdict)[0]
+    described = structured.read_schema(Verdict)[0]
     described["properties"]["label"]["description"] = "one word"
     client.submit(name="x", over=["a"], model=MODEL, schema=described).wait(60)
     upgraded()

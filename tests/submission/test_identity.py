@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from support import mark, ok, until
 
-from jupyter_llm_batch.cli.choose import check_only, choose
+from jupyter_llm_batch.cli.choose import check_unambiguous, choose_batch
 from jupyter_llm_batch.core import identity
 from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
 from jupyter_llm_batch.core.identity import Identity
@@ -74,17 +74,17 @@ def test_a_notebook_that_was_known_by_its_folder_attaches(make_client, sim):
 def test_the_folder_is_that_of_the_import(monkeypatch, tmp_path):
     """`os.chdir` later changes nothing."""
     monkeypatch.chdir(tmp_path)
-    identity.current.cache_clear()
-    assert identity.current() == Identity(identity.FOLDER, is_folder=True)
+    identity.current_notebook.cache_clear()
+    assert identity.current_notebook() == Identity(identity.FOLDER, is_folder=True)
     assert str(tmp_path) != identity.FOLDER
 
 
 def test_a_script_that_a_notebook_starts_is_not_the_notebook(monkeypatch):
     """The session's variable is inherited by every process; only a kernel takes it for itself."""
     monkeypatch.setenv("JPY_SESSION_NAME", "/work/outer.ipynb")
-    identity.current.cache_clear()
-    assert identity.current().is_folder
-    identity.current.cache_clear()
+    identity.current_notebook.cache_clear()
+    assert identity.current_notebook().is_folder
+    identity.current_notebook.cache_clear()
 
 
 def test_a_path_that_comes_late_is_another_name_of_the_same_notebook(shell, make_client, sim):
@@ -96,7 +96,7 @@ def test_a_path_that_comes_late_is_another_name_of_the_same_notebook(shell, make
     shell.user_ns["__vsc_ipynb_file__"] = "/work/late.ipynb"
     assert controller.client.notebook == "/work"
     assert ask(controller.client, "a").id == early.id
-    assert identity.of_shell(shell.user_ns) == Identity(
+    assert identity.notebook_of_shell(shell.user_ns) == Identity(
         "/work/late.ipynb", former=(identity.FOLDER,)
     )
 
@@ -156,13 +156,13 @@ def test_a_terminal_acts_on_the_one_that_is_named(make_client, sim):
     batches = one.store.batches()
     for bare in ("x", "/work::x"):
         with pytest.raises(UsageProblem, match=f"x#1 .id {first.id}., x#2 .id {second.id}"):
-            check_only(batches, choose(batches, bare), bare)
+            check_unambiguous(batches, choose_batch(batches, bare), bare)
     for exact in ("x#1", first.id, f"/work::{first.id[:6]}"):
-        chosen = choose(batches, exact)
-        check_only(batches, chosen, exact)
+        chosen = choose_batch(batches, exact)
+        check_unambiguous(batches, chosen, exact)
         assert chosen.id == first.id
     with pytest.raises(NotFound, match="did you mean 'xyzzy'"):
-        choose([*batches, msgspec.structs.replace(first, name="xyzzy")], "xyzz")
+        choose_batch([*batches, msgspec.structs.replace(first, name="xyzzy")], "xyzz")
 
 
 def test_a_batch_of_another_notebook_is_named_with_it(make_client):

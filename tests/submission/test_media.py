@@ -174,7 +174,7 @@ def test_pil_images_of_every_mode_become_png(mode):
         (b"# a", "a.MD", "text/markdown"),
         (b"<svg/>", "a.svg", "text/plain"),
         (b"plain text", "a.png", "text/plain"),
-        (b"PK\3\4....", "a.docx", media_types.by_name("a.docx")),
+        (b"PK\3\4....", "a.docx", media_types.type_by_name("a.docx")),
         (b"PK\3\4....", "a.png", "application/zip"),
         (b"\0\1\2\3", "a.png", ""),
         (b"\0\1\2\3", "a.mp3", "audio/mpeg"),
@@ -183,7 +183,7 @@ def test_pil_images_of_every_mode_become_png(mode):
 )
 def test_types_are_told_by_content_first(data, name, expected):
     """A name counts only where the bytes do not tell."""
-    assert media_types.of(data, name) == expected
+    assert media_types.media_type_of(data, name) == expected
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def test_media_are_made_row_by_row(tmp_path):
     for number in range(40):
         paths.append(tmp_path / f"{number}.png")
         paths[-1].write_bytes(PNG + bytes(1_000_000))
-    rows = frames.read(paths)
+    rows = frames.read_rows(paths)
     made = media.attach(
         template.compile("x"), rows, media.columns("item", ()), namespace={}, skip_null=False
     )

@@ -107,7 +107,7 @@ def test_rows_that_lie_elsewhere_are_told_how_to_come(module, name, how):
     """The hint is the library's own call."""
     kind = type(name, (), {"to_pandas": lambda self: None, "__module__": module})
     with pytest.raises(UsageProblem) as caught:
-        rows.read(kind())
+        rows.read_rows(kind())
     assert how in str(caught.value)
 
 
@@ -115,7 +115,7 @@ def test_duckdb_relations_are_told_how_to_come():
     """`.arrow()` gives a stream in newer releases: the hint names what gives a frame."""
     duckdb = pytest.importorskip("duckdb")
     with pytest.raises(UsageProblem, match=r"add \.df\(\), \.pl\(\) or \.to_arrow_table\(\)"):
-        rows.read(duckdb.sql("select 1 as a"))
+        rows.read_rows(duckdb.sql("select 1 as a"))
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_an_apostrophe_before_a_blank_opens_nothing():
 def test_an_option_without_its_value_swallows_nothing_when_a_line_is_rewritten(left_out):
     """A bare option that may have a value leaves the options after it to be taken out."""
     line = f"%%llm_batch x {left_out} --resubmit -mopenai:a --over df --realtime"
-    assert magic_line.amended(line, magic_line.TRIAL | {"--model": "google:b"}, "y") == (
+    assert magic_line.amend_line(line, magic_line.TRIAL | {"--model": "google:b"}, "y") == (
         f"%%llm_batch y {left_out} --over df --wait --model google:b"
     )
 
@@ -263,4 +263,4 @@ def test_every_option_is_taken_out_whole(data):
     line = " ".join(["%%llm_batch x", *(" ".join(each) for each in words)])
     changes = {parser.full_name(words[number][0]): None for number in gone}
     left = [" ".join(each) for number, each in enumerate(words) if number not in gone]
-    assert magic_line.amended(line, changes) == " ".join(["%%llm_batch x", *left])
+    assert magic_line.amend_line(line, changes) == " ".join(["%%llm_batch x", *left])

@@ -41,7 +41,7 @@ SORTED = str(sorted(TAGS)).replace("[", "{").replace("]", "}")
 def rendered(text, value, **more):
     """Return the prompt of the one item `value`."""
     (prompt,) = template.compile(text).render(
-        rows.read([value]), namespace={"f": lambda: value, **more}
+        rows.read_rows([value]), namespace={"f": lambda: value, **more}
     )
     return prompt
 
@@ -113,7 +113,7 @@ def test_plain_data_is_written_in_full_and_in_order(value, text):
     """No text is shortened, and none depends on the run, whichever way it gets into the prompt."""
     for way in WAYS:
         assert rendered(way, value) == text, way
-    (one,) = template.compile("{{ g }}").render(rows.read(["x"]), namespace={"g": value})
+    (one,) = template.compile("{{ g }}").render(rows.read_rows(["x"]), namespace={"g": value})
     assert one == text
 
 
@@ -150,7 +150,7 @@ def test_what_was_complete_keeps_its_text(value):
 )  # fmt: skip
 def test_property_plain_values_keep_pythons_text(value):
     """Lists, tuples and dicts of plain values are written as Python writes them."""
-    assert plain_text.of(value) == str(value)
+    assert plain_text.text_of(value) == str(value)
 
 
 @pytest.mark.parametrize("option", [{"precision": 2}, {"threshold": 1}, {"legacy": "1.13"}])
@@ -266,7 +266,7 @@ def test_a_set_stays_a_set_for_a_template():
 
 def ready(value, *, raw):
     """Return the one finished prompt or request body."""
-    return list(ready_.ready(rows.read([value]), raw=raw))[0]  # noqa: RUF015
+    return list(ready_.ready(rows.read_rows([value]), raw=raw))[0]  # noqa: RUF015
 
 
 def test_finished_prompts_hold_plain_data():
@@ -299,15 +299,15 @@ FRAME = pd.DataFrame([["a", 1.5], ["b", 2.5]], columns=[2023, 0])
 )  # fmt: skip
 def test_a_number_is_the_column_of_that_name(text):
     """`{{ 2023 }}` and `{{ row[2023] }}` are the column, whatever Jinja takes a number for."""
-    assert list(template.compile(text).render(rows.read(FRAME))) == ["a/1.5", "b/2.5"]
+    assert list(template.compile(text).render(rows.read_rows(FRAME))) == ["a/1.5", "b/2.5"]
     named = FRAME.rename(columns=str)
-    assert list(template.compile(text).render(rows.read(named))) == ["a/1.5", "b/2.5"]
+    assert list(template.compile(text).render(rows.read_rows(named))) == ["a/1.5", "b/2.5"]
 
 
 def test_a_number_that_is_no_column_stays_one():
     """Numbers in expressions, and where there is no such column, are numbers."""
     text = "{{ 5 }} {{ 2023 - 1 }} {% if 1 > 0 %}{{ row[2023] }}{% endif %}"
-    assert next(template.compile(text).render(rows.read(FRAME))) == "5 2022 a"
+    assert next(template.compile(text).render(rows.read_rows(FRAME))) == "5 2022 a"
 
 
 @pytest.mark.parametrize(
@@ -324,9 +324,9 @@ def test_a_number_that_is_no_column_stays_one():
 def test_other_literals_that_read_like_a_column_are_refused(text, value, remedy):
     """What would be sent as it stands with every row says how the column is spelled."""
     with pytest.raises(UsageProblem, match="the same with every row") as caught:
-        list(template.compile(text).render(rows.read(value)))
+        list(template.compile(text).render(rows.read_rows(value)))
     assert remedy in str(caught.value)
-    (prompt,) = template.compile(f"{{{{ {remedy} }}}}").render(rows.read(value))
+    (prompt,) = template.compile(f"{{{{ {remedy} }}}}").render(rows.read_rows(value))
     assert prompt in {"1", "a"}
 
 

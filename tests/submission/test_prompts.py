@@ -30,7 +30,7 @@ MAKERS = [pd.DataFrame, pl.DataFrame, pa.table]
 
 def render(text, value, **more):
     """Render `text` over the rows of `value`."""
-    return list(template.compile(text).render(frames.read(value), **more))
+    return list(template.compile(text).render(frames.read_rows(value), **more))
 
 
 def problem(text, value, **more):
@@ -418,7 +418,7 @@ MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": [{"t
 
 def ready(value, *, raw=False, **more):
     """Return the contents of ready prompts."""
-    return list(ready_.ready(frames.read(value), raw=raw, **more))
+    return list(ready_.ready(frames.read_rows(value), raw=raw, **more))
 
 
 def test_ready_prompts_are_taken_as_they_are():
@@ -481,7 +481,7 @@ def test_a_template_is_rendered_one_row_at_a_time():
     """Prompts are made as they are asked for: no second copy of the input."""
     taken = []
     source = (taken.append(i) or i for i in range(10))
-    out = template.compile("{{ item }}").render(frames.read(source))
+    out = template.compile("{{ item }}").render(frames.read_rows(source))
     assert (next(out), next(out)) == ("0", "1")
     assert taken == [0, 1]
 

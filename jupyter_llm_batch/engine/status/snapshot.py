@@ -232,7 +232,12 @@ def troubled(shot: Snapshot, trouble: Trouble, now: float) -> Snapshot:
 
 
 def _deadline(batch: Batch, jobs: Sequence[Job], now: float) -> float | None:
-    if batch.deadline is None or batch.cut or batch.finished_at or not remaining.waiting(jobs):
+    if (
+        batch.deadline is None
+        or batch.cut
+        or batch.finished_at
+        or not remaining.unfinished_jobs(jobs)
+    ):
         return None
     return batch.deadline - now if batch.deadline > now else None
 

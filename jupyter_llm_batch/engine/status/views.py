@@ -15,16 +15,16 @@ from ...core import trouble
 from ...core.batch import Batch
 from ...core.errors import Damaged, StoreProblem, UsageProblem
 from ...core.job import Account, Job, JobState
-from ...core.lifecycle import TERMINAL, is_cancelled, is_held, next_action
+from ...core.lifecycle import TERMINAL, is_cancelled, next_action, waits_for_sample
 from ...core.request import Mode
 from ...core.result import ErrorKind
 from ...core.row_codes import (
+    count_outcomes,
     may_be_billed,
     never_sent,
     rows_cut,
     rows_unsent,
     rows_without_answer,
-    tally,
 )
 from ...core.snapshot import Snapshot
 from ...costs import budget, estimate_price, remaining
@@ -132,7 +132,7 @@ class Views:
             reason
             for job in jobs
             if next_action(job, cancel=False)
-            and not is_held(batch, job)
+            and not waits_for_sample(batch, job)
             and (reason := self.pause(job, cancel=is_cancelled(batch, job)))
             and (batch.id in self._driven or self._store.driver(batch.id) is None)
         ]
@@ -142,7 +142,7 @@ class Views:
         spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
         planned = None if batch.finished_at else self._expected.get(batch.id)
         book = self._rules().book
-        whole = budget.whole(batch, jobs, book) if planned else None
+        whole = budget.expected_total(batch, jobs, book) if planned else None
         samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
         owners = self._store.pack(batch.id, "owners")
         here = retry.has_requests(self._store, batch)
@@ -150,7 +150,7 @@ class Views:
             batch,
             jobs,
             self._clock(),
-            outcomes=tally(outcomes),
+            outcomes=count_outcomes(outcomes),
             cut=len(rows_cut(outcomes)),
             retryable=len(rows := rows_without_answer(outcomes) if here else []),
             doubtful=sum(may_be_billed(outcomes[row]) for row in rows),
@@ -169,7 +169,7 @@ class Views:
             book=book,
             errors=self._errors(batch, jobs, outcomes),
             samples=samples[: 10 if batch.held else 5],
-            back={} if batch.finished_at else remaining.ended(outcomes, owners),
+            back={} if batch.finished_at else remaining.rows_back(outcomes, owners),
             behind=inherit.waits_on(self._store, batch) if is_over(jobs) else (),
         )
 
@@ -200,7 +200,9 @@ class Views:
         """Hand out how a batch stands that is none of ours, and note nothing."""
         self._show(self.snapshot(batch))
         if batch.estimates and batch.finished_at is None and batch.id not in self._expected:
-            self._expected[batch.id] = estimate_price.price(batch.estimates, self._rules().book)
+            self._expected[batch.id] = estimate_price.price_estimates(
+                batch.estimates, self._rules().book
+            )
             self._show(self.snapshot(batch))
 
     def publish(self, batch: Batch) -> None:
@@ -208,7 +210,7 @@ class Views:
         self._show(self.snapshot(batch))
         if batch.estimates and batch.finished_at is None and batch.id not in self._promised:
             # After the first picture: the price list takes a moment to load.
-            cost = estimate_price.price(batch.estimates, self._rules().book)
+            cost = estimate_price.price_estimates(batch.estimates, self._rules().book)
             self._expected[batch.id] = cost
             self._promised.add(batch.id)
             if cost.ceiling is not None:
@@ -230,7 +232,7 @@ class Views:
 
     def trouble(self, batch_id: str, error: Exception) -> None:
         """Say on a batch's own panel what keeps it from going on."""
-        before, words = self.troubles.get(batch_id), trouble.words(error)
+        before, words = self.troubles.get(batch_id), trouble.describe_error(error)
         if before is None or before.words != words:
             _log.debug("%s cannot go on", batch_id, exc_info=error)
             since = self._clock() if before is None else before.since
@@ -239,7 +241,7 @@ class Views:
 
     def journal_failed(self, error: Exception) -> None:
         """Say on every panel that the journal cannot be used: no snapshot can be made of it."""
-        words = trouble.words(error)
+        words = trouble.describe_error(error)
         if trouble.is_leaving(error) or words == self._journal:
             return
         self._journal = words
@@ -264,7 +266,7 @@ class Views:
             pass  # a panel that lags is no reason to fail
         except Exception as error:  # noqa: BLE001 - neither is a panel that cannot be drawn
             if trouble.is_defect(error):
-                trouble.report(error, f"drawing the panel of batch {batch_id}")
+                trouble.report_defect(error, f"drawing the panel of batch {batch_id}")
 
 
 def _state(error: Exception) -> str:

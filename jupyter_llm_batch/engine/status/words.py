@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...core.batch import Batch
 from ...core.job import Job, JobState
-from ...core.lifecycle import has_stopped, is_failing, is_held, waits_until
+from ...core.lifecycle import has_stopped, is_failing, waits_for_sample, waits_until
 from ...core.request import Mode
 from ...core.result import Outcome, Usage
 from ...core.text import count, duration, local_time, moment, money, provider_name
@@ -157,8 +157,8 @@ def _describe(
     failing = [job for job in jobs if is_failing(job)]
     if failing:
         state, words = "attention", f"{words}{_failing(failing, words, now)}"
-    if batch.cut and remaining.waiting(jobs):
-        where = _where(remaining.waiting(jobs))
+    if batch.cut and remaining.unfinished_jobs(jobs):
+        where = _where(remaining.unfinished_jobs(jobs))
         return state, f"cutting off what is not back, waiting for {where}"
     if batch.cancel_requested:
         where = _where(job for job in jobs if job.state in _AT_PROVIDER)
@@ -175,7 +175,9 @@ def _troubled(trouble: Trouble, now: float) -> tuple[str, str]:
 
 def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
     """Return why a batch has stopped until somebody changes something; empty when it has not."""
-    under_way = [job for job in jobs if job.state not in _TERMINAL and not is_held(batch, job)]
+    under_way = [
+        job for job in jobs if job.state not in _TERMINAL and not waits_for_sample(batch, job)
+    ]
     if not under_way or not all(has_stopped(job) for job in under_way):
         return ""
     first = min(under_way, key=lambda job: job.failing_since)
@@ -260,17 +262,17 @@ def _question(
     back: Mapping[int, int] | None,
 ) -> tuple[str, list[str], bool]:
     """Return what the user may decide, the buttons for it, and whether everything waits for it."""
-    held = [job for job in jobs if is_held(batch, job)]
+    held = [job for job in jobs if waits_for_sample(batch, job)]
     if held:
         sample = [job for job in jobs if job.mode is Mode.REALTIME]
         if any(job.state not in _TERMINAL for job in sample):
             rows = count(sum(job.rows for job in held))
             return f"{rows} rows wait for your word (%llm_batch submit {batch.title})", [], False
         return _about_sample(batch, jobs, sample, book), ["send", "stop"], True
-    realtime = _about(remaining.rest(batch, jobs, Mode.REALTIME, book, back))
+    realtime = _about(remaining.remaining_rows(batch, jobs, Mode.REALTIME, book, back))
     name = batch.title
     if remaining.is_due(batch, jobs, now):
-        doubt = remaining.doubt(batch, jobs, now, book, back)
+        doubt = remaining.deadline_doubt(batch, jobs, now, book, back)
         if doubt:
             words = (
                 f"the deadline is over and {doubt}: finish {realtime} in real time, or let it run "
@@ -279,7 +281,7 @@ def _question(
             return words, ["finish", "keep"], True
     still = 0.0 if batch.cut else remaining.stuck_for(jobs, now, history)
     if still:
-        usual = remaining.usual(history)
+        usual = remaining.usual_duration(history)
         lately = f"; batches there took {duration(usual)} lately" if usual else ""
         if batch.adopted and not batch.round:  # its requests are not ours to be asked again
             return f"no progress for {duration(still)}{lately}: wait, or cancel", [], False
@@ -288,7 +290,7 @@ def _question(
             f"in real time (%llm_batch deadline {name} --finish)"
         )
         return words, ["finish"], False
-    if batch.deadline is not None and not batch.cut and remaining.waiting(jobs):
+    if batch.deadline is not None and not batch.cut and remaining.unfinished_jobs(jobs):
         return f"after the deadline, {realtime} in real time", [], False
     return "", [], False
 
@@ -298,7 +300,7 @@ def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job], book
     usage = sum((job.usage for job in sample), Usage())
     costs = [Decimal(job.cost) for job in sample if job.cost]
     paid = f", {money(float(sum(costs)))}" if costs else ""
-    rest = _about(remaining.rest(batch, jobs, Mode.BATCH, book))
+    rest = _about(remaining.remaining_rows(batch, jobs, Mode.BATCH, book))
     lost = rows - sum(job.tally.get(Outcome.OK, 0) for job in sample)
     if lost == rows:
         # Nothing was measured, and what it took is not known: some may have been billed.

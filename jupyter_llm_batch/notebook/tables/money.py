@@ -12,7 +12,7 @@ from ...core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ...core.text import count, money
 from ...costs.advice import Advice
 from ...costs.comparison import Comparison, Side
-from ...costs.ledger import Ledger, Total, words
+from ...costs.ledger import Ledger, Total, describe_total
 from ...submission.preview import Preview
 from . import chart
 from .grid import bundle, grid
@@ -88,7 +88,7 @@ def estimate(plan: Preview) -> None:
 
 def ledger(found: Ledger, group: str, *, title: str, budget: str = "") -> None:
     """Display what was spent and saved, in a sentence, a table and a picture."""
-    said = f"{title}: {words(found.total, simulated=found.simulated)}"
+    said = f"{title}: {describe_total(found.total, simulated=found.simulated)}"
     if not found.lines:
         print(f"{title}: nothing was spent yet")
         return

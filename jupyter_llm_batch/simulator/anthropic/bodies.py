@@ -13,7 +13,7 @@ from ..server.seen import Seen
 from ..world import answers, schemas, shapes
 from ..world.fates import Fate
 from ..world.life import Usage
-from .parts import fault
+from .parts import media_fault
 
 Body = dict[str, Any]
 
@@ -142,7 +142,7 @@ def _message(message: Any, number: int, seen: Seen) -> str:
     for place, part in enumerate(content if isinstance(content, list) else ()):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("image", "document"):
-            if wrong := fault(part, seen):
+            if wrong := media_fault(part, seen):
                 raise ApiError(f"messages.{number}.content.{place}{wrong}")
         elif kind in (None, "file", "image_url", "input_image", "input_text"):
             raise ApiError(f"messages.{number}.content.{place}: Input tag '{kind}' is not known")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..server.seen import Seen, is_of, unpacked
+from ..server.seen import Seen, decode_base64, fits_media_type
 
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _MOST_IMAGE = 5 * 1024 * 1024
@@ -14,7 +14,7 @@ _SOURCES = {
 }
 
 
-def fault(block: dict[str, Any], seen: Seen) -> str:
+def media_fault(block: dict[str, Any], seen: Seen) -> str:
     """Return what is wrong with an image or a document, after its place; "" when it is good."""
     kind = block["type"]
     source = block.get("source")
@@ -50,13 +50,13 @@ def _encoded(source: dict[str, Any], kind: str, seen: Seen) -> str:
     size = len(source.get("data") or "")
     if kind == "image" and size > _MOST_IMAGE:
         return f"{place}: image exceeds 5 MB maximum: {size} bytes > {_MOST_IMAGE} bytes"
-    data = unpacked(source.get("data"))
+    data = decode_base64(source.get("data"))
     if data is None:
         return f"{place}.data: Input should be a valid base64 string"
-    if not is_of(data, media_type):
+    if not fits_media_type(data, media_type):
         if kind == "document":
             return f"{place}.data: The PDF specified was not valid."
-        named = next((each for each in _IMAGES if is_of(data, each)), None)
+        named = next((each for each in _IMAGES if fits_media_type(data, each)), None)
         if named is None:
             return f"{place}.data: Could not process image"
         return (

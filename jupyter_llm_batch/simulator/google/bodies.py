@@ -12,8 +12,8 @@ from ..server.seen import Seen
 from ..world import answers, schemas, shapes
 from ..world.fates import Fate
 from ..world.life import Usage
-from .checks import CONFIG_FIELDS, EMBED_FIELDS, REQUEST_FIELDS, ApiError, camel, known
-from .parts import look
+from .checks import CONFIG_FIELDS, EMBED_FIELDS, REQUEST_FIELDS, ApiError, camel_case, check_fields
+from .parts import read_content
 
 Body = dict[str, Any]
 
@@ -82,16 +82,16 @@ def check_model(model: str, version: str, method: str) -> None:
 
 
 def _ask(model: str, given: Any) -> Asked:
-    request = known(given, REQUEST_FIELDS)
-    config = known(request.get("generationConfig") or {}, CONFIG_FIELDS)
+    request = check_fields(given, REQUEST_FIELDS)
+    config = check_fields(request.get("generationConfig") or {}, CONFIG_FIELDS)
     contents = request.get("contents")
     if not isinstance(contents, list) or not contents:
         raise ApiError("* GenerateContentRequest.contents: contents is not specified\n")
     seen = Seen()
-    texts = [look(content, seen) for content in contents]
-    before = look(request.get("systemInstruction") or {"parts": []}, seen)
+    texts = [read_content(content, seen) for content in contents]
+    before = read_content(request.get("systemInstruction") or {"parts": []}, seen)
     context = before + "".join(texts[:-1])
-    thinking = camel(config.get("thinkingConfig") or {})
+    thinking = camel_case(config.get("thinkingConfig") or {})
     return Asked(
         model=model,
         prompt=texts[-1],
@@ -105,13 +105,13 @@ def _ask(model: str, given: Any) -> Asked:
         seen=str(seen),
         candidates=shapes.many(config.get("candidateCount")),
         tools=request.get("tools"),
-        forced=shapes.is_forced(camel(request.get("toolConfig"))),
+        forced=shapes.is_forced(camel_case(request.get("toolConfig"))),
     )  # fmt: skip
 
 
 def _ask_embedding(model: str, given: Any) -> Asked:
-    request = known(given, EMBED_FIELDS)
-    text = look(request.get("content"), Seen())
+    request = check_fields(given, EMBED_FIELDS)
+    text = read_content(request.get("content"), Seen())
     if not text:
         raise ApiError("* EmbedContentRequest.content: empty content\n")
     return Asked(

@@ -18,8 +18,8 @@ from ..server.wire import Call, Refused, Reply, Route
 from ..world import answers
 from ..world.dialect import Clock
 from .bodies import Asked, ask
-from .checks import ApiError, Body, camel, json_body, page_of, refused
-from .parts import look
+from .checks import ApiError, Body, camel_case, json_body, page_of, refused
+from .parts import read_content
 from .times import timestamp
 
 _LEAST_TOKENS = 1024
@@ -59,7 +59,7 @@ class Caches:
         """Read a request, with what is in the cache that it names."""
         if not isinstance(given, dict) or not {"cachedContent", "cached_content"} & given.keys():
             return ask(method, model, given)
-        request = camel(given)
+        request = camel_case(given)
         if any(field in request for field in _FIELDS):
             raise ApiError(
                 "CachedContent can not be used with GenerateContent request setting "
@@ -85,13 +85,13 @@ class Caches:
         return cache
 
     async def _create(self, call: Call) -> Reply:
-        body = camel(json_body(call))
+        body = camel_case(json_body(call))
         model = str(body.get("model", ""))
         if not model.startswith("models/"):
             raise refused("* CreateCachedContentRequest.cached_content.model: invalid\n")
         given = [body.get("systemInstruction"), *(body.get("contents") or [])]
         try:
-            text = "".join(look(content, Seen()) for content in given if content)
+            text = "".join(read_content(content, Seen()) for content in given if content)
         except ApiError as error:
             raise Refused(error.reply) from error
         tokens = answers.count_tokens(text)

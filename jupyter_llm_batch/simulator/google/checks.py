@@ -150,21 +150,21 @@ def json_body(call: Call) -> Body:
         raise refused(f"Invalid JSON payload received. {error}") from error
 
 
-def camel(value: Any) -> Any:
+def camel_case(value: Any) -> Any:
     """Return an object whose own names are in camel case: both spellings are accepted."""
     if not isinstance(value, dict):
         return value
     return {_UNDERSCORE.sub(lambda found: found[1].upper(), key): value[key] for key in value}
 
 
-def known(value: Any, fields: frozenset[str]) -> Body:
+def check_fields(value: Any, fields: frozenset[str]) -> Body:
     """Return an object in camel case that has only these fields."""
     if not isinstance(value, dict):
         raise ApiError("Invalid value: expected an object.")
-    for name, spelled in zip(value, camel(value), strict=True):
+    for name, spelled in zip(value, camel_case(value), strict=True):
         if spelled not in fields:
             raise UnknownField(name)
-    result: Body = camel(value)
+    result: Body = camel_case(value)
     return result
 
 

@@ -24,7 +24,7 @@ from .caches import Caches
 from .checks import (
     ApiError,
     UnknownField,
-    camel,
+    camel_case,
     check_key,
     json_body,
     page_of,
@@ -106,8 +106,8 @@ class Google:
         method, kind = _BATCHED[call.names["method"]]
         model = call.names["model"]
         self._check_model(call, call.names["method"])
-        body = camel(json_body(call).get("batch"))
-        config = camel(body.get("inputConfig")) if isinstance(body, dict) else None
+        body = camel_case(json_body(call).get("batch"))
+        config = camel_case(body.get("inputConfig")) if isinstance(body, dict) else None
         if not isinstance(config, dict) or not {"fileName", "requests"} & config.keys():
             raise refused("* CreateBatchRequest.batch.input_config: input is not specified\n")
         batch_id = new_name()
@@ -134,7 +134,7 @@ class Google:
 
     def _check_items(self, given: Any, model: str, method: str) -> list[Line]:
         try:
-            items = msgspec.convert(camel(given).get("requests"), list[Line])
+            items = msgspec.convert(camel_case(given).get("requests"), list[Line])
         except (msgspec.ValidationError, AttributeError) as error:
             raise refused(f"Invalid JSON payload received. {error}") from error
         if not items:
@@ -201,7 +201,7 @@ class Google:
             raise Refused(error.reply) from error
 
     async def _count(self, call: Call) -> Reply:
-        body = camel(json_body(call))
+        body = camel_case(json_body(call))
         request = body.get("generateContentRequest", body)
         try:
             asked = self._caches.ask(call.account, "generateContent", call.names["model"], request)

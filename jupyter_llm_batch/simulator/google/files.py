@@ -15,7 +15,7 @@ from ..server.wire import Call, Reply, Route
 from ..world.dialect import Clock
 from ..world.files import Files, StoredFile, private_open
 from .batches import DAY, INLINE_OUTPUT, NAME, OUTPUT
-from .checks import camel, json_body, page_of, refused
+from .checks import camel_case, json_body, page_of, refused
 from .times import timestamp
 
 _LIFETIME = 2 * DAY
@@ -71,7 +71,7 @@ class FileApi:
         size = headers.get("X-Goog-Upload-Header-Content-Length", "0")
         if not size.isdigit() or int(size) > _LARGEST:
             raise refused("The file is larger than 2 GB.")
-        file = camel(camel(json_body(call)).get("file") or {})
+        file = camel_case(camel_case(json_body(call)).get("file") or {})
         name = str(file.get("name") or "").removeprefix("files/")
         token = self._uploads.open(
             Session(

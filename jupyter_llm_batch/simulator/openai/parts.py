@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..server.seen import Seen, data_url, is_of
+from ..server.seen import Seen, data_url, fits_media_type
 from .errors import ApiError
 
 _CHAT = ("text", "image_url", "input_audio", "refusal", "audio", "file")
@@ -76,7 +76,7 @@ def _image(url: Any, place: str, seen: Seen) -> None:
             param=place,
             code="invalid_value",
         )
-    if media_type not in _IMAGES or not any(is_of(data, each) for each in _IMAGES):
+    if media_type not in _IMAGES or not any(fits_media_type(data, each) for each in _IMAGES):
         raise ApiError(
             "You uploaded an unsupported image. Please make sure your image has of one the "
             "following formats: ['png', 'jpeg', 'gif', 'webp'].",
@@ -96,7 +96,7 @@ def _file(source: dict[str, Any], place: str, seen: Seen) -> None:
     if not source.get("filename"):
         raise _missing(f"{place}.filename")
     media_type, data = data_url(encoded) if encoded.startswith("data:") else ("", None)
-    if not data or not media_type or not is_of(data, media_type):
+    if not data or not media_type or not fits_media_type(data, media_type):
         raise ApiError(
             "Invalid file data: 'file_data'. Expected a base64-encoded data URL with the MIME "
             "type of the file (e.g. 'data:application/pdf;base64,aGVsbG8...').",

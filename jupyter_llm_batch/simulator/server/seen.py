@@ -45,7 +45,7 @@ class Seen:
         return f"; saw {' and '.join(counted)} {self._digest.hexdigest()[:8]}"
 
 
-def unpacked(data: object) -> bytes | None:
+def decode_base64(data: object) -> bytes | None:
     """Return the bytes that base64 stands for; None when it is not base64 of anything."""
     if not isinstance(data, str) or not data:
         return None
@@ -55,7 +55,7 @@ def unpacked(data: object) -> bytes | None:
         return None
 
 
-def is_of(data: bytes, media_type: str) -> bool:
+def fits_media_type(data: bytes, media_type: str) -> bool:
     """Whether bytes begin as their media type has to; true for types that have no beginning."""
     if media_type == "image/webp":
         return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
@@ -68,4 +68,4 @@ def data_url(url: str) -> tuple[str, bytes | None]:
     """Return the media type of a ``data:`` URL, and its bytes if they are valid base64."""
     head, _, body = url.removeprefix("data:").partition(",")
     media_type, _, coding = head.partition(";")
-    return media_type, unpacked(body) if coding == "base64" else None
+    return media_type, decode_base64(body) if coding == "base64" else None

@@ -71,7 +71,7 @@ class _Context(Context):
 
     def call(self, obj: Any, /, *args: Any, **named: Any) -> Any:
         """Return what a template calls."""
-        return plain_text.settled(super().call(obj, *args, **named))
+        return plain_text.with_sorted_sets(super().call(obj, *args, **named))
 
 
 class _Environment(Environment):
@@ -82,12 +82,12 @@ class _Environment(Environment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return ``obj.attribute`` of a template."""
         if isinstance(obj, dict) and attribute in obj:
-            return plain_text.settled(obj[attribute])
-        return plain_text.settled(super().getattr(obj, attribute))
+            return plain_text.with_sorted_sets(obj[attribute])
+        return plain_text.with_sorted_sets(super().getattr(obj, attribute))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Return ``obj[argument]`` of a template."""
-        return plain_text.settled(super().getitem(obj, argument))
+        return plain_text.with_sorted_sets(super().getitem(obj, argument))
 
 
 class Parsed:
@@ -180,7 +180,7 @@ def _text(value: Any) -> Any:
     if value.__class__ in SIMPLE or value is None or isinstance(value, Undefined | str | float):
         return value
     try:
-        return plain_text.of(value)
+        return plain_text.text_of(value)
     except NoText as problem:
         raise NoText(f"a value {problem}") from None
 
@@ -201,7 +201,7 @@ def _join(env: Environment, value: Any, d: str = "", attribute: Any = None) -> s
     """Jinja's ``join``, over the texts of the elements."""
     if attribute is not None:
         value = map(jinja_filters.make_attrgetter(env, attribute), value)
-    return str(d).join(str(_text(plain_text.settled(each))) for each in value)
+    return str(d).join(str(_text(plain_text.with_sorted_sets(each))) for each in value)
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:

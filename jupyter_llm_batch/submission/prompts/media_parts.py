@@ -17,7 +17,7 @@ import msgspec
 
 from ...core.errors import UsageProblem
 from ...data import images, media_types
-from ...data.fields import plain
+from ...data.fields import plain_value
 
 Kind = Literal["image", "file"]
 
@@ -74,7 +74,7 @@ def parts_of(value: Any, column: Column) -> list[Part]:
 
 
 def _parts(value: Any, column: Column) -> Iterator[Part]:
-    value = plain(value)
+    value = plain_value(value)
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 0) == 1:
         value = value.tolist()
     if isinstance(value, list | tuple):
@@ -132,7 +132,7 @@ def _from_text(text: str, column: Column) -> Part:
 
 
 def _from_url(url: str, kind: Kind, media_type: str | None = None) -> Part:
-    media_type = media_type or media_types.by_name(urlsplit(url).path)
+    media_type = media_type or media_types.type_by_name(urlsplit(url).path)
     kind = "image" if media_type.startswith("image/") else kind
     if kind == "image" and media_type and not media_type.startswith("image/"):
         raise UsageProblem(f"{_short(url)} is no image ({media_type}): use --file")
@@ -202,7 +202,7 @@ def _from_path(path: Path, column: Column) -> Part:
 def _from_bytes(data: bytes, kind: Kind, name: str, shown: str) -> Part:
     if not data:
         raise UsageProblem(f"{shown} is empty: it has no bytes")
-    media_type = media_types.of(data, name)
+    media_type = media_types.media_type_of(data, name)
     if not media_type:
         raise UsageProblem(f"{shown} is of no known type: no {kind} that a provider takes")
     if kind == "image" and not media_type.startswith("image/"):
@@ -218,7 +218,7 @@ def _from_picture(image: Any) -> Part:
     pixels.update(image.tobytes())
     return {
         "type": "image",
-        "media_type": media_types.of(data),
+        "media_type": media_types.media_type_of(data),
         "data": base64.b64encode(data).decode(),
         "pixels": pixels.hexdigest(),
     }

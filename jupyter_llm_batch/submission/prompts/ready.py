@@ -10,8 +10,8 @@ import msgspec
 from ...core.errors import UsageProblem
 from ...core.request import Content, Rows
 from ...core.text import a_type
-from ...data.fields import NoText, plain
-from ...data.plain_text import sendable
+from ...data.fields import NoText, plain_value
+from ...data.plain_text import json_ready
 from .template import place
 
 
@@ -48,14 +48,14 @@ def _checked(
     rows: Rows, items: Iterable[Any], check: Callable[[Any], Content], *, skip_null: bool
 ) -> Iterator[Content | None]:
     for number, item in enumerate(items):
-        value = plain(item)
+        value = plain_value(item)
         if value is None and skip_null:
             yield None
             continue
         try:
             if value is None:
                 raise UsageProblem("is empty (None, NaN or NA): --skip-null leaves such rows out")
-            content = sendable(check(value))
+            content = json_ready(check(value))
         except (UsageProblem, NoText) as problem:
             raise UsageProblem(f"{place(rows, number)} {problem}") from None
         yield content

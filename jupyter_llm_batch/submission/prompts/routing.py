@@ -12,7 +12,7 @@ from ...core.errors import UsageProblem
 from ...core.request import Rows
 from ...core.text import a_type, many
 from ...data import rows as frames
-from ...data.fields import fields_of, plain
+from ...data.fields import fields_of, plain_value
 
 
 def models(route: Any, rows: Rows) -> Iterator[Any]:
@@ -116,7 +116,7 @@ def model_name(named: Any, default: str) -> str:
     UsageProblem
         It is no text, or empty where there is no default.
     """
-    value = plain(named)
+    value = plain_value(named)
     if value is None or value == "":
         if not default:
             raise UsageProblem("--route gave no model, and there is no --model for such rows")

@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 
 from ...core.errors import UsageProblem
 from ...core.request import Rows
-from ...data.fields import SIMPLE, NoText, NullFound, Row, Unknown, fields_of, plain
-from ...data.plain_text import settled, to_text
+from ...data.fields import SIMPLE, NoText, NullFound, Row, Unknown, fields_of, plain_value
+from ...data.plain_text import to_text, with_sorted_sets
 
 #: Names that a row has beside its fields; a field of that name wins.
 RESERVED = ("item", "key", "row")
@@ -159,7 +159,7 @@ class Template:
             if name in RESERVED or name in (rows.fields or ()) or name not in namespace:
                 break
             try:
-                known += to_text(plain(namespace[name]))
+                known += to_text(plain_value(namespace[name]))
             except (NullFound, NoText):
                 break
         return known
@@ -173,7 +173,7 @@ class Template:
     def _prompts(
         self, source: _Source, namespace: Mapping[str, Any], *, skip_null: bool
     ) -> Iterator[str | None]:
-        shared = {name: plain(namespace[name]) for name in self.names if name in namespace}
+        shared = {name: plain_value(namespace[name]) for name in self.names if name in namespace}
         put = self._concatenation(source, shared) or self._rendering(source, shared)
         for number, values in enumerate(source):
             try:
@@ -230,16 +230,16 @@ class Template:
         """Return how Jinja renders the template, one context serving all rows."""
         names = source.names
         context, render = self._parsed.renderer()
-        context.update({name: settled(value) for name, value in shared.items()})
+        context.update({name: with_sorted_sets(value) for name, value in shared.items()})
 
         def put(values: tuple[Any, ...]) -> str:
             for name, value in zip(names, values, strict=True):
                 if value.__class__ in SIMPLE:
                     context[name] = value
                 elif value is not _MISSING:
-                    context[name] = settled(plain(value))
+                    context[name] = with_sorted_sets(plain_value(value))
                 elif name in shared:
-                    context[name] = settled(shared[name])
+                    context[name] = with_sorted_sets(shared[name])
                 else:
                     context.pop(name, None)
             return render()
@@ -312,7 +312,7 @@ class _Items(_Source):
             self.fields = fields = fields_of(item)
             extra = {"item": item, "key": key}
             if whole:
-                extra["row"] = Row({name: plain(value) for name, value in fields.items()})
+                extra["row"] = Row({name: plain_value(value) for name, value in fields.items()})
             yield tuple([fields[n] if n in fields else extra.get(n, _MISSING) for n in names])
 
 
