@@ -5,6 +5,7 @@ Stricter than ``==``, for which 1, True and 1.0 are equal; but NaN equals NaN.
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -69,6 +70,10 @@ def _inner(found: Any) -> list[Any]:
 
 def _equal(before: Any, after: Any) -> bool:
     try:
+        if isinstance(before, datetime) and before.tzinfo and isinstance(after, datetime):
+            # `==` calls a time of the hour that a change of clocks skips or repeats unequal to
+            # its copy in another time zone (PEP 495).
+            return before.isoformat() == after.isoformat()
         return bool(before == after) or bool(before != before and after != after)  # noqa: PLR0124 - NaN
     except Exception:  # noqa: BLE001 - a signalling NaN refuses to be compared, others' types may
         return repr(before) == repr(after)

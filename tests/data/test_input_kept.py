@@ -78,7 +78,7 @@ def test_a_binned_column_comes_back_in_a_new_process(tmp_path):
     rows.read_rows(frame).snapshot(tmp_path / "rows")
     code = (
         "import sys, pathlib; from jupyter_llm_batch.data import input_copy as snapshots;"
-        "print(snapshots.read(pathlib.Path(sys.argv[1]), 'pandas')['c'].tolist())"
+        "print(snapshots.read_copy(pathlib.Path(sys.argv[1]), 'pandas')['c'].tolist())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "rows")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -243,6 +243,18 @@ def test_property_what_is_taken_comes_back_and_what_is_refused_has_a_name(tmp_pa
         assert "\n" not in str(refused)  # noqa: PT017
     else:
         assert sameness.same_pandas(frame["odd"].array, out["odd"].array)
+
+
+@pytest.mark.parametrize("hour", [2, 1], ids=["skipped", "repeated"])
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_time_that_the_clocks_skip_or_repeat_is_the_same_when_it_comes_back(hour, fold):
+    """Python calls such a time unequal to its copy in another time zone."""
+    day = 7 if hour == 2 else 27
+    value = dt.datetime(
+        2002, 4 if hour == 2 else 10, day, hour, tzinfo=ZoneInfo("America/Atka"), fold=fold
+    )
+    assert sameness.same_values(value, unpack(pack(value)))
+    assert not sameness.same_values(value, unpack(pack(value.replace(minute=1))))
 
 
 @fuzzed(100)
