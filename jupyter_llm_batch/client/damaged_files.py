@@ -29,17 +29,26 @@ class Harm(msgspec.Struct, frozen=True):
 
 def harmed(store: Store, batch: Batch) -> list[Harm]:
     """Return the result files of a batch, and of those it takes answers from, that are damaged."""
+    batches = dict.fromkeys([batch.id, *batch.sources])
+    return [harm for each in batches for job in store.jobs(each) for harm in of_job(store, job)]
+
+
+def of_job(store: Store, job: Job) -> list[Harm]:
+    """Return the result files of a job that are damaged."""
     found = []
-    for batch_id in dict.fromkeys([batch.id, *batch.sources]):
-        for job in store.jobs(batch_id):
-            for part in job.parts if job.state in {JobState.DONE, JobState.GONE} else ():
-                path = _result_file(store, job, part)
-                known = job.sums.get(part, "")
-                if job.state is JobState.GONE and not known:
-                    continue  # it may never have come
-                if what := files.harm(path, known):
-                    found.append(Harm(job, part, path, what))
+    for part in job.parts if job.state in {JobState.DONE, JobState.GONE} else ():
+        path = _result_file(store, job, part)
+        known = job.sums.get(part, "")
+        if job.state is JobState.GONE and not known:
+            continue  # it may never have come
+        if what := files.harm(path, known):
+            found.append(Harm(job, part, path, what))
     return found
+
+
+def paths(store: Store, batch: Batch) -> set[Path]:
+    """Return the paths of the result files that `harmed` names."""
+    return {harm.path for harm in harmed(store, batch)}
 
 
 def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
@@ -61,9 +70,11 @@ def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
     }
     parse = structured.never_raising(_reader(job.provider).parse)
     if batch and batch.adopted:
-        parse = foreign_lines.Lines(parse, job.provider)
-    paths = [_result_file(store, job, part) for part in job.parts]
-    for path in (instead.get(path, path) for path in paths):
+        parse = foreign_lines.Lines(parse, job.provider, ids)
+        # What came again may have another order, in which a place names another row.
+        parse.skip()
+    whole = [_result_file(store, job, part) for part in job.parts]
+    for path in (instead.get(path, path) for path in whole):
         for line in files.lines(path) if path.exists() else ():
             wanted.discard(parse(line, job.endpoint).custom_id)
     return len(wanted)

@@ -11,7 +11,7 @@ from ..core.row_codes import may_be_billed, never_sent, outcome_of, rows_cut, ro
 from ..engine.reconcile import CUT, remedy
 from ..storage.store import Store
 from ..submission import retry
-from . import results
+from . import damaged_files, results
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ def of(store: Store, batch: Batch) -> list[Failure]:
     Rows that were never sent, since the user stopped the batch before, did not fail.
     """
     outcomes = store.pack(batch.id, "outcomes")
-    found = results.read(store, batch)
+    found = results.read(store, batch, damaged=damaged_files.paths(store, batch))
     owners = memoryview(store.pack(batch.id, "owners")).cast("I")
     jobs = store.jobs(batch.id) if batch.cancel_requested else []
     unsent = {job.number for job in jobs if never_sent(job)}

@@ -226,7 +226,8 @@ class BatchHandle:
         batch = self.record
         book = self._client.accounts.rules().book
         jobs = rows.job_of_rows(self._client.store, batch)
-        found = results.read(self._client.store, batch)
+        damaged = damaged_files.paths(self._client.store, batch)
+        found = results.read(self._client.store, batch, damaged=damaged)
         return [
             ledger.row_cost(book, jobs[row], result) if row in jobs and result else None
             for row, result in enumerate(found)

@@ -106,7 +106,8 @@ def _so_far(store: Store, batch: Batch, found: list[Result | None], ids: Sequenc
     for job in store.jobs(batch.id):
         if job.state is not JobState.COLLECTING:
             continue
-        read_line = structured.with_schema_check(_reader(job.provider).parse, batch.recipe.schema)
+        read_line, skip = _line_reader(store, batch, job)
+        skip()  # downloads that came short overlap and have gaps
         for part in job.parts:
             path = _result_file(store, job, part)
             for file in [*([path] if path.exists() else []), *partial_downloads.of(path)]:
@@ -186,17 +187,25 @@ def _results(
     if parsed is not None:
         yield from parsed
         return
-    parse = _line_reader(batch, job)
-    for path in result_files(store, job):
-        for line in files.lines(path) if path not in damaged else ():
+    parse, skip = _line_reader(store, batch, job)
+    for path in (_result_file(store, job, part) for part in job.parts):
+        if path in damaged:
+            skip()
+            continue
+        for line in files.lines(path) if path.exists() else ():
             result = parse(line, job.endpoint)
             yield replace(result, raw=line.rstrip(b"\r\n")) if whole else lean(result)
 
 
-def _line_reader(batch: Batch, job: Job) -> Callable[[bytes, str], Result]:
-    """Return what reads the result lines of a job, from the first on."""
+def _line_reader(
+    store: Store, batch: Batch, job: Job
+) -> tuple[Callable[[bytes, str], Result], Callable[[], None]]:
+    """Return what reads the result lines of a job, from the first on; and tells it of a gap."""
     parse = structured.with_schema_check(_reader(job.provider).parse, batch.recipe.schema)
-    return foreign_lines.Lines(parse, job.provider) if batch.adopted else parse
+    if not batch.adopted:
+        return parse, lambda: None
+    lines = foreign_lines.Lines(parse, job.provider, custom_ids(store, batch))
+    return lines, lines.skip
 
 
 def _is_better(result: Result, known: Result | None) -> bool:

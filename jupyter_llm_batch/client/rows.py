@@ -11,7 +11,8 @@ from ..core.result import Result
 from ..core.row_codes import outcome_of
 from ..storage import files, inherited_rows
 from ..storage.store import Store
-from .results import _is_better, _line_reader, _reader, custom_ids, read, result_files, value
+from . import damaged_files
+from .results import _is_better, _line_reader, _reader, _result_file, custom_ids, read, value
 
 
 def find_row(store: Store, batch: Batch, wanted: str) -> int:
@@ -101,22 +102,33 @@ def read_row(store: Store, batch: Batch, row: int) -> Result | None:
         taken = inherited_rows.read(store.pack(batch.id, "sources"), batch.sources)
         source, there = taken.get(row, ("", 0))
         origin = store.batch(source) if source else None
-        return read_row(store, origin, there) if origin else read(store, batch)[row]
+        return (
+            read_row(store, origin, there)
+            if origin
+            else read(store, batch, damaged=damaged_files.paths(store, batch))[row]
+        )
     wanted = custom_ids(store, batch)[row]
     for job in store.jobs(batch.id):
         if job.number != owners[row]:
             continue
-        parse = _line_reader(batch, job)
+        parse, skip = _line_reader(store, batch, job)
+        damaged = {harm.path for harm in damaged_files.of_job(store, job)}
         found = None
-        for path in result_files(store, job):
-            for line in files.lines(path):
+        for path in (_result_file(store, job, part) for part in job.parts):
+            if path in damaged:
+                skip()
+                continue
+            for line in files.lines(path) if path.exists() else ():
                 if batch.adopted or wanted.encode() in line:
                     result = parse(line, job.endpoint)
                     if result.custom_id == wanted and _is_better(result, found):
                         found = replace(result, raw=line.rstrip(b"\r\n"))
         if found is not None:
             return found
-    return read(store, batch, whole=True)[row]  # no line of its own: what became of its job
+    damaged = damaged_files.paths(store, batch)
+    return read(store, batch, whole=True, damaged=damaged)[
+        row
+    ]  # no line of its own: what became of its job
 
 
 def prompt_text(job: Job, line: bytes) -> str:

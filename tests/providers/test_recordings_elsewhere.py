@@ -11,7 +11,7 @@ from replay import Replay
 from support import KEYS, until
 
 from jupyter_llm_batch.client import rows as rows_
-from jupyter_llm_batch.core.errors import NotFound
+from jupyter_llm_batch.core.errors import Damaged, NotFound
 
 pytestmark = NEEDED
 
@@ -303,3 +303,78 @@ def test_rows_that_cannot_be_sent_again_are_offered_no_retry(replayed):
     remedies = [kind.remedy for kind in (*handle.failures(), *handle.snapshot().errors)]
     assert remedies
     assert not any("retry" in remedy for remedy in remedies)
+
+
+def failed_line(custom_id, message):
+    error = {"status_code": 400, "body": {"error": {"message": message, "code": "bad"}}}
+    return {"response": error} if custom_id is None else {"custom_id": custom_id, "response": error}
+
+
+def two_files(lines, failed, again=""):
+    """Return the exchanges of a batch with an output file and an error file.
+
+    The second download of the output file gives `again`; without it, it is gone by then.
+    """
+    more = {"error_file_id": "file-e", "request_counts": {
+        "total": len(lines) + len(failed), "completed": len(lines), "failed": len(failed),
+    }}  # fmt: skip
+    errors = "".join(f"{json.dumps(each)}\n" for each in failed)
+    exchanges = openai_batch(lines, **more)
+    for path, body in ("file-e", errors), ("file-e", ""), ("file-o", again):
+        uri = f"https://api.openai.com/v1/files/{path}/content"
+        response = {"status": 200 if body else 404, "headers": {}, "body": body}
+        exchanges.append({"request": {"method": "GET", "uri": uri}, "response": response})
+    return exchanges
+
+
+def harm(handle, part, how):
+    (path,) = [each for each in handle._client.store.folder_of(handle.id).iterdir()
+               if each.name.endswith(f".{part}.jsonl")]  # fmt: skip
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(b"one", b"eno"))
+
+
+@pytest.mark.parametrize("how", ["deleted", "damaged"])
+def test_a_result_file_that_is_lost_moves_no_line_of_another_one(replayed, how):
+    """Without a key a line's place is its name, which the lines of both files make together."""
+    good = [line("x", "one"), line(None, "two"), line("y", "one more")]
+    bad = [failed_line(None, "why four"), failed_line("x", "why x again"), failed_line("z", "why")]
+    client, _ = replayed(two_files(good, bad))
+    handle = client.adopt("openai:batch_1", "found").wait(60)
+    before = {result.custom_id: (result.outcome, result.error) for result in handle.results()}
+    assert before["line 4"] == ("failed", "why four")
+    assert before["x (2)"] == ("failed", "why x again")
+
+    harm(handle, "output", how)
+    after = {result.custom_id: result for result in handle.results(partial=True)}
+    for key in "x", "line 2", "y":
+        assert after[key].outcome == "missing"
+        assert "damaged" in after[key].error
+    assert (after["z"].outcome, after["z"].error) == ("failed", "why")
+    for key in "line 4", "x (2)":
+        assert (after[key].outcome, after[key].error) == ("failed", "failed")
+    shown = [rows_.read_row(client.store, handle.record, row) for row in range(6)]
+    assert [each.error for each in shown] == [each.error for each in after.values()]
+    assert {row for each in handle.failures() for row in each.rows} == {*range(6)} - {
+        row for row, key in enumerate(after) if key in {"x", "line 2", "y"}
+    }
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_lines_that_come_again_in_another_order_are_taken_if_each_has_an_id(replayed, keyed):
+    """Where their places are their names nobody can tell which row they are of."""
+    first, second = ("y", "z") if keyed else (None, None)
+    good = [line("x", "one"), line(first, "two"), line(second, "three")]
+    again = "".join(f"{json.dumps(good[place])}\n" for place in (0, 2, 1))
+    client, _ = replayed(two_files(good, [], again))
+    handle = client.adopt("openai:batch_1", "found").wait(60)
+    answers = handle.answers()
+    harm(handle, "output", "damaged")
+    if keyed:
+        assert handle.answers() == answers
+    else:
+        with pytest.raises(Damaged, match="2 answers are not in what came"):
+            handle.answers()
+        assert {*handle.answers(partial=True).values()} == {None}

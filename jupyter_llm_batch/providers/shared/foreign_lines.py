@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,34 @@ class Lines:
         Reads one result line.
     provider
         Gemini keeps the order of the requests, so that there a place is a name.
+    names
+        The names that the lines were given before, when all of them were there. Needed by `skip`.
     """
 
-    def __init__(self, parse: Callable[[bytes, str], Result], provider: str) -> None:
+    def __init__(
+        self, parse: Callable[[bytes, str], Result], provider: str, names: Collection[str] = ()
+    ) -> None:
         self._parse = parse
         self._in_order = provider == "google"
+        self._names = names if isinstance(names, (set, frozenset)) else {*names}
+        self._skipped = False
         self._read = 0
         self._given: set[str] = set()
+
+    def skip(self) -> None:
+        """Note that lines are left out here, and nobody knows how many.
+
+        From here on a line has a name only if it is the only one with its id: neither its place
+        nor how many came before it is known.
+        """
+        self._skipped = True
 
     def __call__(self, line: bytes, endpoint: str) -> Result:
         """Return the result of the next line."""
         result = leniently(self._parse, line, endpoint)
+        if self._skipped:
+            shared = not result.custom_id or f"{result.custom_id} (2)" in self._names
+            return replace(result, custom_id="") if shared else result
         place = str(self._read) if self._in_order else f"line {self._read + 1}"
         self._read += 1
         name = result.custom_id or place
