@@ -20,6 +20,9 @@ MARK = "-a"
 #: How far back attempts are looked for, as our clock may be wrong (seconds).
 LOOK_BACK = 31 * 86400.0
 
+#: The same before a create is repeated, which costs a page or two (seconds).
+CLOCKS = 86400.0
+
 #: How often a job is sent again by itself after a lost create; then the user is asked.
 RESENDS = 2
 
@@ -135,16 +138,20 @@ def waiting(undecided: Sequence[tuple[Job, Sequence[Remote]]]) -> str:
     return f"Waiting decides only if {who} lists it later; it is looked for all the time."
 
 
-async def attempts(adapter: Adapter, job: Job, since: float) -> dict[int, Remote]:
+async def attempts(
+    adapter: Adapter, job: Job, since: float, back: float = LOOK_BACK
+) -> dict[int, Remote]:
     """Return the remote jobs of every attempt to create `job`, where labels tell them.
 
     Parameters
     ----------
     since
         When it was made (Unix seconds), as our clock said then.
+    back
+        How much earlier a listing begins (seconds), as our clock may be wrong.
     """
     found: dict[int, Remote] = {}
-    async for remote in adapter.list(since - LOOK_BACK):
+    async for remote in adapter.list(since - back):
         if owner(remote.label) == job.id and remote.label is not None:
             found.setdefault(int(remote.label.rpartition(MARK)[2]), remote)
     return found

@@ -148,13 +148,25 @@ class Driver:
     async def _submit(self, held: Lease, job: Job, adapter: Adapter, who: Account) -> None:
         path, number = self._ends.payload(job), job.attempts + 1
         marked = await asyncio.to_thread(sent_marks.marked, path)
+        doubt = ""
         if job.distrusted or (marked >= number and self._marked.get(job.id) != number):
             # The disk knows of a create that the journal does not: this is an older copy of it.
+            doubt = "it may have been sent before: the journal has lost that"
+        elif job.attempts and adapter.limits(job.endpoint).labelled:
+            try:
+                made = await lookup.attempts(adapter, job, job.created_at, lookup.CLOCKS)
+            except (ProviderError, Incomplete) as error:
+                self._ends.again(held, job, error)
+                return
+            # A gateway may pass a create on and then answer for itself that nothing was made.
+            if any(remote.phase is not Phase.LATER for remote in made.values()):
+                doubt = "it was answered with an error, and was created all the same"
+        if doubt:
             job = self._store.apply(
                 held, job, Event.INTENT, attempts=max(number, marked), distrusted=True,
                 submitted_at=job.submitted_at or job.created_at, account=who,
             )  # fmt: skip
-            self._lose(held, job, "it may have been sent before: the journal has lost that")
+            self._lose(held, job, doubt)
             return
         await asyncio.to_thread(sent_marks.mark, path, number)
         self._marked[job.id] = number

@@ -295,6 +295,20 @@ def test_a_create_that_is_not_answered_in_time(client, sim, model, action, monke
     assert sorted(billed(sim)) == sorted(map(mark, "ab"))
 
 
+@pytest.mark.parametrize(
+    ("provider", "status"),
+    [("openai", 404), ("openai", 307), ("openai", 429), ("google", 429)],
+)
+def test_a_create_that_is_accepted_and_then_denied_is_not_repeated(client, sim, provider, status):
+    """Before a create is repeated a listing is read: a gateway may have said what is not so."""
+    sim.fault(method="POST", path=CREATE, action="accept_then_status", status=status, times=2)
+    handle = client.submit(name="x", over=["a", "b"], model=MODELS[provider]).wait(120)
+    assert [mark("a") in handle.answers()[0], mark("b") in handle.answers()[1]] == [True, True]
+    assert len(creates(sim)) == 1
+    assert sorted(billed(sim)) == sorted(map(mark, "ab"))
+    assert "found" in events(handle)
+
+
 QUOTAS = {
     "openai": (429, {"error": {"message": "No quota left.", "code": "insufficient_quota"}}),
     "anthropic": (
