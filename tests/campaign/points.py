@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx2
 
-#: Ids that differ from run to run: anything long with a digit in it, and temporary names.
-_LONG_ID = re.compile(r"(?=[\w.-]*\d)[\w-]{12,}")
+#: Ids that differ from run to run: of files, of which one in fifty has no digit, and anything long
+#: with a digit in it; and temporary names.
+_LONG_ID = re.compile(r"(?<=/files/)[\w-]+|(?=[\w.-]*\d)[\w-]{12,}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.part")
 _PART = re.compile(r"part-\w{10}\b")
 

@@ -297,7 +297,7 @@ def test_a_create_that_is_not_answered_in_time(client, sim, model, action, monke
 
 @pytest.mark.parametrize(
     ("provider", "status"),
-    [("openai", 404), ("openai", 307), ("openai", 429), ("google", 429)],
+    [("openai", 404), ("openai", 429), ("google", 429)],
 )
 def test_a_create_that_is_accepted_and_then_denied_is_not_repeated(client, sim, provider, status):
     """Before a create is repeated a listing is read: a gateway may have said what is not so."""

@@ -125,8 +125,8 @@ def from_status(
         kind = Vanished
     elif status in {429, 529}:  # turned away at the door
         kind = Busy
-    elif status in {408, 409, 499} or status >= 500 or 300 <= status < 400:
-        kind = Unclear  # so is a redirect that leads nowhere: a gateway is not set up well
+    elif status in {408, 409, 499} or status >= 500:
+        kind = Unclear
     else:
         kind = Refused
     told = (
