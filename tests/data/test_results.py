@@ -14,6 +14,7 @@ from jupyter_llm_batch import Outcome, ToolCall
 from jupyter_llm_batch.client import results, rows
 from jupyter_llm_batch.core.result import Result
 from jupyter_llm_batch.core.row_codes import WAITING
+from jupyter_llm_batch.storage import files
 
 MODEL = "openai:gpt-5-mini"
 MODELS = [MODEL, "anthropic:claude-haiku-4-5", "google:gemini-2.5-flash"]
@@ -211,6 +212,10 @@ def test_an_answer_after_a_failed_line_of_its_row_is_read(client):
     output = folder / "r0-j1.output.jsonl"
     ids = [result.custom_id.encode() for result in handle.results()]
     output.write_bytes(line.replace(ids[1], ids[0]) + output.read_bytes())
+    (job,) = client.store.jobs(handle.id)
+    held = client.store.acquire(handle.id, client.poller().owner)
+    client.store.note(held, job, sums=job.sums | {"output": files.checksum(output)})
+    client.store.release(held)
     found = results.read(client.store, handle.record)
     assert [result.outcome for result in found] == [Outcome.OK, Outcome.FAILED]
     assert rows.read_row(client.store, handle.record, 0).outcome is Outcome.OK

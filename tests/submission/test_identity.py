@@ -106,7 +106,7 @@ def test_an_executed_notebook_is_itself(tmp_path):
     code = (
         "import json, os\nimport jupyter_llm_batch\nos.chdir('..')\n"
         "from jupyter_llm_batch.core import identity\n"
-        "open(os.environ['SAID'], 'w').write(json.dumps(identity.current()))"
+        "open(os.environ['SAID'], 'w').write(json.dumps(identity.current_notebook()))"
     )
     path = tmp_path / "inner" / "report.ipynb"
     path.parent.mkdir()

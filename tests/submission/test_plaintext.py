@@ -237,7 +237,7 @@ Record = dataclasses.make_dataclass("Record", ["tags"])
 names = {"gone": {"tag1"}, "f": lambda: set(tags), "deep": {"a": [set(tags)]}}
 names["record"] = Record(tags)
 for text in %r:
-    print(*prompts.compile(text).render(frames.read([{"tags": tags}]), namespace=names))
+    print(*prompts.compile(text).render(frames.read_rows([{"tags": tags}]), namespace=names))
 """
 
 
