@@ -53,6 +53,7 @@ def batch_record(seen: Seen) -> dict[str, Any]:
         "keep_until": iso(shot.keep_until),
         "driven_by": {"host": driver.host, "pid": driver.pid} if driver else None,
         "notice": shot.notice,
+        "options": batch.options,
         "jobs": [
             {
                 "id": job.id,

@@ -19,7 +19,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from ..core import identity, ids
+from ..core import identity, ids, option_table
 from ..core.batch import Batch
 from ..core.errors import LLMBatchError, NotConfirmed, NotFound, ProviderError, UsageProblem
 from ..core.identity import Identity
@@ -432,7 +432,7 @@ class Client:
         if ask.rows is not None:
             # The same requests, but perhaps other columns, another index or another --as.
             input_file.write_rows(ask.rows, files.private_folder(self.store.folder_of(batch.id)))
-        self.store.use_again(batch.id, shape=ask.shape, notify=ask.notify)
+        self.store.use_again(batch.id, shape=ask.shape, **option_table.renewed(batch, ask))
         handle = self._asked(BatchHandle(self, batch.id, attached=True))
         when = moment(batch.created_at, self._clock())
         cancelling = batch.cancel_requested and batch.finished_at is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from .money import Estimate
@@ -33,6 +35,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         Unfinished rows are cancelled at the provider and sent in real time.
     line
         The first line of its cell, as last typed by the user.
+    options
+        The options that people are shown, by flag: ``{"--retry": 3}``.
     """
 
     id: str
@@ -71,6 +75,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     estimates: list[Estimate] = msgspec.field(default_factory=list)
     max_cost: float | None = None
     line: str = ""
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import cell_options
 from .errors import UsageProblem
+from .option_table import OPTIONS
 from .request import Recipe
 
 _OPEN, _CLOSE = "([{", ")]}"
@@ -20,12 +21,11 @@ _PREFIXES = frozenset({"f", "r", "b", "u", "t", "fr", "rf", "br", "rb", "tr", "r
 _SHORT = 80
 
 #: One-time options, removed when a line is suggested again with a change.
-ONCE = {"--add": None, "--resubmit": None, "--yes": None, "--dry-run": None, "--count": None}
-#: Options removed for a trial of another model.
-TRIAL = ONCE | {
-    "--route": None, "--realtime": None, "--random": None, "--deadline": None,
-    "--deadline-max-cost": None, "--reuse": None, "--wait": "",
-}  # fmt: skip
+ONCE: dict[str, str | None] = {option.flag: None for option in OPTIONS if option.once}
+#: Options removed for a trial of another model, and `--wait` added.
+TRIAL: dict[str, str | None] = (
+    ONCE | {option.flag: None for option in OPTIONS if option.untried} | {"--wait": ""}
+)
 
 
 def split_line(line: str) -> list[str]:

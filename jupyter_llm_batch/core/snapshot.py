@@ -75,6 +75,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         The price of a model is not known.
     line
         The whole snapshot as one line of text.
+    options
+        The options that it was sent with, as they are typed: ``--retry 3 --dedupe``.
     """
 
     batch_id: str
@@ -120,6 +122,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     question: str = ""
     choices: list[str] = msgspec.field(default_factory=list)
     alone: str = ""
+    options: str = ""
 
     @property
     def halted(self) -> bool:

@@ -136,7 +136,6 @@ class Commands:
         if args.over is None:
             raise UsageProblem("%llm_batch run NAME needs --over PROMPTS: the prompts to send")
         options = submit_options(args, self.controller.scope.names)
-        options["raw"] = args.raw
         if args.dry_run:
             self._money.preview(None, args, options)
             return

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-CELL_HELP = """\
+import textwrap
+
+from ..core.option import Option
+from ..core.option_table import OPTIONS
+
+_CELL_START = """\
 Send a cell's prompts as a batch: half the price, answers within 24 hours.
 
     %%llm_batch NAME [--over ROWS] [-m PROVIDER:MODEL] [options]
@@ -43,64 +48,9 @@ Any variable of the notebook is visible too; {{ row.x }} is always the row's fie
 
 Options
 -------
--m, --model PROVIDER:MODEL  the model; %config LLMBatch.model sets a default
---base-url URL              an OpenAI-compatible server that has the model, for instance a local
-                            one: --base-url http://localhost:11434/v1 -m llama3 --realtime
---over EXPR                 rows: a variable or any Python expression
---route EXPR                the model of each row: a column, a function of the row, or a list;
-                            one batch spans models and providers; a frame gets the column
-                            `model` (`answer_model` where that name is taken)
---as NAME                   name of the answer column (answer)
---image COL                 a column of images beside the text: paths, URLs, bytes, PIL images,
-                            ids of uploaded files, or lists of these; with a plain list `item`,
-                            and a variable where there is no such column; may be repeated
---file COL                  the same for PDFs, texts and what else the model takes
---media-folder FOLDER       rows may name files of this folder, too, besides the notebook's own
-                            (in hidden folders only where they are named); may be repeated
---system TEXT               system prompt, sent as it is; --system-from VAR takes a variable
---max-tokens N              most output tokens per answer
---param KEY=VALUE           any request parameter; the value is JSON, or else a string;
-                            PROVIDER:KEY=VALUE goes to that provider only
---endpoint NAME             chat (default), responses, embeddings, or a provider's path
---embed                     embeddings instead of answers: vectors come back, as lists of
-                            floats, NumPy arrays (pandas) or fixed-size lists (polars, pyarrow)
---schema NAME               structured output: a pydantic model, dataclass, TypedDict or JSON
-                            schema of the notebook; a frame gets its fields as columns (beside
-                            a field `error` the reason of a failure is in `answer_error`)
---cache [5m|1h]             have what all prompts begin with (system prompt, first part of the
-                            cell) cached for an hour or 5 minutes; Gemini keeps a long system
-                            prompt until the job is over, if that pays
---skip-null                 leave out rows with an empty cell
---split                     the cell holds several prompts, divided by lines of ---
---add                       collect only; the same NAME in other cells adds to it,
-                            `%llm_batch submit NAME` sends; one cell's answers have its
-                            shape, those of several cells are a list
---realtime                  ask at once through the ordinary endpoints, at full price: the same
-                            answers and safety, but this kernel has to keep running
---sample N [--random]       ask N rows at once, in real time; their answers, their cost and what
-                            the rest will cost stand in the panel, with Send the rest and Stop
---deadline 6h               what is not back by then is cancelled, collected, and finished in
-                            real time; with --deadline-max-cost USD only if it costs no more
---dry-run                   show the first prompts, the split and the cost, send nothing
---count N                   with --dry-run: have the providers count the tokens of N rows
---max-cost USD              send nothing that may cost more, every round of --reask included
---wait                      block until the answers are there (Run All, papermill)
---dedupe                    ask equal prompts once; their rows share the answer
---reuse NAME                take paid answers of another batch (NOTEBOOK::NAME of another notebook)
---retry N                   rounds of automatic retry for rows that were not billed (2)
---reask N                   rounds for rows that may have been billed: answers that break the
-                            schema, were cut off or never came back (0)
---notify [HOW]              tell, once, when it is done: `desktop` (notify-send, osascript or
-                            PowerShell where the kernel runs), a URL that gets a small JSON
-                            object (name, state, counts; `env:NAME` where the variable NAME
-                            holds the URL), or a command line in quotes (the same
-                            in LLM_BATCH_NAME, _STATE, _ROWS, _OK, _FAILED); `off` for nothing.
-                            A command runs only on the machine where it was set
---resubmit                  pay again although this was submitted before
---yes                       go ahead with what was asked about before sending: another batch has
-                            answers to these prompts, or a model's name looks misspelt; running
-                            the cell again attaches as ever
+"""
 
+_CELL_END = """\
 The same from Python, after `import jupyter_llm_batch as llm_batch`: options are arguments of
 `llm_batch.submit(TEXT, name="NAME", over=ROWS, ...)`, with - written as _ (--as is `column`,
 --param is `params`); `llm_batch.preview` is --dry-run, `llm_batch.add` is --add, and a system
@@ -108,6 +58,33 @@ prompt of a variable is `system=VARIABLE`.
 
 Without a key: `%llm_batch simulator` first. More: `%llm_batch?`
 """
+
+#: Columns before the words about an option, and of a line.
+_INDENT, _WIDTH = 28, 100
+
+
+def _about(option: Option) -> str:
+    """Return the lines of the help about one option."""
+    words = textwrap.wrap(
+        option.text,
+        _WIDTH - _INDENT,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    first = f"{option.usage:<{_INDENT - 1}} "
+    if len(first) > _INDENT:
+        return "\n".join([first.rstrip(), *(" " * _INDENT + line for line in words)])
+    return first + f"\n{'':{_INDENT}}".join(words)
+
+
+CELL_HELP = "\n".join(
+    [
+        _CELL_START.rstrip(),
+        *(_about(option) for option in OPTIONS if "cell" in option.lines),
+        "",
+        _CELL_END,
+    ]
+)
 
 LINE_HELP = """\
 Look after batches.

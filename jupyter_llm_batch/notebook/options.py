@@ -6,11 +6,12 @@ import argparse
 import difflib
 import re
 import symtable
-from typing import Any
+from typing import Any, cast
 
 from ..core import magic_line
-from ..core.cell_options import unquoted
 from ..core.errors import UsageProblem
+from ..core.option_table import OPTIONS
+from ..core.option_values import unquoted
 from ..core.text import a_type
 from ..data import rows
 from ..submission.options import Options
@@ -84,42 +85,23 @@ def system_of(args: argparse.Namespace, namespace: dict[str, Any]) -> str | None
 
 def submit_options(args: argparse.Namespace, namespace: dict[str, Any]) -> Options:
     """Return the options of `Client.submit` that a line names."""
-    options: Options = {
-        "model": args.model,
+    given: dict[str, Any] = {
         "system": system_of(args, namespace),
-        "max_tokens": args.max_tokens,
         "params": dict(args.param),
-        "endpoint": args.endpoint,
-        "embed": args.embed,
-        "cache": args.cache,
-        "skip_null": args.skip_null,
-        "dedupe": args.dedupe,
-        "reuse": args.reuse,
-        "column": args.column,
-        "image": args.image,
-        "file": args.file,
-        "media_folder": args.media_folder,
-        "retry": args.retry,
-        "reask": args.reask,
-        "notify": args.notify,
-        "resubmit": args.resubmit,
         "confirm": args.yes,
-        "realtime": args.realtime,
-        "sample": args.sample,
-        "random": args.random,
-        "deadline": args.deadline,
-        "deadline_max_cost": args.deadline_max_cost,
         "namespace": namespace,
-        "max_cost": args.max_cost,
-        "base_url": args.base_url,
     }
-    if args.schema is not None:
-        options["schema"] = evaluate(args.schema, namespace, "--schema")
-    if args.over is not None:
-        options["over"] = evaluate(args.over, namespace, "--over")
-    if args.route is not None:
-        options["route"] = _route(args.route, options.get("over"), namespace)
-    return options
+    for option in OPTIONS:
+        value: Any = getattr(args, option.name, None)
+        if not option.here or option.name in given or (option.evaluated and value is None):
+            continue
+        if option.name == "route":
+            given["route"] = _route(value, given.get("over"), namespace)
+        elif option.evaluated:
+            given[option.name] = evaluate(value, namespace, option.flag)
+        elif hasattr(args, option.name):
+            given[option.name] = value
+    return cast("Options", given)
 
 
 def _route(expression: str, over: Any, namespace: dict[str, Any]) -> Any:

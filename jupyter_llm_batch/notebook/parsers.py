@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.cell_options import Parser, add_run_options, days, seconds, usd
+from ..core.cell_options import Parser, add_options
+from ..core.option_values import days, seconds, usd
 from ..costs.ledger import GROUPS
 
 
@@ -128,7 +129,7 @@ def _simulator(parser: Parser) -> None:
 
 
 _FURTHER: dict[str, Callable[[Parser], None]] = {
-    "run": add_run_options,
+    "run": lambda parser: add_options(parser, "run"),
     "submit": _submit,
     "results": _results,
     "retry": _retry,

@@ -136,10 +136,10 @@ class Store(Books):
         )
         return [_batch(row) for row in rows]
 
-    def use_again(self, batch_id: str, *, shape: Shape, notify: str = "") -> None:
+    def use_again(self, batch_id: str, *, shape: Shape, **changes: Any) -> None:
         """Note that the user ran this batch's cell again, perhaps with another shape."""
         with self._write() as db:
-            self._change(db, batch_id, shape=shape, **({"notify": notify} if notify else {}))
+            self._change(db, batch_id, shape=shape, **changes)
             db.execute("UPDATE batch SET used_at = ? WHERE id = ?", [self.clock(), batch_id])
 
     def decide(self, batch_id: str, *, reserve: Reserve | None = None, **changes: Any) -> None:

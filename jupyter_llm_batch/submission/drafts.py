@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..core import ids
+from ..core import ids, option_table
 from ..core.batch import Batch
 from ..core.errors import NotFound, StoreProblem, UsageProblem
 from ..core.request import Content, Recipe, Shape
@@ -46,6 +46,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     sample: int = 0
     deadline: float | None = None
     deadline_cost: float | None = None
+    shown: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -182,23 +183,15 @@ def _add(
     part = Part(
         recipe=msgspec.structs.replace(ask.recipe, prefix=""),  # of one cell, not of all
         model=ask.model,
-        retries=ask.retries,
-        reasks=ask.reasks,
-        notify=ask.notify,
         delete_uploads=ask.delete_uploads,
-        max_cost=ask.max_cost,
         shape=ask.shape,
         key=key,
         file=name,
         rows=count,
         snapshot=snapshot,
         routed=ask.models is not None,
-        dedupe=ask.dedupe,
-        reuse=ask.reuse,
-        realtime=ask.realtime,
-        sample=ask.sample,
-        deadline=ask.deadline,
-        deadline_cost=ask.deadline_cost,
+        shown=ask.shown,
+        **option_table.merged_fields([ask]),
     )
     earlier = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
     cells = store.put_part(draft.id, key, _encode(part))
@@ -246,19 +239,9 @@ def collected(store: Store, *, notebook: str, name: str) -> Collected:
         recipe=parts[0].recipe,
         model=parts[0].model,
         models=_models(store, draft, parts) if any(part.routed for part in parts) else None,
-        retries=max(part.retries for part in parts),
-        reasks=max(part.reasks for part in parts),
-        dedupe=any(part.dedupe for part in parts),
-        reuse=[*dict.fromkeys(name for part in parts for name in part.reuse)],
-        notify=next((part.notify for part in reversed(parts) if part.notify), ""),
         delete_uploads=any(part.delete_uploads for part in parts),
-        realtime=any(part.realtime for part in parts),
-        sample=max(part.sample for part in parts),
-        deadline=min((part.deadline for part in parts if part.deadline is not None), default=None),
-        deadline_cost=min(
-            (part.deadline_cost for part in parts if part.deadline_cost is not None), default=None
-        ),
-        max_cost=min((part.max_cost for part in parts if part.max_cost is not None), default=None),
+        shown=option_table.merged_shown([part.shown for part in parts]),
+        **option_table.merged_fields(parts),
     )
     return Collected(ask, draft.id, records)
 

@@ -9,10 +9,6 @@ from typing import Any, TypedDict
 
 from ..core.errors import UsageProblem
 
-#: What ``--cache`` alone means: a batch takes longer than five minutes.
-CACHE = "1h"
-
-
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 

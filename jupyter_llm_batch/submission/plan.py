@@ -210,6 +210,7 @@ class _Planner:
             deadline_cost=ask.deadline_cost,
             estimates=estimates,
             max_cost=ask.max_cost,
+            options=ask.shown,
         )
 
     def _jobs(self, now: float) -> list[tuple[Job, ids.Ranges]]:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+import msgspec
+
 from ..core.errors import UsageProblem
 from ..core.ids import HASH
+from ..core.option_table import CACHE, shown_values
 from ..core.request import Content, Recipe, Rows, Shape
 from ..core.settings import Settings
 from ..core.text import many
@@ -19,7 +22,7 @@ from ..providers import registry
 from ..providers.base import Adapter
 from . import notify_target
 from .lanes import CACHED_FROM, Lanes
-from .options import CACHE, Options, check, span
+from .options import Options, check, span
 from .prompts import media, media_parts, routing
 from .prompts import ready as ready_
 from .prompts import template as prompts
@@ -70,7 +73,7 @@ def ask(
     renamed = _renamed(shape, recipe.schema, routed=route is not None)
     retry, reask = options.get("retry"), options.get("reask")
     told = options.get("notify")
-    return Ask(
+    read = Ask(
         name=name,
         contents=contents,
         rows=rows,
@@ -94,6 +97,7 @@ def ask(
         deadline=_deadline(options),
         deadline_cost=options.get("deadline_max_cost"),
     )
+    return msgspec.structs.replace(read, shown=shown_values(options, read))
 
 
 def _recipe(options: Options, settings: Settings, prefix: str) -> Recipe:

@@ -38,6 +38,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         USD that it may cost at most.
     kind
         The user's class for answers that follow a schema.
+    shown
+        The options that people are shown, by flag; see `option_table.shown_values`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     random: bool = False
     deadline: float | None = None
     deadline_cost: float | None = None
+    shown: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

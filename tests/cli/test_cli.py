@@ -258,7 +258,7 @@ def test_list_names_every_notebook_and_writes_json(desk):
     assert set(found[0]) == {
         "id", "notebook", "name", "version", "models", "simulated", "state", "words", "finished",
         "rows", "ok", "cut", "failed", "waiting", "retryable", "cost_usd", "saved_usd",
-        "submitted_at", "finished_at", "keep_until", "driven_by", "notice", "jobs",
+        "submitted_at", "finished_at", "keep_until", "driven_by", "notice", "jobs", "options",
     }  # fmt: skip
     assert found[0]["submitted_at"].endswith("Z")
     assert found[0]["keep_until"].endswith("Z")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_llm_batch.core import cell_options, magic_line
+from jupyter_llm_batch.core import cell_options, magic_line, option_values
 from jupyter_llm_batch.core.errors import UsageProblem
 from jupyter_llm_batch.notebook import options
 
@@ -132,7 +132,7 @@ def test_help_is_the_list_of_options(asked):
 )
 def test_a_parameter_is_json_or_else_text(text, value):
     """The value of a parameter is read as JSON, and is a string where it is none."""
-    key, found = cell_options._param(text)
+    key, found = option_values.parameter(text)
     assert (key, found, type(found)) == ("k", value, type(value))
 
 
@@ -147,9 +147,9 @@ def test_the_last_of_equal_parameters_counts():
 def test_a_wait_is_a_finite_number_of_seconds(text):
     """A wait that is negative, endless or no number is refused."""
     with pytest.raises(argparse.ArgumentTypeError, match="is not a number of seconds"):
-        cell_options.seconds(text)
-    assert cell_options.seconds("0") == 0
-    assert cell_options.seconds("2.5") == 2.5
+        option_values.seconds(text)
+    assert option_values.seconds("0") == 0
+    assert option_values.seconds("2.5") == 2.5
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import msgspec
 from ...core.batch import Batch
 from ...core.job import Job, JobState
 from ...core.lifecycle import is_failing, waits_for_user
+from ...core.option_table import as_typed
 from ...core.request import Mode
 from ...core.result import ErrorKind, Outcome, Sample, Usage
 from ...core.snapshot import JobLine, Snapshot
@@ -192,6 +193,7 @@ def snapshot(
         deadline=_deadline(batch, jobs, now),
         question=question,
         choices=choices,
+        options=as_typed(batch.options),
     )
     shot = msgspec.structs.replace(shot, alone=_alone(shot))
     return _with_line(shot, warned=bool(expiring(jobs, now)))

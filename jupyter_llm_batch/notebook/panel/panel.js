@@ -123,8 +123,14 @@ function details(s) {
       ["job", "model", "rows", "state", "provider’s id", "error"],
       s.jobs.map((j) => [j.id, j.model, number.format(j.rows), j.state, j.remote_id, j.error]),
     ),
+    ...options(s.options),
   ];
   return sections.length ? sections : [h("p", "llmb-muted", "Nothing to show yet.")];
+}
+
+function options(typed) {
+  if (!typed) return [];
+  return [h("section", "", h("h4", "", "Options"), h("p", "", h("code", "", typed)))];
 }
 
 function errorKinds(errors) {

@@ -144,7 +144,12 @@ def _command(verb: str, snapshot: Snapshot) -> str:
 
 
 def _details(snapshot: Snapshot) -> str:
-    parts = [_errors(snapshot.errors), _samples(snapshot.samples), _jobs(snapshot.jobs)]
+    parts = [
+        _errors(snapshot.errors),
+        _samples(snapshot.samples),
+        _jobs(snapshot.jobs),
+        _table("Options", ("options",), [(snapshot.options,)] if snapshot.options else []),
+    ]
     shown = "".join(part for part in parts if part)
     if not shown:
         return ""

@@ -57,10 +57,12 @@ def table(batches: Iterable[tuple[Batch, Snapshot]], *, everywhere: bool) -> Non
             money(snapshot.cost) if snapshot.cost is not None else "",
             money(snapshot.saved) if snapshot.saved is not None else "",
             "" if batch.draft else duration(snapshot.elapsed),
+            snapshot.options,
         ]
         rows.append([batch.notebook, *row] if everywhere else row)
     head = [
         "submitted", "name", "model", "state", "rows", "ok", "failed", "cost", "saved", "took",
+        "options",
     ]  # fmt: skip
     grid(["notebook", *head] if everywhere else head, rows)
 
