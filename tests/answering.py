@@ -124,7 +124,7 @@ class Answering:
         read.snapshot(folder / ROWS_FILE)
         if requests is not None:
             (folder / job.payload).write_bytes(requests)
-        held = self.store.acquire(batch_id, process.me())
+        held = self.store.leases.acquire(batch_id, process.me())
         found = [lines(f"{batch_id}-{row}", row) for row in range(rows)]
         content = b"".join(
             (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n"
@@ -133,7 +133,7 @@ class Answering:
         )
         self._loop.run(self._ends.collect(held, batch, job, _Fetched(provider, content)))
         self.store.finish(held)
-        self.store.release(held)
+        self.store.leases.release(held)
         return self.store.batch(batch_id)
 
     def read(self, batch, **options):

@@ -97,3 +97,9 @@ def line_of(shell, code, capsys):
     lines = [each for each in lines if not each.startswith("x · ")]  # a terminal's panel
     assert len(lines) == 1, lines
     return re.sub(r"\x1b\[[0-9;]*m", "", lines[0])
+
+
+def complete(shell, text):
+    """Return what Tab offers after `text`."""
+    shell.Completer.use_jedi = False
+    return [each.text for each in shell.Completer.completions(text, len(text))]

@@ -74,7 +74,7 @@ class Signals:
 def look_at(client: Client, batch: Batch) -> Seen:
     """Return a batch as it is now."""
     shot = client.poller().snapshot(batch)
-    return Seen(batch=batch, shot=shot, driver=client.store.driver(batch.id))
+    return Seen(batch=batch, shot=shot, driver=client.store.leases.driver(batch.id))
 
 
 def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
@@ -119,7 +119,7 @@ def watch_batches(
             elif batch_id not in seen or (batch_id in unfinished) == seen[batch_id].shot.finished:
                 seen[batch_id] = look_at(client, batch)
             elif (shot := news.pop(batch_id, None)) and shot != seen[batch_id].shot:
-                driver = client.store.driver(batch_id)
+                driver = client.store.leases.driver(batch_id)
                 seen[batch_id] = Seen(batch=batch, shot=shot, driver=driver)
         for batch_id in with_sources(client, (each.batch for each in seen.values())):
             client.background.soon(client.poller().follow, batch_id)

@@ -484,7 +484,7 @@ class Client:
             raise UsageProblem(f"{remote!r} names no provider's batch: write one of {known}")
         adapter = self.adapter(provider, ask=True)
         adapter.check_key()
-        self.store.check_unknown(provider, remote_id)
+        self.store.remote_jobs.check_unknown(provider, remote_id)
         try:
             found = self.background.call(adapter.retrieve(remote_id)).result()
         except ProviderError as error:
@@ -564,7 +564,7 @@ class Client:
 
     def is_driven_elsewhere(self, batch: Batch) -> bool:
         """Whether another living process drives a batch."""
-        driver, here = self.store.driver(batch.id), process.me()
+        driver, here = self.store.leases.driver(batch.id), process.me()
         return driver is not None and (driver.host, driver.pid) != (here.host, here.pid)
 
     def check_own(self, batch: Batch, deed: str) -> None:
@@ -602,7 +602,7 @@ class Client:
             for handle in self.batches(everywhere=everywhere)
             if (batch := handle.record).finished_at is not None
             and max(batch.finished_at, batch.used_at) < limit
-            and not (only_read and self.store.is_unread(batch.id))
+            and not (only_read and self.store.events.is_unread(batch.id))
         ]
         return found[::-1]
 
@@ -625,7 +625,7 @@ class Client:
         if not confirm:
             self.check_own(batch, "forget")
             repaying.check_forget(self.store, [batch])
-        self.store.book(self.accounts.unbooked([batch]))  # what it cost stays known
+        self.store.spending.book(self.accounts.unbooked([batch]))  # what it cost stays known
         self.store.forget(batch.id)
         files.remove(self.store.folder_of(batch.id))
 

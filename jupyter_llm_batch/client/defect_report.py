@@ -44,7 +44,7 @@ def _written(path: Path, text: str) -> Path:
 
 def journaled(store: Store, since: float | None = None) -> list[dict[str, Any]]:
     """Return the defects that batches of this journal have met, of the last day by default."""
-    return store.events_of("defect", time.time() - 86400 if since is None else since)
+    return store.events.named("defect", time.time() - 86400 if since is None else since)
 
 
 def _text(store: Store | None) -> str:

@@ -172,7 +172,7 @@ class BatchHandle:
         damaged = {harm.path for harm, _ in left}
         found = results.read(self._client.store, batch, whole=whole, damaged=damaged, early=partial)
         if batch.finished_at is not None:
-            self._client.store.mark_read(self.id)
+            self._client.store.events.mark_read(self.id)
         return found
 
     def answers(self, *, partial: bool = False) -> Any:

@@ -119,7 +119,7 @@ class Accounts:
     def lines(self, name: str = "") -> list[Spend]:
         """Return the lines of the ledger, oldest first: all, or those of one batch by its name."""
         self._price_late()
-        found = [*self.unbooked(self._store.batches()), *self._store.spends()]
+        found = [*self.unbooked(self._store.batches()), *self._store.spending.spends()]
         if name:
             found = [
                 line
@@ -131,14 +131,14 @@ class Accounts:
 
     def _price_late(self) -> None:
         """Book what was paid at prices that the user has named only since then."""
-        if priced := budget.price_late(self._store.spends(), self.rules_in_use().book):
-            self._store.book(priced)
+        if priced := budget.price_late(self._store.spending.spends(), self.rules_in_use().book):
+            self._store.spending.book(priced)
 
     def unbooked(self, batches: Iterable[Batch]) -> list[Spend]:
         """Return lines for jobs of a time before there was a ledger."""
         found: list[Spend] = []
         for batch in batches:
-            booked = self._store.spends(batch_id=batch.id)
+            booked = self._store.spending.spends(batch_id=batch.id)
             found += ledger.spends_of_jobs(batch, self._store.jobs(batch.id), booked)
         return found
 

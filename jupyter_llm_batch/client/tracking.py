@@ -110,14 +110,16 @@ class CellUse(msgspec.Struct, frozen=True, kw_only=True):
 
 def calls(store: Store, *, since: float = 0.0) -> list[Call]:
     """Return the calls that were answered since a moment (Unix seconds), oldest first."""
-    found = (msgspec.json.decode(record, type=Call) for record in store.usage_events(since))
+    found = (
+        msgspec.json.decode(record, type=Call) for record in store.spending.usage_events(since)
+    )
     return [call for call in found if call.status == 200]
 
 
 def cells(store: Store, *, since: float = 0.0) -> list[CellUse]:
     """Return what each run of a cell used, dearest first; loops are those with many calls."""
     groups: defaultdict[tuple[Any, ...], list[Call]] = defaultdict(list)
-    for record in store.usage_events(since):
+    for record in store.spending.usage_events(since):
         call = msgspec.json.decode(record, type=Call)
         key = (call.notebook, call.cell, call.execution, call.provider, call.model, call.endpoint)
         groups[key].append(call)
@@ -199,7 +201,9 @@ class Tracker:
             calls = [*self._done]
             self._done.clear()
         if calls:
-            self._store.add_usage_events([(each.at, msgspec.json.encode(each)) for each in calls])
+            self._store.spending.add_usage_events(
+                [(each.at, msgspec.json.encode(each)) for each in calls]
+            )
 
     # -- cells -------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def read(store: Store, batches: Iterable[Batch], notebook: str) -> Iterator[Habi
     for batch in batches:
         if batch.draft or batch.finished_at is None:
             continue
-        spends = [each for each in store.spends(batch_id=batch.id) if each.answered]
+        spends = [each for each in store.spending.spends(batch_id=batch.id) if each.answered]
         jobs = store.jobs(batch.id)
         title = name_of(batch, notebook)
         again = _again(store, batch, title, asked)

@@ -50,7 +50,7 @@ def past_usage(store: Store, provider: str, model: str, prompt: str) -> estimate
         estimate.Prior(
             prompt=each.prompt, rows=each.answered, usage=each.usage, counted=each.counted
         )
-        for each in store.spends(model=(provider, model), last=LOOK_BACK)
+        for each in store.spending.spends(model=(provider, model), last=LOOK_BACK)
         if each.mode in ("batch", "realtime")
     ]
     return estimate.past_usage(prompt, priors)
@@ -165,7 +165,9 @@ def check_sending(
         (each for each in costs if each.ceiling is None),
         max(costs, key=lambda each: each.ceiling or Decimal(0)),
     )
-    spent = sum(float(each.paid or 0) + each.doubt for each in store.spends(batch_id=batch.id))
+    spent = sum(
+        float(each.paid or 0) + each.doubt for each in store.spending.spends(batch_id=batch.id)
+    )
     check_cap(cost, batch.max_cost, before=spent)
     return reserve_for(cost, rules, store.clock())
 
@@ -275,7 +277,7 @@ def saved_by_reuse(
     """Return what a batch saved by reusing answers: what those rows cost on average."""
     found = []
     for source, rows in Counter(source for source, _ in taken.values()).items():
-        lines = [each for each in store.spends(batch_id=source) if each.answered]
+        lines = [each for each in store.spending.spends(batch_id=source) if each.answered]
         answered = sum(each.answered for each in lines)
         if not answered:
             continue

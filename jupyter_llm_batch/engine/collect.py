@@ -34,8 +34,8 @@ from ..providers.base import Adapter
 from ..providers.shared import foreign_lines
 from ..storage import files, partial_downloads, realtime_log
 from ..storage.download_limit import Limited
-from ..storage.leases import Lease
 from ..storage.parsed_cache import Parsed
+from ..storage.records import Lease
 from ..storage.store import Store
 from ..submission import adopt, retry
 from . import booking
@@ -171,7 +171,9 @@ class Ends:
                 with files.writing(path) as writer:
                     sink = Limited(writer, path.parent, job.rows)
                     await adapter.fetch(remote_id, name, ref, sink)
-                    self._store.renew(held)  # else what another process has would be replaced
+                    self._store.leases.renew(
+                        held
+                    )  # else what another process has would be replaced
             except Vanished as error:
                 gone = error
             except (ProviderError, Incomplete) as error:
@@ -205,7 +207,7 @@ class Ends:
         with files.writing(path) as writer:
             for line in past.lines():
                 writer.write(line)
-            self._store.renew(held)  # else what another process has would be replaced
+            self._store.leases.renew(held)  # else what another process has would be replaced
 
     async def _join(self, held: Lease, job: Job, adapter: Adapter) -> Job:
         """Make the best of all downloads, since no more is to be had."""
@@ -219,7 +221,9 @@ class Ends:
                 partial_downloads.join,
                 self.part(job, name),
                 lambda line: parse(line, job.endpoint),
-                lambda: self._store.renew(held),  # else what another process has would be replaced
+                lambda: self._store.leases.renew(
+                    held
+                ),  # else what another process has would be replaced
             )
         if job.parts.keys() >= {*kept}:
             return job
@@ -292,7 +296,7 @@ class Ends:
         try:
             with files.writing(given) as writer:
                 await adapter.fetch(job.remote_id, "requests", job.upload_id, writer)
-                self._store.renew(held)
+                self._store.leases.renew(held)
             files.check_whole(given)
         except (ProviderError, Incomplete) as error:
             hitch = error
@@ -336,7 +340,7 @@ class Ends:
         )
 
     def _fetch_again(self, held: Lease, job: Job, error: Incomplete) -> None:
-        self._store.renew(held)  # else the good files of another process would be moved away
+        self._store.leases.renew(held)  # else the good files of another process would be moved away
         for name in job.parts:
             path = self.part(job, name)
             if path.exists():

@@ -51,7 +51,9 @@ class Rotation:
         assert job.account is not None
         pair = (job.provider, job.account, who)
         self._again[pair] = float("inf")
-        remote_id = job.remote_id or self._store.remote_of(job.provider, job.account)
+        remote_id = job.remote_id or self._store.remote_jobs.latest_of_account(
+            job.provider, job.account
+        )
         if not remote_id:
             return
         try:

@@ -54,7 +54,7 @@ from ..costs import budget, remaining
 from ..costs.prices import PriceBook
 from ..providers.base import Adapter
 from ..storage import process
-from ..storage.leases import Lease
+from ..storage.records import Lease
 from ..storage.store import Store, is_over
 from ..submission import inherit, notify_target
 from ..submission import retry as rounds
@@ -289,7 +289,7 @@ class Poller:
             await asyncio.wait(left, timeout=1.0)
         for held in self._leases.values():
             with contextlib.suppress(LLMBatchError):
-                self._store.release(held)
+                self._store.leases.release(held)
         self._leases.clear()
 
     # -- the loop ----------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ class Poller:
     async def run(self) -> None:
         """Drive until `stop`."""
         try:
-            for batch_id in self._store.untold(self._clock() - self.policy.remember):
+            for batch_id in self._store.events.unnotified(self._clock() - self.policy.remember):
                 self._notify(batch_id)  # whoever ended these died before telling it
         except Exception as error:  # noqa: BLE001 - a notice is no reason not to drive
             self._journal_failed(error)
@@ -457,7 +457,7 @@ class Poller:
             return held, batch
         if now - self._beats[batch.id] >= process.BEAT:
             try:
-                self._store.renew(held)
+                self._store.leases.renew(held)
             except LeaseLost:
                 self._lose(held)
                 return None, batch
@@ -466,7 +466,7 @@ class Poller:
 
     def _acquire(self, batch_id: str) -> Lease | None:
         """Take the lease of a batch; None when another process has it."""
-        held = self._store.acquire(batch_id, self.owner)
+        held = self._store.leases.acquire(batch_id, self.owner)
         if held is not None:
             self._leases[batch_id] = held
             self._beats[batch_id] = time.monotonic()
@@ -529,7 +529,7 @@ class Poller:
     def _give_back(self, batch_id: str) -> None:
         held = self._leases.pop(batch_id, None)
         if held is not None:
-            self._store.release(held)
+            self._store.leases.release(held)
 
     def _lose(self, held: Lease) -> None:
         """Forget a lease that is not ours any more; a newer one of the same batch may be."""
@@ -659,7 +659,7 @@ class Poller:
             self._waits.defect(key)
         if batch_id:
             with contextlib.suppress(LLMBatchError, OSError):
-                self._store.log(batch_id, "defect", f"{where}: {defect.traceback[-2000:]}")
+                self._store.events.log(batch_id, "defect", f"{where}: {defect.traceback[-2000:]}")
         if trouble.is_strict():
             self._fatal = error
             for waiting in [*self._waiters]:
@@ -797,7 +797,7 @@ class Poller:
         try:
             self._leases.pop(batch.id, None)
             self._followed.discard(batch.id)
-            self._store.release(held)
+            self._store.leases.release(held)
             self._notify(batch.id)
             self._views.publish_id(batch.id)
         finally:
@@ -832,7 +832,7 @@ class Poller:
         batch = self._store.batch(batch_id)
         if batch is None or not batch.notify or batch.finished_at is None:
             return
-        if self._store.claim_notice(batch_id):
+        if self._store.events.claim_notice(batch_id):
             if notify_target.is_foreign(batch.notify):
                 words = "; ".join(filter(None, (batch.notice, notify_target.FOREIGN)))
                 self._store.decide(batch_id, notice=words)
@@ -845,7 +845,7 @@ class Poller:
     async def _tell(self, batch: Batch, told: notify.Facts) -> None:
         came = await notify.send(batch.notify, told)
         try:
-            self._store.log(batch.id, "notice", came)
+            self._store.events.log(batch.id, "notice", came)
         except Exception as error:  # noqa: BLE001 - the journal may be closed by now
             self._met_defect(error, "noting that an end was told")
 

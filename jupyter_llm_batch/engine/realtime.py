@@ -23,8 +23,8 @@ from ..core.policy import Policy
 from ..core.result import Outcome, Result
 from ..providers.base import Adapter, realtime_of
 from ..storage import files
-from ..storage.leases import Lease
 from ..storage.realtime_log import NO_ANSWER, Past, Record, RowLog
+from ..storage.records import Lease
 from ..storage.store import Store
 from .window import Window
 
@@ -223,7 +223,7 @@ class _Run:
         if not rows:
             return
         self._log.asking([row for row, _ in rows])
-        if not self._room.store.holds(self._held):
+        if not self._room.store.leases.holds(self._held):
             for row, _ in rows:
                 self._log.not_executed(row)
             raise LeaseLost(f"another process drives batch {self._held.batch_id} now")

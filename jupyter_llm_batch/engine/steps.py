@@ -34,7 +34,7 @@ from ..core.policy import Policy
 from ..core.result import Outcome
 from ..providers.base import Adapter
 from ..storage import files, process, sent_marks
-from ..storage.leases import Lease
+from ..storage.records import Lease
 from ..storage.store import Store
 from ..submission import adopt
 from . import duplicates, lookup
@@ -185,7 +185,7 @@ class Driver:
         except LeaseLost:
             # Another process drives the job: let it know that nothing goes out from here any more.
             if self._is_undecided(job):
-                self._store.log(job.batch_id, CALL_ENDED, lookup.label(job))
+                self._store.events.log(job.batch_id, CALL_ENDED, lookup.label(job))
             raise
 
     def _is_undecided(self, job: Job) -> bool:
@@ -259,13 +259,13 @@ class Driver:
     async def _settle(self, held: Lease, job: Job, adapter: Adapter, *, documented: bool) -> None:
         """Send a job again whose lost create made nothing, if that is proved; else ask."""
         since = job.submitted_at or job.created_at
-        others = self._store.remote_ids(job.provider, sent_here=True)
+        others = self._store.remote_jobs.ids(job.provider, sent_here=True)
         others |= self._strangers.get(job.id, set())
         try:
             absent = job.resent < lookup.RESENDS and (
                 documented
                 or await lookup.is_absent(
-                    adapter, job, since, others, self._store.created_after_loss(job)
+                    adapter, job, since, others, self._store.remote_jobs.created_after_loss(job)
                 )
             )
         except (ProviderError, Incomplete) as error:
@@ -289,7 +289,7 @@ class Driver:
             adapter,
             job,
             self._store.job_rows(job.id),
-            self._store.remote_ids(job.provider, sent_here=True),
+            self._store.remote_jobs.ids(job.provider, sent_here=True),
             lookup.label(job),
             job.submitted_at or job.created_at,
             self._strangers.setdefault(job.id, set()),
@@ -309,7 +309,7 @@ class Driver:
         label = lookup.label(job)
         return any(
             event["event"] == CALL_ENDED and event["detail"] == label
-            for event in self._store.events(job.batch_id)
+            for event in self._store.events.of_batch(job.batch_id)
         )
 
     def _has_settled(self, job: Job, settle: float) -> bool:
@@ -338,7 +338,7 @@ class Driver:
             )  # fmt: skip
             return
         remote = await adapter.retrieve(remote_id)
-        if remote_id in self._store.remote_ids(job.provider, sent_here=True):
+        if remote_id in self._store.remote_jobs.ids(job.provider, sent_here=True):
             raise UsageProblem(f"{remote_id} is known already as another job's")
         if remote.size not in {0, job.rows}:
             raise UsageProblem(
@@ -349,7 +349,7 @@ class Driver:
 
     def _lost_at(self, job: Job) -> float:
         """Return when the outcome of the last create was lost: a long upload settles nothing."""
-        events = self._store.events(job.batch_id)
+        events = self._store.events.of_batch(job.batch_id)
         return max(
             float(event["at"])
             for event in events

@@ -36,7 +36,7 @@ class MoneyCommands:
             return
         budget = ""
         if client.settings.monthly_budget is not None and not args.name:
-            spent, promised = client.store.committed(month_start(time.time()))
+            spent, promised = client.store.spending.committed(month_start(time.time()))
             budget = (
                 f"monthly budget: {money(client.settings.monthly_budget)}, of which "
                 f"{money(spent)} are spent and {money(promised)} are promised to batches under way"

@@ -33,7 +33,7 @@ class ViewCommands:
         for batch, snapshot in found:
             if not (batch.draft or snapshot.finished):
                 self._controller.panel(batch, snapshot)
-        driver = self._controller.client.store.driver
+        driver = self._controller.client.store.leases.driver
         others = [batch for batch, _ in found if batch.notebook != self._controller.notebook]
         alone = [each for each in others if not (each.draft or each.finished_at or driver(each.id))]
         if alone:

@@ -82,7 +82,7 @@ class Database:
 
     def _claim(self, simulated: bool) -> None:
         """Refuse a journal of the other kind: made-up answers never stand beside paid ones."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('simulated', ?)", [b"%d" % simulated])
             kind = db.execute("SELECT value FROM meta WHERE key = 'simulated'").fetchone()[0]
         if bytes(kind) != b"%d" % simulated:
@@ -94,9 +94,9 @@ class Database:
             )
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, begun as a writer so that a check inside it stays true."""
-        with self._using() as db:
+        with self.using() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 self._shared.check_files()
@@ -108,12 +108,13 @@ class Database:
                     db.execute("ROLLBACK")
                 raise
 
-    def _rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
-        with self._using() as db:
+    def rows(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+        """Return what a query finds."""
+        with self.using() as db:
             return db.execute(sql, args).fetchall()
 
     @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
+    def using(self) -> Iterator[sqlite3.Connection]:
         """Use the connection, alone, and say in one line what fails."""
         if self.forked:
             fork_guard.check()
@@ -145,30 +146,30 @@ class Database:
 
     def salt(self) -> bytes:
         """Return this journal's salt for fingerprints of keys."""
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", [secrets.token_bytes(16)])
             return bytes(db.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0])
 
     def losses(self) -> damage.Loss | None:
         """Return what was lost of an earlier journal and not settled by the user."""
-        found = self._rows("SELECT value FROM meta WHERE key = 'loss'")
+        found = self.rows("SELECT value FROM meta WHERE key = 'loss'")
         return msgspec.json.decode(found[0][0], type=damage.Loss) if found else None
 
     def settle_loss(self) -> None:
         """Note that the user knows of the loss: cells that are not known need not ask any more."""
         loss = self.losses()
-        with self._write() as db:
+        with self.write() as db:
             db.execute("DELETE FROM meta WHERE key = 'loss'")
             damage.forget_folders(db, self.folder, loss.folders if loss else [])
 
     def schema_version(self) -> int:
         """Return the version of the journal's schema."""
-        return int(self._rows("PRAGMA user_version")[0][0])
+        return int(self.rows("PRAGMA user_version")[0][0])
 
     def check(self) -> str:
         """Look at every page; return what is wrong, empty when nothing is."""
         try:
-            said = str(self._rows("PRAGMA quick_check(1)")[0][0])
+            said = str(self.rows("PRAGMA quick_check(1)")[0][0])
         except StoreProblem as problem:
             return str(problem)
         if said == "ok":
@@ -179,7 +180,7 @@ class Database:
 
     def servers(self) -> dict[str, str]:
         """Return the base URLs that cells gave, by the name that stands for each."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'servers'")
+        rows = self.rows("SELECT value FROM meta WHERE key = 'servers'")
         return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
 
     def add_server(self, name: str, url: str) -> None:
@@ -187,7 +188,7 @@ class Database:
         servers = self.servers()
         if servers.get(name) == url:
             return
-        with self._write() as db:
+        with self.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('servers', ?)",
                 [encode({**servers, name: url})],
@@ -195,7 +196,7 @@ class Database:
 
     def prices(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return ``prices`` and ``discounts`` as of the latest submission of each notebook."""
-        rows = self._rows("SELECT value FROM meta WHERE key = 'prices'")
+        rows = self.rows("SELECT value FROM meta WHERE key = 'prices'")
         kind = dict[str, dict[str, dict[str, Any]]]
         return msgspec.json.decode(rows[0][0], type=kind) if rows else {}
 
@@ -207,7 +208,7 @@ class Database:
         now = msgspec.json.decode(encode({"prices": prices, "discounts": discounts}))
         if kept.get(notebook, {"prices": {}, "discounts": {}}) == now:
             return
-        with self._write() as db:
+        with self.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('prices', ?)",
                 [encode({**kept, notebook: now})],

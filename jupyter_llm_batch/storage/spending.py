@@ -40,13 +40,16 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
 
 
-class Books(Database):
+class Spending:
     """What was paid and what is promised, with the budget checked where the promise is written."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
     def book(self, spends: Sequence[Spend]) -> None:
         """Write lines of the ledger; one that is there already is replaced."""
-        with self._write() as db:
-            self._put_spends(db, spends)
+        with self._db.write() as db:
+            self.put(db, spends)
 
     def spends(
         self,
@@ -62,7 +65,7 @@ class Books(Database):
             where.append("batch_id = ?")
         if model:
             where.append("provider = ? AND model = ?")
-        rows = self._rows(
+        rows = self._db.rows(
             f"SELECT record FROM spend WHERE {' AND '.join(where)}"  # noqa: S608
             " ORDER BY at DESC LIMIT ?",
             *args,
@@ -72,16 +75,16 @@ class Books(Database):
 
     def reserve(self, batch_id: str, usd: float) -> None:
         """Note what a batch under way may cost, if that is not noted yet."""
-        with self._write() as db:
+        with self._db.write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO reservation SELECT id, ?, ? FROM batch"
                 " WHERE id = ? AND finished_at IS NULL",
-                [usd, self.clock(), batch_id],
+                [usd, self._db.clock(), batch_id],
             )
 
     def committed(self, since: float) -> tuple[float, float]:
         """Return the USD spent since a moment, and what batches under way may cost beyond that."""
-        with self._using() as db:
+        with self._db.using() as db:
             return self._committed(db, since)
 
     def _committed(
@@ -102,7 +105,7 @@ class Books(Database):
         rest = sum(max(0.0, usd - spent.get(batch, 0.0)) for batch, usd in promised.items())
         return sum(spent.values()), rest
 
-    def _reserve(self, db: sqlite3.Connection, batch_id: str, reserve: Reserve) -> None:
+    def promise(self, db: sqlite3.Connection, batch_id: str, reserve: Reserve) -> None:
         """Promise a batch so much beyond what it has cost; an older promise may cover that."""
         if reserve.budget is not None:
             spent, promised = self._committed(db, reserve.since, but=batch_id)
@@ -118,7 +121,7 @@ class Books(Database):
             "INSERT INTO reservation VALUES (?1, ?2 + (SELECT coalesce(sum(usd), 0) FROM spend"
             " WHERE batch_id = ?1 AND at >= ?4), ?3)"
             " ON CONFLICT DO UPDATE SET usd = max(usd, excluded.usd)",
-            [batch_id, reserve.usd, self.clock(), reserve.since],
+            [batch_id, reserve.usd, self._db.clock(), reserve.since],
         )
 
     def _promised(self, db: sqlite3.Connection, *, but: str) -> str:
@@ -133,7 +136,8 @@ class Books(Database):
         more = ["…"] if len(rows) > 3 else []
         return f" ({', '.join(names + more)})" if names else ""
 
-    def _put_spends(self, db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
+    def put(self, db: sqlite3.Connection, spends: Sequence[Spend]) -> None:
+        """Write lines of the ledger inside a transaction."""
         db.executemany(
             "INSERT OR REPLACE INTO spend VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
@@ -150,13 +154,13 @@ class Books(Database):
 
     def add_usage_events(self, events: Sequence[tuple[float, bytes]]) -> None:
         """Keep what `tracking` saw; its table is made on first need."""
-        with self._write() as db:
+        with self._db.write() as db:
             db.execute(_USAGE_EVENTS)
             db.executemany("INSERT INTO usage_event (at, record) VALUES (?, ?)", events)
 
     def usage_events(self, since: float = 0.0) -> list[bytes]:
         """Return what `tracking` saw since a moment (Unix seconds), oldest first."""
-        if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'usage_event'"):
+        if not self._db.rows("SELECT 1 FROM sqlite_master WHERE name = 'usage_event'"):
             return []
-        rows = self._rows("SELECT record FROM usage_event WHERE at >= ? ORDER BY at", since)
+        rows = self._db.rows("SELECT record FROM usage_event WHERE at >= ? ORDER BY at", since)
         return [bytes(row[0]) for row in rows]

@@ -127,7 +127,7 @@ def add(
     UsageProblem
         Another kernel sent or dropped what is collected at the same moment.
     """
-    draft = store.draft(notebook, ask.name)
+    draft = store.draft_cells.find(notebook, ask.name)
     if joined and (draft is None or draft.id != joined):
         raise _taken(ask.name)
     if draft is None:
@@ -153,7 +153,7 @@ def add(
         folder = files.private_folder(store.folder_of(draft.id))
         return Added(draft.id, _add(store, ask, draft, folder, key, servers))
     except (FileNotFoundError, StoreProblem):
-        there = store.draft(notebook, ask.name)
+        there = store.draft_cells.find(notebook, ask.name)
         if there is not None and there.id == draft.id:
             raise
         raise _taken(ask.name) from None
@@ -193,8 +193,8 @@ def _add(
         shown=ask.shown,
         **option_table.merged_fields([ask]),
     )
-    earlier = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
-    cells = store.put_part(draft.id, key, _encode(part))
+    earlier = [msgspec.json.decode(each, type=Part) for each in store.draft_cells.records(draft.id)]
+    cells = store.draft_cells.put(draft.id, key, _encode(part))
     if not cells:
         files.remove(folder)
         raise _taken(ask.name)
@@ -216,8 +216,8 @@ def collected(store: Store, *, notebook: str, name: str) -> Collected:
     UsageProblem
         The cells differ in model or options.
     """
-    draft = store.draft(notebook, name)
-    records = store.parts(draft.id) if draft else []
+    draft = store.draft_cells.find(notebook, name)
+    records = store.draft_cells.records(draft.id) if draft else []
     parts = [msgspec.json.decode(each, type=Part) for each in records]
     if draft is None or not parts:
         raise NotFound(
@@ -249,7 +249,7 @@ def collected(store: Store, *, notebook: str, name: str) -> Collected:
 def sent(store: Store, collected: Collected) -> bool:
     """Let go of what was sent; False when another kernel collected more meanwhile, which stays."""
     folder = store.folder_of(collected.draft_id)
-    if store.take_parts(collected.draft_id, collected.records):
+    if store.draft_cells.take(collected.draft_id, collected.records):
         files.remove(folder)
         return True
     for record in collected.records:
@@ -268,7 +268,9 @@ def listed(store: Store, *, notebook: str | None) -> list[Batch]:
     found = []
     for draft in store.batches(notebook=notebook):
         if draft.draft:
-            parts = [msgspec.json.decode(each, type=Part) for each in store.parts(draft.id)]
+            parts = [
+                msgspec.json.decode(each, type=Part) for each in store.draft_cells.records(draft.id)
+            ]
             models = [part.model or "a model per row" for part in parts]
             rows = sum(part.rows for part in parts)
             if parts:  # else the first cell failed while it was rendered
@@ -280,7 +282,7 @@ def listed(store: Store, *, notebook: str | None) -> list[Batch]:
 
 def drop(store: Store, *, notebook: str, name: str) -> bool:
     """Delete what was collected; False when there is nothing."""
-    draft = store.draft(notebook, name)
+    draft = store.draft_cells.find(notebook, name)
     if draft is None:
         return False
     store.forget(draft.id)

@@ -14,7 +14,7 @@ from ..core.row_codes import (
 )
 from ..costs import budget
 from ..storage import inherited_rows
-from ..storage.leases import Lease
+from ..storage.records import Lease
 from ..storage.store import Store
 
 

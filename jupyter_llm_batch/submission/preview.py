@@ -85,7 +85,7 @@ def of(plan: Plan, ask: Ask, store: Store, rules: Rules, *, note: str, reusing: 
     budget = None
     if rules.monthly_budget is not None:
         since = spending.month_start(store.clock())
-        budget = (*store.committed(since), rules.monthly_budget)
+        budget = (*store.spending.committed(since), rules.monthly_budget)
     return Preview(
         name=batch.name,
         model=" + ".join(batch.models),

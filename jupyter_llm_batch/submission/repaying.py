@@ -53,7 +53,9 @@ def check_forget(store: Store, batches: Sequence[Batch]) -> None:
     if not names:
         return
     paid = sum(
-        float(each.paid or 0) for batch in batches for each in store.spends(batch_id=batch.id)
+        float(each.paid or 0)
+        for batch in batches
+        for each in store.spending.spends(batch_id=batch.id)
     )
     cost = f" that cost {money(paid)}" if paid else ""
     held = many(answers, "answer") + cost if answers else f"{many(doubtful, 'row')} maybe billed"

@@ -18,7 +18,7 @@ from ..core.row_codes import (
 )
 from ..costs import budget
 from ..storage import files, inherited_rows
-from ..storage.leases import Lease
+from ..storage.records import Lease
 from ..storage.store import Store
 from .inherit import caught_up
 from .splitter import Splitter

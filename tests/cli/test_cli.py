@@ -172,13 +172,13 @@ def test_a_signal_ends_a_watch_and_leaves_the_batch(desk, number):
     batch_id = desk.abandoned()
     watcher = desk.cli("watch", "--json")
     client = desk.client()
-    until(lambda: (found := client.store.driver(batch_id)) and found.pid == watcher.pid)
+    until(lambda: (found := client.store.leases.driver(batch_id)) and found.pid == watcher.pid)
     watcher.send_signal(number)
     _, err = watcher.communicate(timeout=90)
     assert watcher.returncode == 128 + number
     assert "go on at their providers" in err
     assert "Traceback" not in err
-    rows = client.store._rows("SELECT lease_owner FROM batch WHERE id = ?", batch_id)
+    rows = client.store.rows("SELECT lease_owner FROM batch WHERE id = ?", batch_id)
     assert rows[0][0] is None
     assert client.store.jobs(batch_id)[0].state is JobState.RUNNING
     assert not [each for each in desk.sim.requests() if "cancel" in each["path"]]
@@ -240,7 +240,7 @@ def test_a_missing_key_is_an_exit_code_and_takes_no_lease(desk):
     done = desk.run("watch", code=3)
     assert "OPENAI_API_KEY" in done.stderr
     client = desk.client()
-    assert client.store.driver(batch_id) is None
+    assert client.store.leases.driver(batch_id) is None
     client.close()
 
 

@@ -209,7 +209,7 @@ def test_a_full_queue_is_waited_for(client, sim):
 def _events_until(client, handle, wanted):
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        events = [event["event"] for event in client.store.events(handle.id)]
+        events = [event["event"] for event in client.store.events.of_batch(handle.id)]
         if wanted in events:
             return events
         time.sleep(0.01)
@@ -341,7 +341,7 @@ def test_a_create_with_unknown_outcome_is_looked_up(client, sim, fault):
     """Accepted but not answered: found by its label, never sent again."""
     sim.fault(method="POST", path="*/batches", times=1, **fault)
     handle = run(client, ["a", "b"])
-    events = [event["event"] for event in client.store.events(handle.id)]
+    events = [event["event"] for event in client.store.events.of_batch(handle.id)]
     assert events[2:5] == ["intent", "lost", "found"]
     assert max(billed(sim).values()) == 1
     creates = [r for r in sim.requests() if r["method"] == "POST" and r["path"].endswith("batches")]
@@ -352,7 +352,7 @@ def test_a_create_that_never_arrived_is_sent_again_after_settling(client, sim):
     """A lost request is repeated only after the listing had time to show it."""
     sim.fault(method="POST", path="*/batches", times=1, action="drop")
     handle = run(client, ["a"])
-    events = [event["event"] for event in client.store.events(handle.id)]
+    events = [event["event"] for event in client.store.events.of_batch(handle.id)]
     assert events[2:8] == ["intent", "lost", "absent", "uploaded", "intent", "accepted"]
     assert list(billed(sim).values()) == [1]
 
@@ -362,7 +362,7 @@ def test_a_busy_provider_is_asked_again(client, sim, status):
     """429 and 529 prove that nothing was created."""
     sim.fault(method="POST", path="*/batches", times=2, action="status", status=status)
     handle = run(client, ["a"])
-    events = [event["event"] for event in client.store.events(handle.id)]
+    events = [event["event"] for event in client.store.events.of_batch(handle.id)]
     assert events.count("not-created") == 2
     assert list(billed(sim).values()) == [1]
 
@@ -607,7 +607,11 @@ def test_a_key_is_written_nowhere(make_client, sim, tmp_path, caplog):
         time.sleep(0.05)
     assert wrong.store.jobs(refused.id)[0].error
     seen = [repr(handle), repr(refused), str(handle.snapshot()), str(refused.snapshot())]
-    seen += [str(wrong.store.jobs(refused.id)), str(client.store.events(handle.id)), caplog.text]
+    seen += [
+        str(wrong.store.jobs(refused.id)),
+        str(client.store.events.of_batch(handle.id)),
+        caplog.text,
+    ]
     written = [file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()]
     for part in (key, key[4:12], key[-8:]):
         assert not [text for text in seen if part in text]

@@ -55,7 +55,7 @@ def creates(sim):
 
 
 def events(client, handle):
-    return [event["event"] for event in client.store.events(handle.id)]
+    return [event["event"] for event in client.store.events.of_batch(handle.id)]
 
 
 def until(condition):

@@ -38,7 +38,7 @@ def asked(sim, method, end):
 
 
 def events(client, handle):
-    return [event["event"] for event in client.store.events(handle.id)]
+    return [event["event"] for event in client.store.events.of_batch(handle.id)]
 
 
 def until(condition):

@@ -282,7 +282,7 @@ def test_neither_contents_nor_keys_are_kept(client, sim, tracked):
     said = "a very secret sentence"
     sync.chat.completions.create(model=GPT, messages=[{"role": "user", "content": said}])
     tracked()
-    records = b"".join(client.store.usage_events())
+    records = b"".join(client.store.spending.usage_events())
     assert b"secret" not in records
     assert b"sim-key" not in records
 

@@ -72,7 +72,10 @@ class Case:
         account = adapter.account(client.store.salt())
         self.seen += [repr(each) for each in (handle, client, adapter, account, client.keys)]
         self.seen += [repr(handle.record), repr(handle.snapshot()), str(vars(handle))]
-        self.seen += [repr(client.store.jobs(handle.id)), repr(client.store.events(handle.id))]
+        self.seen += [
+            repr(client.store.jobs(handle.id)),
+            repr(client.store.events.of_batch(handle.id)),
+        ]
         self.seen += [repr(handle.results(partial=True)), repr(handle.answers(partial=True))]
 
     def check(self, *texts):

@@ -270,7 +270,7 @@ def test_own_prices_outlive_their_kernel(make_client, sim, notebook):
     sim.advance(2000)
     later = make_client(notebook=notebook)
     BatchHandle(later, handle.id).wait(60)
-    total = Ledger(later.store.spends(batch_id=handle.id)).total
+    total = Ledger(later.store.spending.spends(batch_id=handle.id)).total
     assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
     later.settings = Settings(prices={"openai:my-own": {"input": 2000.0}})
     assert later.accounts.rules_in_use().book.quote("openai", "my-own").realtime.output == 0
@@ -285,7 +285,7 @@ def test_a_price_named_later_is_booked_then(client):
     assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
     client.settings = Settings()
     assert client.cost().total == total
-    assert client.store.committed(0.0)[0] == pytest.approx(float(total.paid))
+    assert client.store.spending.committed(0.0)[0] == pytest.approx(float(total.paid))
 
 
 def test_the_figure_follows_the_answers(client, sim):
@@ -336,7 +336,7 @@ def test_a_retry_by_the_user_is_held_to_the_cap(client, sim):
     assert spent.doubtful == 99
     with pytest.raises(UsageProblem, match="over --max-cost"):
         batch.retry(confirm=True)
-    assert client.store.committed(0.0)[1] == 0
+    assert client.store.spending.committed(0.0)[1] == 0
 
 
 START = """
@@ -381,7 +381,7 @@ def test_four_kernels_never_exceed_their_budget(sim, tmp_path, make_client):
         kernel.stdin.write("go\n")
         kernel.stdin.flush()
     sent = [int(kernel.communicate()[0]) for kernel in kernels]
-    spent, promised = make_client().store.committed(0.0)
+    spent, promised = make_client().store.spending.committed(0.0)
     assert spent + promised <= 0.25
     assert sum(sent) == 6  # a batch may cost 0.0407
     assert Path(tmp_path / "data" / "simulated" / "journal.sqlite").exists()

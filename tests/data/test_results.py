@@ -213,9 +213,9 @@ def test_an_answer_after_a_failed_line_of_its_row_is_read(client):
     ids = [result.custom_id.encode() for result in handle.results()]
     output.write_bytes(line.replace(ids[1], ids[0]) + output.read_bytes())
     (job,) = client.store.jobs(handle.id)
-    held = client.store.acquire(handle.id, client.poller().owner)
+    held = client.store.leases.acquire(handle.id, client.poller().owner)
     client.store.note(held, job, sums=job.sums | {"output": files.checksum(output)})
-    client.store.release(held)
+    client.store.leases.release(held)
     found = results.read(client.store, handle.record)
     assert [result.outcome for result in found] == [Outcome.OK, Outcome.FAILED]
     assert rows.read_row(client.store, handle.record, 0).outcome is Outcome.OK

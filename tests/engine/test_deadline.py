@@ -206,7 +206,7 @@ def test_the_rest_is_priced_by_what_was_measured():
 
 def promised(client):
     """Return what all batches under way may cost."""
-    return client.store.committed(0.0)[1]
+    return client.store.spending.committed(0.0)[1]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -244,7 +244,7 @@ def test_finishing_in_real_time_is_held_to_the_budget(make_client, sim):
     with pytest.raises(UsageProblem, match="over the monthly budget"):
         client.submit(name="y", over=prompts(20), model=MODELS[0], max_tokens=300)
     cut(client, handle, sim)
-    assert client.store.committed(0.0)[0] <= as_batch * 2.5
+    assert client.store.spending.committed(0.0)[0] <= as_batch * 2.5
 
 
 def test_a_promise_already_made_is_not_made_twice(make_client, sim):

@@ -102,7 +102,7 @@ def test_cancelling_a_second_batch_keeps_the_lease_alive(make_client, sim, monke
     assert handle.cancel_duplicates() == [second]
 
     def beat():
-        return client.store._rows("SELECT lease_beat FROM batch WHERE id = ?", handle.id)[0][0]
+        return client.store.rows("SELECT lease_beat FROM batch WHERE id = ?", handle.id)[0][0]
 
     before = beat()
     until(lambda: beat() > before)

@@ -134,7 +134,7 @@ def test_a_forked_child_touches_nothing(script, make_client, sim):
                     print('used', flush=True)
             sys.exit()   # the whole way out, with everything that runs at an exit
         os.waitpid(pid, 0)
-        print(c.store.check() or 'whole', len(c.store.events(h.id)) > 2, flush=True)
+        print(c.store.check() or 'whole', len(c.store.events.of_batch(h.id)) > 2, flush=True)
         h.wait()
         print('done', flush=True)
     """)

@@ -46,7 +46,7 @@ def until(condition):
 
 
 def events(handle):
-    return [event["event"] for event in handle._client.store.events(handle.id)]
+    return [event["event"] for event in handle._client.store.events.of_batch(handle.id)]
 
 
 def job_of(handle):
@@ -353,7 +353,7 @@ def test_lines_of_strangers_and_doubles_change_nothing(client, sim, model):
     prompts = ["a", "b [[sim:duplicate]]", "c"]
     handle = client.submit(name="x", over=prompts, model=model).wait(120)
     assert all(mark(p) in a for p, a in zip(prompts, handle.answers(), strict=True))
-    (collected,) = [e for e in client.store.events(handle.id) if e["event"] == "collected"]
+    (collected,) = [e for e in client.store.events.of_batch(handle.id) if e["event"] == "collected"]
     assert "lines of unknown or repeated rows" in collected["detail"]
 
 

@@ -71,7 +71,9 @@ def came_of(client, handle):
     """Wait until the notice was tried, and return what came of it."""
     end = time.monotonic() + 30
     while True:
-        found = [e["detail"] for e in client.store.events(handle.id) if e["event"] == "notice"]
+        found = [
+            e["detail"] for e in client.store.events.of_batch(handle.id) if e["event"] == "notice"
+        ]
         if found:
             return found
         assert time.monotonic() < end
@@ -126,9 +128,8 @@ def test_only_one_process_takes_it_on(make_client):
     """Claiming is one transaction: of two, one gets it, and a new end may be told again."""
     first, second = make_client(), make_client()
     handle = run(first, "")
-    assert [first.store.claim_notice(handle.id), second.store.claim_notice(handle.id)] == [
-        True, False,
-    ]  # fmt: skip
+    claims = [each.store.events.claim_notice(handle.id) for each in (first, second)]
+    assert claims == [True, False]
 
 
 def test_a_redirect_is_not_followed(client, make_hook):
@@ -167,7 +168,7 @@ def brought_along(make_client, command):
     client = make_client()
     client.store.use_again(handle.id, shape=shape, notify=command)
     client.poller()
-    until(lambda: client.store.untold(0.0) == [])
+    until(lambda: client.store.events.unnotified(0.0) == [])
     return client, handle
 
 

@@ -37,7 +37,7 @@ def without_server(make_client, sim):
     sim.fault(action="freeze", method="GET", path="*/messages/batches*", times=None)
     handle = ask(client, ["a [[sim:expire x1]]", "b"], model=None, route=["mine:gpt-5-mini", HAIKU])
     until(lambda: client.store.jobs(handle.id)[0].state is JobState.DONE)
-    with client.store._write() as db:  # as a release left it that did not journal servers
+    with client.store.write() as db:  # as a release left it that did not journal servers
         db.execute("DELETE FROM meta WHERE key = 'servers'")
     client.close()
     sim.clear_faults()
@@ -111,7 +111,7 @@ def test_a_journal_that_fails_after_the_end_keeps_nobody_waiting(client, monkeyp
     def full(batch_id):
         raise StoreProblem(f"the journal cannot be used now: no room for {batch_id}")
 
-    monkeypatch.setattr(client.store, "claim_notice", full)
+    monkeypatch.setattr(client.store.events, "claim_notice", full)
     assert ask(client, ["a"], notify="http://127.0.0.1:9/").wait(60).done
 
 
@@ -168,14 +168,14 @@ def other(make_client):
 
 def late(client, monkeypatch, meanwhile):
     """Have `meanwhile` happen between a client's look at a batch and its taking the lease."""
-    acquire = client.store.acquire
+    acquire = client.store.leases.acquire
 
     def acquire_late(*args):
-        monkeypatch.setattr(client.store, "acquire", acquire)
+        monkeypatch.setattr(client.store.leases, "acquire", acquire)
         meanwhile()
         return acquire(*args)
 
-    monkeypatch.setattr(client.store, "acquire", acquire_late)
+    monkeypatch.setattr(client.store.leases, "acquire", acquire_late)
 
 
 def test_a_batch_that_ended_before_its_lease_was_free_is_not_ended_again(
@@ -189,13 +189,13 @@ def test_a_batch_that_ended_before_its_lease_was_free_is_not_ended_again(
     def end():
         sim.advance(2000)
         handle.wait(60)
-        until(lambda: client.store.driver(handle.id) is None)
+        until(lambda: client.store.leases.driver(handle.id) is None)
 
     late(other, monkeypatch, end)
     other.resume()
     assert mark("Q a") in other.get("x").wait(60).answers()[0]
-    until(lambda: other.store.driver(handle.id) is None)
-    events = [event["event"] for event in other.store.events(handle.id)]
+    until(lambda: other.store.leases.driver(handle.id) is None)
+    events = [event["event"] for event in other.store.events.of_batch(handle.id)]
     assert events.count("finished") == 1
 
 

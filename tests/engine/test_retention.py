@@ -356,13 +356,13 @@ def test_a_batch_that_came_to_be_used_meanwhile_is_not_forgotten(make_client, mo
     """The journal itself checks, in the transaction that deletes."""
     client = make_client()
     run(client, ["a"])
-    book = client.store.book
+    book = client.store.spending.book
 
     def interrupted(spends):
         book(spends)
         run(make_client(), ["a", "b"], name="y", reuse="x")
 
-    monkeypatch.setattr(client.store, "book", interrupted)
+    monkeypatch.setattr(client.store.spending, "book", interrupted)
     with pytest.raises(UsageProblem, match="y use answers of x"):
         client.forget(client.get("x"), confirm=True)
     assert all(client.get("y").answers())

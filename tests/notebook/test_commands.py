@@ -169,7 +169,7 @@ def test_batches_of_other_notebooks_are_live_and_left_alone(shell, make_client, 
     out = said(shell, "%llm_batch --all", capsys)
     assert "theirs" in out
     assert "/n/other.ipynb, only shown here" in out
-    driver = other.store.driver(theirs.id)
+    driver = other.store.leases.driver(theirs.id)
     sim.advance(2000)
     theirs.refresh().wait(60)
     view = shell.controller.panels._texts[-1]
@@ -190,7 +190,7 @@ def test_a_batch_that_nobody_looks_after_is_only_shown(shell, make_client, sim, 
     shell.controller.client.listen(seen.append)
     assert "nobody looks after 1 of them" in said(shell, "%llm_batch --all", capsys)
     until(lambda: len([each for each in seen if each.batch_id == theirs.id]) > 2)
-    assert shell.controller.client.store.driver(theirs.id) is None
+    assert shell.controller.client.store.leases.driver(theirs.id) is None
 
 
 # -- rows without an answer ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
-from support import line_of, mark, ok, run, until
+from support import complete, line_of, mark, ok, run, until
 
 from jupyter_llm_batch.client import session
 from jupyter_llm_batch.notebook import extension
@@ -400,11 +400,6 @@ def test_help_is_complete(shell):
     magics = cell[0].__self__
     for command in magics.commands().commands:
         assert f"%llm_batch {command}" in cell[0].__doc__, command
-
-
-def complete(shell, text):
-    shell.Completer.use_jedi = False
-    return [c.text for c in shell.Completer.completions(text, len(text))]
 
 
 def test_tab_completes(shell):

@@ -30,7 +30,6 @@ LONGER = {
     "engine.collect": "not taken apart yet",
     "engine.poller": "not taken apart yet",
     "engine.steps": "not taken apart yet",
-    "storage.store": "not taken apart yet",
 }
 
 #: Imports that close a circle, not untangled yet.

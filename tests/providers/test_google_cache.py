@@ -194,7 +194,7 @@ def test_rows_read_the_cache_and_it_is_gone_with_the_job(make_client, sim, rows,
     total = client.cost("x").total  # the ledger says the same as the panel, the budget too
     assert (total.paid, total.batch) == (Decimal(job.cost), Decimal(job.saved))
     assert float(total.cache) == pytest.approx(float(read.cache) - extra)
-    assert client.store.committed(0.0)[0] == pytest.approx(float(job.cost))
+    assert client.store.spending.committed(0.0)[0] == pytest.approx(float(job.cost))
     folder = client.store.folder_of(handle.id)
     assert not [*folder.glob("*.cached*")]
     assert b"cachedContent" not in (folder / job.payload).read_bytes()

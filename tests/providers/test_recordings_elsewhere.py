@@ -274,14 +274,14 @@ def test_how_long_an_adopted_batch_took_is_its_own_time(replayed):
     """It does not spoil the estimate of the next one."""
     client, _ = replayed(openai_batch([line("a", "one")]))
     client.adopt("openai:batch_1", "found").wait(60)
-    assert client.store.durations("openai") == [100.0]
+    assert client.store.remote_jobs.durations("openai") == [100.0]
 
 
 def test_a_batch_without_times_says_nothing_of_how_long_batches_take(replayed):
     """Neither does it look as old as the clock."""
     client, _ = replayed("batchling_sparse_object.json")
     client.adopt("openai:batch-123", "found").wait(60)
-    assert client.store.durations("openai") == []
+    assert client.store.remote_jobs.durations("openai") == []
 
 
 def test_a_batch_of_last_year_is_not_called_stuck(replayed):

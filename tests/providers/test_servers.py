@@ -236,7 +236,7 @@ def test_a_batch_of_a_server_that_nothing_names_is_paused(make_client, servers, 
     environ = {"GROQ_API_KEY": KEYS["groq"]}
     client = make_client(environ=environ, settings=servers)
     submitted(client, sim)
-    with client.store._write() as db:
+    with client.store.write() as db:
         db.execute("DELETE FROM meta WHERE key = 'servers'")
     client.close()
     sim.advance(2000)

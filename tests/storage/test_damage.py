@@ -149,9 +149,9 @@ def test_an_answer_without_a_checksum_is_missing_not_empty(done, client, sim):
     """Journals of the first release have no checksums: a lost line is noticed all the same."""
     handle, path = done
     job = client.store.jobs(handle.id)[0]
-    held = client.store.acquire(handle.id, client.poller().owner)
+    held = client.store.leases.acquire(handle.id, client.poller().owner)
     client.store.note(held, job, sums={})
-    client.store.release(held)
+    client.store.leases.release(held)
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     outcomes = [result.outcome for result in handle.results()]
     assert sorted(outcomes) == [Outcome.MISSING, Outcome.MISSING, Outcome.OK]

@@ -119,8 +119,8 @@ def test_a_batch_under_way_outlives_a_frozen_process(make_client, freeze, sim, c
 def taken_over(client):
     """Return a lease that another one has superseded, with its batch and job as of then."""
     handle = client.submit(name="x", over=["a", "b"], model=OPENAI).wait(60)
-    old = client.store.acquire(handle.id, client.poller().owner)
-    client.store.acquire(handle.id, client.poller().owner)
+    old = client.store.leases.acquire(handle.id, client.poller().owner)
+    client.store.leases.acquire(handle.id, client.poller().owner)
     (job,) = client.store.jobs(handle.id)
     job = msgspec.structs.replace(job, state=JobState.COLLECTING)
     return client.store.batch(handle.id), job, old
@@ -175,7 +175,7 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
         assert client.store.jobs(handle.id)[0].sender  # no step that began before has taken it off
         sim.clear_faults()
         until(lambda: "frozen or hangs" in handle.snapshot().words)
-        client.store.log(handle.id, steps.CALL_ENDED, f"{job.id}-a{job.attempts}")
+        client.store.events.log(handle.id, steps.CALL_ENDED, f"{job.id}-a{job.attempts}")
         assert mark("a") in handle.wait(60).answers()[0]
         other.communicate(b"")
 
@@ -187,12 +187,12 @@ def test_a_woken_owner_says_that_its_create_is_over(client, sim, monkeypatch):
     create = adapter.create
 
     async def late(job, *args):
-        client.store.acquire(job.batch_id, client.poller().owner)
+        client.store.leases.acquire(job.batch_id, client.poller().owner)
         monkeypatch.undo()
         return await create(job, *args)
 
     monkeypatch.setattr(adapter, "create", late)
     handle = client.submit(name="x", over=["a"], model=OPENAI).wait(60)
-    said = [each["event"] for each in client.store.events(handle.id)]
+    said = [each["event"] for each in client.store.events.of_batch(handle.id)]
     assert steps.CALL_ENDED in said
     assert len(sim.ledger()) == 1

@@ -283,7 +283,7 @@ def test_damage_found_while_running_is_one_line_and_mended_at_the_next_start(
     db.commit()
     db.close()
     with pytest.raises(StoreProblem, match="restart the kernel") as said:
-        client.store.events("x")
+        client.store.events.of_batch("x")
     assert "\n" not in str(said.value)
     client.close()
     assert make_client().store.loss.recovered == 1

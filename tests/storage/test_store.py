@@ -63,7 +63,7 @@ def someone(pid=1, host="elsewhere"):
 def planned(store, **more):
     rows = Ranges([(0, 3)])
     batch = store.add_batch(a_batch(**more), [(a_job(), rows)], {"outcomes": b"\0\0\0"})
-    return batch, store.acquire("abc", process.me())
+    return batch, store.leases.acquire("abc", process.me())
 
 
 def test_a_planned_batch_comes_back_whole(store):
@@ -92,7 +92,7 @@ def test_an_event_moves_the_job_and_is_logged(store):
     job = store.apply(held, a_job(), Event.UPLOADED, upload_id="file-1")
     assert job.state is JobState.UPLOADED
     assert store.jobs("abc") == [job]
-    assert [e["event"] for e in store.events("abc")] == ["planned", "uploaded"]
+    assert [e["event"] for e in store.events.of_batch("abc")] == ["planned", "uploaded"]
 
 
 def test_an_illegal_event_changes_nothing(store):
@@ -101,13 +101,13 @@ def test_an_illegal_event_changes_nothing(store):
     with pytest.raises(IllegalEvent):
         store.apply(held, a_job(), Event.ACCEPTED)
     assert store.jobs("abc") == [a_job()]
-    assert len(store.events("abc")) == 1
+    assert len(store.events.of_batch("abc")) == 1
 
 
 def test_outcomes_are_written_with_the_event_or_not_at_all(store):
     """A fence that fails takes the packed outcomes back too."""
     _, held = planned(store)
-    store.acquire("abc", process.me())
+    store.leases.acquire("abc", process.me())
     with pytest.raises(LeaseLost):
         store.apply(held, a_job(), Event.UPLOADED, packs={"outcomes": b"\1\1\1"})
     assert store.pack("abc", "outcomes") == b"\0\0\0"
@@ -117,34 +117,34 @@ def test_outcomes_are_written_with_the_event_or_not_at_all(store):
 def test_a_living_owner_keeps_its_lease(store, clock):
     """Another process gets the lease only after the heartbeat is stale."""
     planned(store)
-    held = store.acquire("abc", process.me())
-    assert store.acquire("abc", someone()) is None
+    held = store.leases.acquire("abc", process.me())
+    assert store.leases.acquire("abc", someone()) is None
     clock.now += process.STALE - 1
-    store.renew(held)
+    store.leases.renew(held)
     clock.now += process.STALE - 1
-    assert store.acquire("abc", someone()) is None
+    assert store.leases.acquire("abc", someone()) is None
     clock.now += 2
-    assert store.acquire("abc", someone()) is not None
+    assert store.leases.acquire("abc", someone()) is not None
 
 
 def test_a_woken_owner_can_write_nothing(store, clock):
     """After a takeover every write of the old owner is refused."""
     _, held = planned(store)
     clock.now += process.STALE + 1
-    taken = store.acquire("abc", someone())
+    taken = store.leases.acquire("abc", someone())
     assert taken is not None
     for write in (
         lambda: store.apply(held, a_job(), Event.UPLOADED),
         lambda: store.note(held, a_job(), attempts=9),
         lambda: store.finish(held),
-        lambda: store.renew(held),
+        lambda: store.leases.renew(held),
         lambda: store.put_packs(held, {"outcomes": b""}),
         lambda: store.add_round(held, 1, [], {}),
     ):
         with pytest.raises(LeaseLost):
             write()
-    store.release(held)  # silently nothing
-    store.renew(taken)
+    store.leases.release(held)  # silently nothing
+    store.leases.renew(taken)
 
 
 def test_a_dead_owner_is_replaced_at_once(store, tmp_path):
@@ -155,16 +155,16 @@ def test_a_dead_owner_is_replaced_at_once(store, tmp_path):
         "from jupyter_llm_batch.storage import process as lease\n"
         "from jupyter_llm_batch.storage.store import Store\n"
         f"s = Store(Path({str(tmp_path / 'data')!r}), lambda: 1000.0)\n"
-        "print(s.acquire('abc', lease.me()) is not None, flush=True); time.sleep(60)"
+        "print(s.leases.acquire('abc', lease.me()) is not None, flush=True); time.sleep(60)"
     )
-    store.release(store.acquire("abc", process.me()))
+    store.leases.release(store.leases.acquire("abc", process.me()))
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline().strip() == "True"
-    assert store.acquire("abc", process.me()) is None
+    assert store.leases.acquire("abc", process.me()) is None
     child.kill()
     child.wait()
     child.stdout.close()
-    assert store.acquire("abc", process.me()) is not None
+    assert store.leases.acquire("abc", process.me()) is not None
 
 
 def test_a_cancel_wish_needs_no_lease(store):
@@ -188,10 +188,10 @@ def test_a_round_makes_an_ended_batch_unfinished(store):
 def test_parts_are_replaced_in_place(store):
     """Running a collecting cell again replaces its own part and keeps its place."""
     store.add_batch(a_batch(draft=True), [], {})
-    assert store.put_part("abc", "one", b"1") == 1
-    assert store.put_part("abc", "two", b"2") == 2
-    assert store.put_part("abc", "one", b"1b") == 2
-    assert store.parts("abc") == [b"1b", b"2"]
+    assert store.draft_cells.put("abc", "one", b"1") == 1
+    assert store.draft_cells.put("abc", "two", b"2") == 2
+    assert store.draft_cells.put("abc", "one", b"1b") == 2
+    assert store.draft_cells.records("abc") == [b"1b", b"2"]
 
 
 def test_forgetting_removes_everything(store):
@@ -201,7 +201,7 @@ def test_forgetting_removes_everything(store):
     store.forget("abc")
     assert store.batch("abc") is None
     for table in ("job", "pack", "event", "part"):
-        assert store._rows(f"SELECT * FROM {table}") == []
+        assert store.rows(f"SELECT * FROM {table}") == []
 
 
 def test_the_journal_is_private(store):
@@ -280,7 +280,7 @@ def test_a_journal_of_before_the_ledger_opens(tmp_path):
         db.execute("INSERT INTO meta VALUES ('kept', x'01')")
         db.executescript("DROP TABLE spend; DROP TABLE reservation; PRAGMA user_version = 1")
     store = Store(tmp_path / "data", time.time)
-    assert store.committed(0.0) == (0, 0)
-    assert store.spends() == []
-    assert store._rows("SELECT value FROM meta WHERE key = 'kept'")[0][0] == b"\x01"
+    assert store.spending.committed(0.0) == (0, 0)
+    assert store.spending.spends() == []
+    assert store.rows("SELECT value FROM meta WHERE key = 'kept'")[0][0] == b"\x01"
     store.close()

@@ -14,7 +14,7 @@ def test_a_cell_that_dies_while_it_is_collected_again_changes_nothing(client, mo
     """Until the record names the new texts, the old ones stand."""
     client.add("old", name="x", key="one", model=MODEL)
     with monkeypatch.context() as patch:
-        patch.setattr(client.store, "put_part", _die)
+        patch.setattr(client.store.draft_cells, "put", _die)
         with pytest.raises(KeyboardInterrupt):
             client.add("new", name="x", key="one", model=MODEL)
     assert mark("old") in client.submit_draft("x").wait(60).answers()
@@ -30,21 +30,21 @@ def test_a_cell_that_is_collected_again_leaves_no_file(client):
     assert mark("b") in answers[1]
 
 
-@pytest.mark.parametrize("before", ["draft", "put_part"])
+@pytest.mark.parametrize("before", ["find", "put"])
 def test_a_draft_that_another_kernel_sends_while_a_cell_joins_it(
     client, make_client, sim, monkeypatch, before
 ):
     """The cell is told, in one line; nothing of it is left on the disk or sent."""
     other = make_client()
     client.add("a", name="x", key="one", model=MODEL)
-    call = getattr(client.store, before)
+    call = getattr(client.store.draft_cells, before)
 
     def late(*args):
-        found = call(*args) if before == "draft" else None
+        found = call(*args) if before == "find" else None
         other.submit_draft("x").wait(60)
         return found or call(*args)
 
-    monkeypatch.setattr(client.store, before, late)
+    monkeypatch.setattr(client.store.draft_cells, before, late)
     with pytest.raises(UsageProblem, match=r"same moment.*run the cells of x again"):
         client.add("b", name="x", key="two", model=MODEL)
     assert not [*client.store.folder.glob("batches/*/part-*")]

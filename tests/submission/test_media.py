@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from PIL import Image
-from support import line_of, mark, ok
+from support import complete, line_of, mark, ok
 
 from jupyter_llm_batch.core.errors import UsageProblem
 from jupyter_llm_batch.core.request import Limits, Recipe
@@ -880,8 +880,6 @@ def test_the_line_magic_names_the_cell(shell, capsys):
 
 def test_tab_completes_columns(shell):
     """After --image and --file come the fields of the rows."""
-    from test_magics import complete
-
     shell.user_ns["df"] = pd.DataFrame({"photo_a": [1], "text": [1]})
     shell.user_ns["table"] = pa.table({"photo_b": [1]})
     shell.user_ns["dicts"] = [{"photo_c": 1}]

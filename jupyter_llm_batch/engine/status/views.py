@@ -134,12 +134,14 @@ class Views:
             if next_action(job, cancel=False)
             and not waits_for_sample(batch, job)
             and (reason := self.pause(job, cancel=is_cancelled(batch, job)))
-            and (batch.id in self._driven or self._store.driver(batch.id) is None)
+            and (batch.id in self._driven or self._store.leases.driver(batch.id) is None)
         ]
         costs = [job.cost for job in jobs if job.usage.input or job.usage.output]
         saved = [job.saved for job in jobs if job.saved is not None]
         known = costs and all(cost is not None for cost in costs)
-        spends = self._store.spends(batch_id=batch.id) if batch.finished_at or known else []
+        spends = (
+            self._store.spending.spends(batch_id=batch.id) if batch.finished_at or known else []
+        )
         planned = None if batch.finished_at else self._expected.get(batch.id)
         book = self._rules().book
         whole = budget.expected_total(batch, jobs, book) if planned else None
@@ -176,7 +178,7 @@ class Views:
     def _history(self, jobs: list[Job]) -> list[float]:
         """Return how long the slowest provider still at work took; nothing where one is unknown."""
         left = {job.provider for job in jobs if job.state not in TERMINAL}
-        known = [self._store.durations(provider) for provider in left]
+        known = [self._store.remote_jobs.durations(provider) for provider in left]
         return max(known, key=median) if known and all(known) else []
 
     def _errors(self, batch: Batch, jobs: list[Job], outcomes: bytes) -> list[ErrorKind]:
@@ -214,7 +216,7 @@ class Views:
             self._expected[batch.id] = cost
             self._promised.add(batch.id)
             if cost.ceiling is not None:
-                self._store.reserve(batch.id, float(cost.ceiling))
+                self._store.spending.reserve(batch.id, float(cost.ceiling))
             self._show(self.snapshot(batch))
 
     def _show(self, snapshot: Snapshot) -> None:
