@@ -22,7 +22,6 @@ from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ..core.text import count, many
 from ..engine import lookup
 from ..engine.status.words import WAITS_FOR_YOU
-from ..submission import repaying
 from ..submission.find import is_of
 from . import report, watch
 from .choose import check_unambiguous, choose_batch
@@ -173,7 +172,7 @@ class Terminal:
             return
         # An SDK import may block the loop: releasing leases is worth a longer wait than a kernel's
         # exit may take.
-        stopping = self._client.background.call(self._client.poller().stop())
+        stopping = self._client.watching.stop()
         with contextlib.suppress(LLMBatchError, TimeoutError, RuntimeError):
             stopping.result(20.0)
         self._client.close()
@@ -201,7 +200,7 @@ class Terminal:
 
     def batches(self) -> list[Batch]:
         """Return every batch that the options allow, oldest first."""
-        return [each for each in self.client.store.batches() if not each.draft]
+        return self.client.library.records()
 
     def chosen(self, wanted: str) -> Batch:
         """Return the batch that the user named."""
@@ -340,17 +339,15 @@ class Terminal:
         if not (self.args.as_created or self.args.as_absent):
             return self._candidates(batch)
         if not (self.args.as_created or self.args.yes):
-            repaying.check_absent(self.client.store, batch, self.client.accounts.rules())
-        self.signals.result(
-            self.client, self.client.poller().resolve(handle.id, self.args.as_created or "")
-        )
+            self.client.library.check_absent(batch)
+        self.signals.result(self.client.watching.resolve(handle.id, self.args.as_created or ""))
         found = watch.poll_once(self.client, [batch], self.signals)
         self._say(found)
         self._advise(found)
         return exit_code(found)
 
     def _candidates(self, batch: Batch) -> int:
-        undecided = self.signals.result(self.client, self.client.poller().lost(batch.id))
+        undecided = self.signals.result(self.client.watching.undecided(batch.id))
         if self.args.json:
             rows = [
                 {"job": job.id, "rows": job.rows, "sent_at": report.iso(job.submitted_at),

@@ -6,8 +6,8 @@ import concurrent.futures
 import contextlib
 import signal
 import time
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from ..client.client import Client
 from ..client.handle import BatchHandle
@@ -59,9 +59,8 @@ class Signals:
                 return
             time.sleep(min(rest, 0.1))
 
-    def result(self, client: Client, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the background loop and return its result; a signal interrupts."""
-        future = client.background.call(work)
+    def result(self, future: concurrent.futures.Future[T]) -> T:
+        """Return what comes of the background's work; a signal interrupts."""
         while True:
             try:
                 return future.result(0.1)
@@ -73,8 +72,9 @@ class Signals:
 
 def look_at(client: Client, batch: Batch) -> Seen:
     """Return a batch as it is now."""
-    shot = client.poller().snapshot(batch)
-    return Seen(batch=batch, shot=shot, driver=client.store.leases.driver(batch.id))
+    watching = client.watching
+    shot = watching.snapshot(batch)
+    return Seen(batch=batch, shot=shot, driver=watching.driver(batch.id))
 
 
 def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
@@ -82,7 +82,7 @@ def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
     ids: dict[str, None] = {}
     for batch in batches:
         for each in [batch.id, *batch.sources]:
-            known = client.store.batch(each)
+            known = client.library.record(each)
             if known is not None and known.finished_at is None:
                 ids[each] = None
     return [*ids]
@@ -90,9 +90,9 @@ def with_sources(client: Client, batches: Iterable[Batch]) -> list[str]:
 
 def poll_once(client: Client, batches: Sequence[Batch], signals: Signals) -> list[Seen]:
     """Poll once, and return the state of the batches."""
-    signals.result(client, client.poller().once(with_sources(client, batches)))
-    signals.result(client, client.poller().all_told())
-    found = [client.store.batch(batch.id) for batch in batches]
+    signals.result(client.watching.poll(with_sources(client, batches)))
+    signals.result(client.watching.notified())
+    found = [client.library.record(batch.id) for batch in batches]
     return [look_at(client, batch) for batch in found if batch is not None]
 
 
@@ -105,28 +105,28 @@ def watch_batches(
     """
     seen: dict[str, Seen] = {}
     news: dict[str, Snapshot] = {}
-    client.listen(lambda shot: news.update({shot.batch_id: shot}))
+    client.watching.listen(lambda shot: news.update({shot.batch_id: shot}))
     for each in chosen or []:
         seen[each.id] = look_at(client, each)
     asked = 0.0
     while True:
-        unfinished = {batch.id: batch for batch in client.store.batches(unfinished=True)}
+        unfinished = {batch.id: batch for batch in client.library.records(unfinished=True)}
         wanted = set(seen) | (set(unfinished) if chosen is None else set())
         for batch_id in wanted:
-            batch = unfinished.get(batch_id) or client.store.batch(batch_id)
+            batch = unfinished.get(batch_id) or client.library.record(batch_id)
             if batch is None:
                 seen.pop(batch_id, None)  # forgotten meanwhile
             elif batch_id not in seen or (batch_id in unfinished) == seen[batch_id].shot.finished:
                 seen[batch_id] = look_at(client, batch)
             elif (shot := news.pop(batch_id, None)) and shot != seen[batch_id].shot:
-                driver = client.store.leases.driver(batch_id)
+                driver = client.watching.driver(batch_id)
                 seen[batch_id] = Seen(batch=batch, shot=shot, driver=driver)
         for batch_id in with_sources(client, (each.batch for each in seen.values())):
-            client.background.soon(client.poller().follow, batch_id)
+            client.watching.follow(batch_id)
         show.update([*seen.values()])
         left = [each for each in seen.values() if not each.shot.finished]
         if not left:
-            signals.result(client, client.poller().all_told())
+            signals.result(client.watching.notified())
             return [*seen.values()]
         if all(each.shot.needs_user for each in left):
             if all(each.shot.halted for each in left):
@@ -143,7 +143,7 @@ def _needs_the_user(client: Client, seen: Seen, signals: Signals) -> bool:
     if seen.shot.halted:
         return True
     with contextlib.suppress(LLMBatchError):
-        undecided = signals.result(client, client.poller().lost(seen.batch.id))
+        undecided = signals.result(client.watching.undecided(seen.batch.id))
         return any(candidates for _, candidates in undecided)
     return False
 
@@ -160,4 +160,4 @@ def exit_code(found: Sequence[Seen]) -> int:
 
 def handle_of(client: Client, batch: Batch) -> BatchHandle:
     """Return the handle of a batch of any notebook."""
-    return BatchHandle(client, batch.id)
+    return client.library.handle(batch.id)

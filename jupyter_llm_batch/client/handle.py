@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.batch import Batch
-from ..core.errors import Damaged, Halted, NotFound, NotReady, UsageProblem
+from ..core.errors import Damaged, NotFound, UsageProblem
 from ..core.job import Job, Remote
 from ..core.result import Result
 from ..core.snapshot import Snapshot
-from ..costs import budget, ledger, remaining
+from ..costs import ledger, remaining
 from ..costs.rates import Cost
 from ..data import tables
 from ..submission import repaying
-from . import damaged_files, export, repair, results, rows
+from . import damaged_files, decisions, export, ownership, results, rows
 from . import failures as failing
-
-if TYPE_CHECKING:
-    from .client import Client
-
-#: `await batch` looks this often, so that an interrupt of the cell is seen at once (seconds).
-AWAKE = 0.2
+from .context import Context
+from .reading import read_results
+from .watching import Watching
 
 
 class BatchHandle:
@@ -34,8 +29,9 @@ class BatchHandle:
     Made by `submit`, `get` and `batches`; holds no state but the batch's id.
     """
 
-    def __init__(self, client: Client, batch_id: str, *, attached: bool = False) -> None:
-        self._client = client
+    def __init__(self, context: Context, batch_id: str, *, attached: bool = False) -> None:
+        self._context = context
+        self._store = context.store
         self.id = batch_id
         self.attached = attached
         self.lasting = ""
@@ -44,7 +40,7 @@ class BatchHandle:
     @property
     def record(self) -> Batch:
         """The batch as the journal has it now."""
-        batch = self._client.store.batch(self.id)
+        batch = self._store.batch(self.id)
         if batch is None:
             raise NotFound("this batch was forgotten")
         return batch
@@ -66,7 +62,7 @@ class BatchHandle:
 
     def snapshot(self) -> Snapshot:
         """Return state, counts and cost at this moment."""
-        return self._client.poller().snapshot(self.record)
+        return self._context.poller().snapshot(self.record)
 
     def __repr__(self) -> str:
         return self.snapshot().line
@@ -88,47 +84,15 @@ class BatchHandle:
         Halted
             It goes on only when the user has done something: a refused key, a sample to look at.
         """
-        self.take_up()
-        return self.wait_on(timeout)
-
-    def take_up(self) -> BatchHandle:
-        """Try at once what has stopped, since the user asks for it."""
-        poller = self._client.poller()
-        self._client.background.soon(poller.take_up, self.id)
-        return self
-
-    def wait_on(self, timeout: float | None) -> BatchHandle:
-        """Wait as `wait` does; what has stopped stays as it is."""
-        poller = self._client.poller()
-        future = self._client.background.call(poller.finished(self.id))
-        try:
-            future.result(timeout)
-        except concurrent.futures.TimeoutError:
-            raise NotReady(f"not done after {timeout:g} s: {self!r}") from None
-        finally:
-            future.cancel()
-        return self._ended()
-
-    def _ended(self) -> BatchHandle:
-        if not self.done:
-            snapshot = self.snapshot()
-            raise Halted(snapshot.line if snapshot.halted else f"it waits for you: {snapshot.line}")
+        watching = Watching(self._context)
+        watching.take_up(self.id)
+        watching.wait(self.record, timeout)
         return self
 
     def __await__(self) -> Generator[Any, None, BatchHandle]:
         """Wait as `wait` does, while the loop goes on; raises what that raises."""
-        return self._until_done().__await__()
-
-    async def _until_done(self) -> BatchHandle:
-        poller = self.take_up()._client.poller()
-        future = self._client.background.call(poller.finished(self.id))
-        try:
-            while not future.done():  # noqa: ASYNC110 - waking often lets an interrupt through
-                await asyncio.sleep(AWAKE)
-            future.result()
-        finally:
-            future.cancel()
-        return self._ended()
+        yield from Watching(self._context).until_done(self.record).__await__()
+        return self
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -148,39 +112,14 @@ class BatchHandle:
         NotReady
             The batch is under way and `partial` is false.
         """
-        return self._read(partial=partial, whole=True)
-
-    def _read(self, *, partial: bool, whole: bool = False) -> list[Result | None]:
-        batch = self.record
-        if batch.finished_at is None and not partial:
-            raise NotReady(
-                f"{self!r}; `%llm_batch wait {batch.title}` (or .wait()) waits, "
-                "partial=True gives what is there"
-            )
-        wrong = damaged_files.harmed(self._client.store, batch)
-        left: list[tuple[damaged_files.Harm, str]] = []
-        if wrong:
-            client = self._client
-            why_not = client.poller().why_not_fetched
-            work = repair.refetch(client.store, client.adapter, why_not, wrong)
-            left = client.background.call(work).result()
-            if left and not partial:
-                raise Damaged(
-                    f"some answers of {batch.title} cannot be read: {left[0][1]}; "
-                    f"`%llm_batch results {batch.title} --partial` binds the others"
-                )
-        damaged = {harm.path for harm, _ in left}
-        found = results.read(self._client.store, batch, whole=whole, damaged=damaged, early=partial)
-        if batch.finished_at is not None:
-            self._client.store.events.mark_read(self.id)
-        return found
+        return read_results(self._context, self.record, partial=partial, whole=True)
 
     def answers(self, *, partial: bool = False) -> Any:
         """Return the answers in the shape of the input; see `results` for `partial`."""
-        found = self._read(partial=partial)
+        found = read_results(self._context, self.record, partial=partial)
         batch = self.record
-        kind = self._client.kind_of(batch)
-        return results.value(self._client.store, batch, found, kind)
+        kind = self._context.kind_of(batch)
+        return results.value(self._store, batch, found, kind)
 
     def frame(self, *, partial: bool = False, costs: bool = False) -> Any:
         """Return a frame: the input's with its answers, or one row per answer.
@@ -194,7 +133,7 @@ class BatchHandle:
             One row per answer in any case, with ``cost_usd`` and ``realtime_usd``; empty where a
             price is not known or a row may have been billed without telling its tokens.
         """
-        found = self._read(partial=partial)
+        found = read_results(self._context, self.record, partial=partial)
         batch = self.record
         if costs:
             records = results.as_records(batch, found)
@@ -203,7 +142,7 @@ class BatchHandle:
                 record["realtime_usd"] = float(cost.realtime) if cost else None
             return tables.frame_of_records(records, prefer_pandas=True)
         if batch.shape.kind == "frame":
-            return results.value(self._client.store, batch, found)
+            return results.value(self._store, batch, found)
         return tables.frame_of_records(results.as_records(batch, found), prefer_pandas=True)
 
     def failures(self) -> list[failing.Failure]:
@@ -212,11 +151,11 @@ class BatchHandle:
         Rows whose answers were cut come last, as ``cut: length`` and the like; they are answers.
         Of a batch that is under way: those that are known so far.
         """
-        return failing.of(self._client.store, self.record)
+        return failing.of(self._store, self.record)
 
     def unassigned(self) -> list[Result]:
         """Return answers that came back without a key: nobody can tell which row each is of."""
-        return results.unassigned(self._client.store, self.record)
+        return results.unassigned(self._store, self.record)
 
     def costs(self) -> list[Cost | None]:
         """Return what each row cost: None where that is not known, nothing where nothing is due.
@@ -224,10 +163,10 @@ class BatchHandle:
         Rows that were taken from earlier batches have what they cost there.
         """
         batch = self.record
-        book = self._client.accounts.rules().book
-        jobs = rows.job_of_rows(self._client.store, batch)
-        damaged = damaged_files.paths(self._client.store, batch)
-        found = results.read(self._client.store, batch, damaged=damaged)
+        book = self._context.accounts.rules().book
+        jobs = rows.job_of_rows(self._store, batch)
+        damaged = damaged_files.paths(self._store, batch)
+        found = results.read(self._store, batch, damaged=damaged)
         return [
             ledger.row_cost(book, jobs[row], result) if row in jobs and result else None
             for row, result in enumerate(found)
@@ -248,11 +187,11 @@ class BatchHandle:
         """
         batch, path = self.record, Path(path).expanduser()
         export.check(path, spreadsheet=spreadsheet)
-        found = self._read(partial=True)
+        found = read_results(self._context, self.record, partial=True)
         if batch.shape.kind == "frame":
             # Without the copy of the input the answers themselves are still to be had.
             with contextlib.suppress(Damaged):
-                made = results.value(self._client.store, batch, found)
+                made = results.value(self._store, batch, found)
                 return export.write_frame(made, path, spreadsheet=spreadsheet)
         return export.write(results.as_records(batch, found), path, spreadsheet=spreadsheet)
 
@@ -275,16 +214,15 @@ class BatchHandle:
         batch = self.record
         if batch.finished_at is None:
             if not confirm:
-                self._client.check_own(batch, "cancel")
-            store = self._client.store
-            earlier = [found for each in batch.sources if (found := store.batch(each))]
+                ownership.check_own(self._context, batch, "cancel")
+            earlier = [found for each in batch.sources if (found := self._store.batch(each))]
             # What earlier versions still work on is this batch's too; what --reuse takes is not.
             title = (batch.notebook, batch.name)
             own = [each.id for each in earlier if (each.notebook, each.name) == title]
             for each in {batch.id, *own}:
-                store.request_cancel(each)
-            poller = self._client.poller()
-            self._client.background.soon(poller.take_up, self.id)
+                self._store.request_cancel(each)
+            poller = self._context.poller()
+            self._context.background.soon(poller.take_up, self.id)
         return self
 
     def cancel_duplicates(self) -> list[str]:
@@ -292,8 +230,8 @@ class BatchHandle:
 
         A gateway that repeats a create makes one, and a snapshot's notice tells. Returns their ids.
         """
-        poller = self._client.poller()
-        return self._client.background.call(poller.cancel_duplicates(self.id)).result()
+        poller = self._context.poller()
+        return self._context.call(poller.cancel_duplicates(self.id))
 
     def retry(self, *, confirm: bool = False, unbilled: bool = False) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
@@ -314,26 +252,14 @@ class BatchHandle:
         UsageProblem
             The batch is still under way, or driven by another process.
         """
-        self.check_ended()
+        decisions.check_ended(self.record)
         if not confirm:
-            self._client.check_own(self.record, "retry")
+            ownership.check_own(self._context, self.record, "retry")
         if not (confirm or unbilled):
-            repaying.check_retry(self._client.store, self.record, self._client.accounts.rules())
+            repaying.check_retry(self._store, self.record, self._context.accounts.rules())
         # What was not confirmed is left out, also if it became doubtful only now.
-        asked = self._client.poller().retry(self.id, unbilled=unbilled or not confirm)
-        return self._client.background.call(asked).result()
-
-    def check_ended(self) -> None:
-        """Raise `UsageProblem` unless rows of it may be sent again."""
-        batch = self.record
-        if batch.finished_at is not None:
-            return
-        if batch.cancel_requested:
-            raise UsageProblem(
-                f"{batch.title} is being cancelled: a retry is possible when that is over; "
-                "running its cell with --resubmit pays again at once"
-            )
-        raise UsageProblem(f"{batch.title} is still under way: wait, or cancel it first")
+        asked = self._context.poller().retry(self.id, unbilled=unbilled or not confirm)
+        return self._context.call(asked)
 
     def send_rest(self) -> BatchHandle:
         """Send what waited for a look at the sample.
@@ -345,7 +271,8 @@ class BatchHandle:
         """
         if not self.record.held or self.done:
             raise UsageProblem(f"nothing of {self.name} waits to be sent")
-        return self._decide(held=False)
+        decisions.decide(self._context, self.record, held=False)
+        return self
 
     def finish(self) -> BatchHandle:
         """Cancel what is not back at the provider, collect it, and ask the rest in real time.
@@ -359,10 +286,11 @@ class BatchHandle:
         batch = self.record
         if batch.held:
             raise UsageProblem(f"{self.name} waits for your word about its sample")
-        self._check_prompts()
-        if batch.finished_at or not remaining.unfinished_jobs(self._client.store.jobs(self.id)):
+        decisions.check_prompts(self.record)
+        if batch.finished_at or not remaining.unfinished_jobs(self._store.jobs(self.id)):
             raise UsageProblem(f"nothing of {self.name} is waited for at the provider")
-        return self._decide(in_full=True, cut=True)
+        decisions.decide(self._context, self.record, in_full=True, cut=True)
+        return self
 
     def set_deadline(self, at: float | None, max_cost: float | None = None) -> BatchHandle:
         """Set another deadline, or none.
@@ -381,29 +309,16 @@ class BatchHandle:
             prompts are not here.
         """
         if at is None:
-            return self._decide(deadline=None, deadline_cost=None)
-        self._check_prompts()
+            decisions.decide(self._context, self.record, deadline=None, deadline_cost=None)
+            return self
+        decisions.check_prompts(self.record)
         bound = {} if max_cost is None else {"deadline_cost": max_cost}
-        return self._decide(in_full=True, deadline=at, **bound)
-
-    def _check_prompts(self) -> None:
-        if self.record.adopted:
-            raise UsageProblem(
-                f"{self.name} was created elsewhere: its prompts are not here to be asked again"
-            )
-
-    def _decide(self, *, in_full: bool = False, **changes: Any) -> BatchHandle:
-        """Note a decision; with `in_full` it may ask what is not back in real time."""
-        store, reserve = self._client.store, None
-        if in_full and not self.done:
-            reserve = budget.check_finish(store, self.record, self._client.accounts.rules())
-        store.decide(self.id, reserve=reserve, **changes)
-        self._client.background.soon(self._client.poller().take_up, self.id)
+        decisions.decide(self._context, self.record, in_full=True, deadline=at, **bound)
         return self
 
     def lost(self) -> list[tuple[Job, list[Remote]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
-        return self._client.background.call(self._client.poller().lost(self.id)).result()
+        return self._context.call(self._context.poller().lost(self.id))
 
     def resolve(self, remote_id: str = "", *, confirm: bool = False) -> Job:
         """Decide about a submission whose outcome is unknown.
@@ -423,17 +338,16 @@ class BatchHandle:
         UsageProblem
             Nothing is undecided, or the id belongs to another job.
         """
-        store = self._client.store
         if not confirm:
-            self._client.check_own(self.record, "decide about")
+            ownership.check_own(self._context, self.record, "decide about")
         if not (remote_id or confirm):
-            rules = self._client.accounts.rules()
-            repaying.check_absent(store, self.record, rules)
-        poller = self._client.poller()
-        return self._client.background.call(poller.resolve(self.id, remote_id)).result()
+            rules = self._context.accounts.rules()
+            repaying.check_absent(self._store, self.record, rules)
+        poller = self._context.poller()
+        return self._context.call(poller.resolve(self.id, remote_id))
 
     def refresh(self) -> BatchHandle:
         """Ask the provider now instead of at the next look, or as soon as it allows that."""
-        poller = self._client.poller()
-        self._client.background.call(poller.refresh(self.id)).result()
+        poller = self._context.poller()
+        self._context.call(poller.refresh(self.id))
         return self

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..core import lifecycle
 from ..core.batch import Batch
-from ..core.errors import LLMBatchError, UsageProblem
+from ..core.errors import UsageProblem
 from ..core.money import Spend
 from ..core.settings import Settings
-from ..costs import advice, budget, comparison, estimate_price, ledger
+from ..costs import advice, budget, estimate_price, ledger
 from ..costs.budget import Rules
-from ..costs.comparison import Comparison
 from ..costs.price_list import listed_models
 from ..costs.prices import PriceBook
 from ..storage.spending import Reserve
 from ..storage.store import Store
-from . import rows as rows_
 from . import tracking, usage_facts
-from .compare import _COMPARED, _samples, _where
-from .handle import BatchHandle
 
 
 class Accounts:
@@ -142,57 +137,7 @@ class Accounts:
             found += ledger.spends_of_jobs(batch, self._store.jobs(batch.id), booked)
         return found
 
-    # -- comparison and advice ---------------------------------------------------------------------
-
-    def compare(self, one: BatchHandle, other: BatchHandle) -> Comparison:
-        """Compare two batches over the same rows; see `Client.compare`."""
-        kinds = [each.record.recipe.endpoint == "embeddings" for each in (one, other)]
-        if any(kinds) and (not all(kinds) or one.record.models != other.record.models):
-            raise UsageProblem("vectors of different models cannot be compared, only answers can")
-        waits = [
-            lifecycle.waits_for_user(each.record, self._store.jobs(each.id))
-            for each in (one, other)
-        ]
-        ours, theirs = (
-            each.results(partial=held) for each, held in zip((one, other), waits, strict=True)
-        )
-        rows = min(len(ours), len(theirs))
-        # Of a sample only what it asked is compared, on both sides.
-        asked = [
-            not (waits[0] and ours[row] is None) and not (waits[1] and theirs[row] is None)
-            for row in range(rows)
-        ]
-        ours, theirs = _where(asked, ours), _where(asked, theirs)
-        return comparison.compare_sides(
-            comparison.summarize_side(one.record, ours, _where(asked, one.costs())),
-            comparison.summarize_side(other.record, theirs, _where(asked, other.costs())),
-            ours,
-            theirs,
-            simulated=self._simulated,
-            notes=[
-                *self._unlike(one.record, other.record),
-                *_samples([one.record, other.record], waits, sum(asked)),
-            ],
-        )
-
-    def _unlike(self, one: Batch, other: Batch) -> Iterator[str]:
-        """Yield how the inputs of two batches differ."""
-        if one.rows != other.rows:
-            yield (
-                f"{one.title} has {one.rows:,} rows and {other.title} {other.rows:,}: "
-                f"the first {min(one.rows, other.rows):,} are compared"
-            )
-        rows = range(min(one.rows, other.rows, _COMPARED))
-        unlike = [row for row in rows if self._prompt(one, row) != self._prompt(other, row)]
-        if unlike:
-            yield f"the prompts differ, those of row {unlike[0]} for instance"
-
-    def _prompt(self, batch: Batch, row: int) -> str | None:
-        try:
-            line, job = rows_.request_line(self._store, batch, row)
-        except (LLMBatchError, OSError):
-            return None
-        return rows_.prompt_text(job, line)
+    # -- advice ------------------------------------------------------------------------------------
 
     def advise(self, calls: Iterable[advice.Call] | None) -> list[advice.Advice]:
         """Return what would have been cheaper; see `Client.advise`."""

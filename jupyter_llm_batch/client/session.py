@@ -50,7 +50,8 @@ def use(client: Client) -> Client:
     """Make `client` the one in use; the one before goes on with its batches."""
     global _current  # noqa: PLW0603
     if _current is not None and _current.store.folder == client.store.folder:
-        client.asked = _current.asked | client.asked  # the kernel is the same
+        asked = _current.context.asked | client.context.asked
+        client.context.asked = asked  # the kernel is the same
     _current = client
     return client
 
@@ -128,14 +129,14 @@ def login(provider: str, key: str | None = None) -> str:
     """
     variable = _variable(provider)
     place = keys.KEYS.save(variable, keys.check(_asked(variable) if key is None else key))
-    current().wake()
+    current().context.wake()
     return place
 
 
 def logout(provider: str) -> list[str]:
     """Forget a provider's key here and in the keyring; return where it was."""
     places = keys.KEYS.drop(_variable(provider))
-    current().wake()
+    current().context.wake()
     return places
 
 

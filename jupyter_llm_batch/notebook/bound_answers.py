@@ -15,7 +15,6 @@ from ..core import trouble
 from ..core.errors import LLMBatchError, UsageProblem
 from ..core.snapshot import Snapshot
 from ..data import structured
-from ..storage.input_file import ROWS_FILE
 from .clients import Clients
 from .panel.panels import Panels
 from .variables import Binder, Placeholder
@@ -61,7 +60,7 @@ class BoundAnswers:
         self.awaited.add(handle.id)
         kind = self._shell.user_ns.get(handle.record.recipe.schema_name)
         if isinstance(kind, type):
-            self._clients.current.know_kind(handle.record, kind)
+            self._clients.current.library.remember_kind(handle.record, kind)
         if self._binder.is_free(name):
             self._binder.reserve(name, Placeholder(name, handle.__repr__, lambda: handle.done))
 
@@ -112,15 +111,7 @@ class BoundAnswers:
 
     def _edition(self, handle: BatchHandle) -> object:
         """Return what changes when there are more answers, or they take another shape."""
-        batch, client = handle.record, self._client_of(handle)
-        store = client.store
-        try:
-            found = (store.folder_of(batch.id) / ROWS_FILE).stat()
-            rows = found.st_mtime_ns, found.st_ino, found.st_size
-        except OSError:
-            rows = 0, 0, 0
-        packs = [hash(store.pack(batch.id, each)) for each in ("outcomes", "owners")]
-        return batch.id, batch.shape, rows, client.kind_of(batch), packs
+        return self._client_of(handle).library.edition(handle.record)
 
     def takes_over(self, snapshot: Snapshot) -> bool:
         """Begin to bind the answers of a batch that ended, if they are awaited; on the loop."""
@@ -134,7 +125,7 @@ class BoundAnswers:
         client = self._clients.knowing(snapshot.batch_id)
         if client is None:
             return
-        handle = BatchHandle(client, snapshot.batch_id)
+        handle = client.library.handle(snapshot.batch_id)
         try:
             await asyncio.to_thread(self._offer, handle)
         except (LLMBatchError, OSError) as error:

@@ -26,13 +26,13 @@ class Buttons:
             client = self._clients.knowing(batch_id)
             if client is None:
                 return
-            handle = BatchHandle(client, batch_id)
+            handle = client.library.handle(batch_id)
             if action == "cancel":
                 handle.cancel(confirm=True)  # the panel has asked
             elif action in {"retry", "unbilled"}:  # the panel has asked
                 self._answers.awaited.add(batch_id)
                 only = action == "unbilled"
-                asked = client.background.call(client.poller().retry(batch_id, unbilled=only))
+                asked = client.watching.retry(batch_id, unbilled=only)
                 asked.add_done_callback(lambda done: self._retried(handle, done))
             elif action == "send":
                 handle.send_rest()
@@ -44,7 +44,7 @@ class Buttons:
             elif action == "keep":
                 handle.set_deadline(None)
             elif action == "refresh":
-                client.background.call(client.poller().refresh(batch_id))
+                client.watching.refresh(batch_id)
 
     def _retried(self, handle: BatchHandle, done: Future[int]) -> None:
         """Say on the panel why a retry was refused, for instance by a budget; on the loop."""

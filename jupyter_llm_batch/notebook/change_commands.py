@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ..client.decisions import check_ended
 from ..core.errors import UsageProblem
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ..core.text import count, many
-from ..submission import repaying
 from ..submission.options import span
 from . import parsers
 from .controller import Controller
@@ -26,12 +26,12 @@ class ChangeCommands:
         """Send rows without an answer again; maybe-billed ones only with ``--yes``."""
         args = parsers.of("retry").parse(found)
         handle = self._controller.client.get(args.name)
-        handle.check_ended()
+        check_ended(handle.record)
         client, only = self._controller.client, args.unbilled or not args.yes
         if not args.yes:
-            client.check_own(handle.record, "retry")
+            client.library.check_own(handle.record, "retry")
         if only and not args.unbilled:
-            repaying.check_retry(client.store, handle.record, client.accounts.rules())
+            client.library.check_retry(handle.record)
         show.before_retry(client, handle, unbilled=only)
         if self._controller.retry(handle, unbilled=only) or not handle.done:
             self._controller.panels.show(handle.snapshot())
@@ -105,11 +105,11 @@ class ChangeCommands:
         if args.name is not None:
             handles = [client.get(args.name)]
         else:
-            handles = client.older_than(args.older_than, everywhere=args.all)
+            handles = client.library.older_than(args.older_than, everywhere=args.all)
         if args.name is not None and not args.yes:
-            client.check_own(handles[0].record, "forget")
+            client.library.check_own(handles[0].record, "forget")
         if not args.yes:
-            repaying.check_forget(client.store, [handle.record for handle in handles])
+            client.library.check_forget(handles)
         for handle in handles:
             name = handle.name
             try:

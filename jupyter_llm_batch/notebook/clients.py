@@ -61,7 +61,7 @@ class Clients:
             self.use(self._real())
         assert self._client is not None
         # A path that came after the batches had begun is another name of the same notebook.
-        self._client.identity = self._client.identity.also(notebook_variable(self._shell.user_ns))
+        self._client.library.also_known_as(notebook_variable(self._shell.user_ns))
         # %config takes effect with the next cell.
         self._client.settings = self._config.settings()
         return self._client
@@ -82,9 +82,9 @@ class Clients:
         """Show what a client has unfinished, and have it go on with that."""
         if client not in self._opened:
             self._opened.append(client)
-            client.listen(self._listen)
-            if client.store.loss is not None:
-                print(f"llm_batch: {client.store.loss.words}")
+            client.watching.listen(self._listen)
+            if client.journal.loss:
+                print(f"llm_batch: {client.journal.loss}")
         for handle in client.resume():
             self._unfinished(handle)
 
@@ -100,14 +100,17 @@ class Clients:
         """Return the client of the real providers: the one that is there, else a new one."""
         settings = self._config.settings()
         for client in reversed(self._opened):
-            if not (client.simulated or client.closed) and client.store.folder == settings.folder():
+            if (
+                not (client.simulated or client.closed)
+                and client.journal.folder == settings.folder()
+            ):
                 return client
         return Client(notebook=self._identity, settings=settings)
 
     def knowing(self, batch_id: str) -> Client | None:
         """Return the client that knows a batch: perhaps not the one in use."""
         clients = [each for each in reversed(self._opened) if not each.closed]
-        return next((each for each in clients if each.store.batch(batch_id)), None)
+        return next((each for each in clients if each.library.record(batch_id)), None)
 
     def simulate(self, *, seconds: float) -> Client:
         """Switch to the embedded simulator."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from ..client.client import cell_key, check_name
+from ..client.names import cell_key, check_name
 from ..core.cell_options import HelpShown, cell_parser
 from ..core.errors import LLMBatchError, NotConfirmed, UsageProblem
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned

@@ -83,8 +83,7 @@ class Controller:
         self.check_name(name, over)
         free = functools.partial(self.binder.check_free, name)
         handle = self.client.begin(text, name, options, new=free)
-        if line != handle.record.line:
-            self.client.store.decide(handle.id, line=line)
+        self.client.library.remember_line(handle.record, line)
         return self.started(handle)
 
     def submit_draft(
@@ -122,7 +121,7 @@ class Controller:
             return
         notice = f"of {batch.notebook}, only shown here"
         self.panels.show(snapshot, notice=notice, read_only=True)
-        self.client.background.soon(self.client.poller().watch, batch.id)
+        self.client.watching.watch(batch.id)
 
     @contextlib.contextmanager
     def run_in(self, scope: Scope | None) -> Iterator[None]:
@@ -150,11 +149,12 @@ class Controller:
         """Block until a batch is done, then bind its answers; an interrupt stops the waiting."""
         self.answers.waiting.add(handle.id)
         try:
-            handle.take_up()
+            watching = self.client.watching
+            watching.take_up(handle.id)
             while not handle.done and "send" not in handle.snapshot().choices:
                 # Looking up now and then costs nothing and lets a terminal say what is new.
                 try:
-                    handle.wait_on(1.0)
+                    watching.wait(handle.record, 1.0)
                 except Halted:
                     if "send" not in handle.snapshot().choices:
                         raise
@@ -209,13 +209,12 @@ class Controller:
         """Bind what is ready; from here on the namespace is the cell's."""
         self.binder.cell_begins()
         if (client := self.clients.in_use) is not None:
-            client.start_again()
-            client.background.user_is_busy = True
+            client.watching.cell_begins()
 
     def cell_ended(self) -> None:
         """Bind what became ready during the cell."""
         if (client := self.clients.in_use) is not None:
-            client.background.user_is_busy = False
+            client.watching.cell_ended()
         self.binder.cell_ended()
         self.panels.speak(news=True)
 

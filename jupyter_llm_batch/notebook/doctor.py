@@ -6,7 +6,6 @@ that fails is a line that says so.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -21,12 +20,11 @@ from ..core.errors import LLMBatchError, UsageProblem
 from ..core.text import local_time
 from ..providers import registry
 from ..providers.shared import addresses
-from ..storage import files, location
 from .tables.grid import grid
 
 if TYPE_CHECKING:
     from ..client.client import Client
-    from ..storage.store import Store
+    from ..client.journal_facts import JournalFacts
     from .controller import Controller
 
 _PACKAGES = ("jupyter-llm-batch", "openai", "anthropic", "google-genai", "ipywidgets", "anywidget")
@@ -87,7 +85,7 @@ def show(controller: Controller, *, check_keys: bool = False, report: bool = Fal
         found.part("providers", lambda: _providers(the, found, check_keys=check_keys))
     found.part("packages", _packages)
     if client is not None:
-        found.part("journal", lambda: _journal(the.store, found))
+        found.part("journal", lambda: _journal(the.journal.facts(), found))
         found.part("notebook", lambda: _notebook(the))
     found.part("front end", lambda: [["front end", *_front_end(controller)]])
     print(_verdict(found))
@@ -113,7 +111,7 @@ def _verdict(found: _Findings) -> str:
 
 def _write(client: Client | None) -> None:
     try:
-        path = defect_report.write(client.store if client is not None else None)
+        path = client.journal.write_report() if client is not None else defect_report.write(None)
     except Exception as error:  # noqa: BLE001 - a full disk, for instance
         print(f"The report could not be written: {trouble.describe_error(error)}")
     else:
@@ -125,7 +123,7 @@ def _write(client: Client | None) -> None:
 
 def _has_defects(client: Client | None) -> bool:
     try:
-        return client is not None and bool(defect_report.journaled(client.store))
+        return client is not None and client.journal.has_defects()
     except Exception:  # noqa: BLE001 - the journal may be what is broken
         return False
 
@@ -155,8 +153,8 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
     checks: dict[str, connectivity.Reach] = {}
     for name in registry.names(servers):
         try:
-            adapter = client.adapter(name, ask=True)
-            account = adapter.account(client.store.salt())
+            adapter = client.provider_checks.adapter(name)
+            account = client.provider_checks.account(adapter)
             adapter.check_key()
             found.keys.append(name)
             places[name] = account.base_url
@@ -166,7 +164,7 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
             origin = origin or "none needed"
             row = [f"{name} key", "present", f"{origin}; server {account.base_url}"]
             if check_keys:
-                checks[name] = client.background.call(connectivity.check_key(adapter)).result()
+                checks[name] = client.provider_checks.check_key(adapter)
                 row[1] = "accepted" if checks[name].status == 200 else "not accepted"
                 if checks[name].status != 200:
                     row[2] = f"{checks[name].remark}; {row[2]}"
@@ -181,7 +179,7 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
                 trouble.report_defect(error, f"doctor: {name}")
     settings = {name: registry.address_of(name, servers) for name in places}
     known = {name: url for name, url in sorted(places.items()) if url}
-    reached = client.background.call(connectivity.look(known, settings)).result()
+    reached = client.provider_checks.reach(known, settings)
     for name, reach in reached.items():
         rows.append([f"{name} connection", reach.words, reach.remark])
     for name in found.keys:
@@ -195,37 +193,36 @@ def _providers(client: Client, found: _Findings, *, check_keys: bool) -> list[li
     return rows
 
 
-def _journal(store: Store, found: _Findings) -> list[list[str]]:
+def _journal(facts: JournalFacts, found: _Findings) -> list[list[str]]:
     """Return what there is to know about the journal."""
-    place = location.place_of(store.folder)
+    place = facts.place
     modes = {"wal": "write-ahead log", "delete": "rollback journal"}
     where = f"on {place.kind}, a network file system" if place.remote else place.kind
-    size = files.size_of(store.folder)
     rows = [
-        ["journal", f"{size / 1e6:,.1f} MB", str(store.folder)],
-        ["journal schema", str(store.schema_version()), ""],
-        ["journal mode", modes.get(store.mode, store.mode), where],
+        ["journal", f"{facts.size / 1e6:,.1f} MB", str(facts.folder)],
+        ["journal schema", str(facts.schema_version), ""],
+        ["journal mode", modes.get(facts.mode, facts.mode), where],
     ]
-    wrong = store.check()
+    wrong = facts.wrong
     remedy = "restart the kernel: it is set aside, and what can be read of it is recovered"
     rows.append(["journal check", "damaged" if wrong else "OK", f"{wrong}; {remedy}" * bool(wrong)])
     if wrong:
         found.wrong.append(f"the journal is damaged: {remedy}")
-    if not os.access(store.folder, os.W_OK):
+    if not facts.writable:
         remedy = (
             "%config LLMBatch.data_dir = '...' and then %reload_ext jupyter_llm_batch choose "
             "another folder"
         )
         rows.append(["journal", "read-only", remedy])
-        found.wrong.append(f"the journal in {store.folder} is read-only: {remedy}")
-    loss = store.losses()
+        found.wrong.append(f"the journal in {facts.folder} is read-only: {remedy}")
+    loss = facts.loss
     if loss is not None:
         at = local_time(loss.at, "%d %b %H:%M")
         rows.append(["journal lost", at, loss.words])
         if loss.folders:
             advice = (
-                f"put a copy back as {store.path} (one from before an upgrade lies in "
-                f"{store.folder / 'backups'}); answers are in {store.folder / 'batches'} as the "
+                f"put a copy back as {facts.path} (one from before an upgrade lies in "
+                f"{facts.folder / 'backups'}); answers are in {facts.folder / 'batches'} as the "
                 "provider sent them; `%llm_batch doctor --settle` says that you know, and no cell "
                 "asks any more"
             )

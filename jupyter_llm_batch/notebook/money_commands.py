@@ -10,7 +10,6 @@ from ..client import session
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ..core.text import many, money
 from ..costs.budget import month_start
-from ..submission import preview
 from ..submission.options import Options
 from . import parsers
 from .controller import Controller
@@ -36,7 +35,7 @@ class MoneyCommands:
             return
         budget = ""
         if client.settings.monthly_budget is not None and not args.name:
-            spent, promised = client.store.spending.committed(month_start(time.time()))
+            spent, promised = client.journal.committed(month_start(time.time()))
             budget = (
                 f"monthly budget: {money(client.settings.monthly_budget)}, of which "
                 f"{money(spent)} are spent and {money(promised)} are promised to batches under way"
@@ -58,9 +57,8 @@ class MoneyCommands:
 
     def preview(self, text: str | None, args: Namespace, options: Options) -> None:
         """Show what a line would send and cost (``--dry-run``)."""
-        plan = self._controller.client.preview(text, name=args.name, **options)
+        client, wanted = self._controller.client, args.count or 0
+        plan = client.preview(text, name=args.name, **options)
         show.preview(plan)
-        if args.count and plan.samples:
-            client = self._controller.client
-            found = preview.count(plan, args.count, client.adapter, client.background.call)
-            money_tables.counted(found)
+        if wanted and plan.samples:
+            money_tables.counted(client.provider_checks.count_tokens(plan, wanted))

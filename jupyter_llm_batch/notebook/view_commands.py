@@ -33,7 +33,7 @@ class ViewCommands:
         for batch, snapshot in found:
             if not (batch.draft or snapshot.finished):
                 self._controller.panel(batch, snapshot)
-        driver = self._controller.client.store.leases.driver
+        driver = self._controller.client.watching.driver
         others = [batch for batch, _ in found if batch.notebook != self._controller.notebook]
         alone = [each for each in others if not (each.draft or each.finished_at or driver(each.id))]
         if alone:
@@ -46,7 +46,7 @@ class ViewCommands:
         """Return every batch, and what ``--add`` has collected, with how each stands now."""
         client = self._controller.client
         records = [handle.record for handle in client.batches(everywhere=everywhere)]
-        look = client.poller().snapshot
+        look = client.watching.snapshot
         return [(each, look(each)) for each in [*records, *client.drafts(everywhere=everywhere)]]
 
     def history(self, typed: list[str]) -> None:
@@ -60,13 +60,15 @@ class ViewCommands:
 
     def _simulated(self) -> str:
         """Return where simulated batches are, if there are any and they are not looked at."""
-        return f"; {found}" if (found := self._controller.client.simulated_batches()) else ""
+        return (
+            f"; {found}" if (found := self._controller.client.library.simulated_batches()) else ""
+        )
 
     def status(self, found: list[str]) -> None:
         """Show the panel of a batch again."""
         handle = self._get("status", found)
         if not handle.done:
-            handle.take_up()
+            self._controller.client.watching.take_up(handle.id)
         self._controller.panels.show(handle.snapshot())
 
     def wait(self, found: list[str]) -> None:
@@ -111,7 +113,7 @@ class ViewCommands:
         """Check whether batches can be sent, and why not."""
         args = parsers.of("doctor").parse(found)
         if args.settle:
-            self._controller.client.store.settle_loss()
+            self._controller.client.journal.settle_loss()
             print("The loss is settled: cells that the journal does not know are sent again.")
             return
         doctor.show(self._controller, check_keys=args.check_keys, report=args.report)

@@ -17,7 +17,7 @@ import time
 
 import msgspec
 
-from jupyter_llm_batch.client.client import BACKGROUND
+from jupyter_llm_batch.client.context import BACKGROUND
 
 from . import child
 

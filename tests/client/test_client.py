@@ -448,7 +448,7 @@ def test_two_clients_do_not_drive_the_same_batch(make_client, sim):
     handle = first.submit(name="x", over=["a"], model=MODEL)
     watched = second.get("x")
     seen = []
-    second.listen(seen.append)
+    second.context.listen(seen.append)
     second.resume()
     handle.wait(60)
     watched.wait(60)
@@ -639,14 +639,14 @@ def test_attaching_undoes_no_decision(make_client, sim, monkeypatch):
     sim.behave(seconds=1000)
     client = make_client()
     handle = client.submit(name="x", over=["a"], model="openai:gpt-5-mini", deadline="6h")
-    plan = client._plan
+    plan = client._submitter._plan
 
     def slow(*args, **options):
         planned = plan(*args, **options)
         client.get("x").set_deadline(None)
         return planned
 
-    monkeypatch.setattr(client, "_plan", slow)
+    monkeypatch.setattr(client._submitter, "_plan", slow)
     again = client.submit(name="x", over={"k": "a"}, model="openai:gpt-5-mini", deadline="6h")
     assert again.attached
     assert handle.record.deadline is None

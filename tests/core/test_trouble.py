@@ -112,7 +112,7 @@ def test_a_defect_is_tried_a_few_times_and_then_rests(make_client, sim, monkeypa
     met = broken(monkeypatch, "fetch", 2)
     handle = ask(client)
     with pytest.raises(Halted, match=r"internal error \(AttributeError\), nothing was lost: "):
-        handle.wait_on(60)
+        client.watching.wait(handle.record, 60)
     assert len(met) == 2
     shot = handle.snapshot()
     assert (shot.state, shot.safe_to_close, shot.remaining) == ("stopped", False, None)
@@ -172,8 +172,9 @@ def test_a_key_refused_while_it_runs_fails_no_row(make_client, sim):
     handle = ask(client)
     until(lambda: job_of(handle).state is JobState.RUNNING)
     sim.fault(action="status", status=403, method="GET", path="*/batches/*", times=None)
+    handle.refresh()
     with pytest.raises(Halted, match=r"stopped: .*403.*still at OpenAI"):
-        handle.refresh().wait_on(60)
+        client.watching.wait(handle.record, 60)
     shot = handle.snapshot()
     assert (shot.state, shot.failed, shot.safe_to_close) == ("stopped", 0, False)
     sim.clear_faults()

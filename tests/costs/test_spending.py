@@ -269,7 +269,7 @@ def test_own_prices_outlive_their_kernel(make_client, sim, notebook):
     make_client(notebook="other.ipynb").submit("{{ item }}", name="y", over=["b"], model=MODEL)
     sim.advance(2000)
     later = make_client(notebook=notebook)
-    BatchHandle(later, handle.id).wait(60)
+    BatchHandle(later.context, handle.id).wait(60)
     total = Ledger(later.store.spending.spends(batch_id=handle.id)).total
     assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
     later.settings = Settings(prices={"openai:my-own": {"input": 2000.0}})

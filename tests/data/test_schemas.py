@@ -127,7 +127,7 @@ def test_a_list_gets_objects_of_the_users_class(client):
     handle = client.submit(name="x", over=["a", "b"], model=MODEL, schema=Review).wait(60)
     answers = handle.answers()
     assert all(isinstance(answer, Review) for answer in answers)
-    client._kinds.clear()
+    client.context.kinds.clear()
     assert handle.answers() == [answer.model_dump() for answer in answers]
 
 

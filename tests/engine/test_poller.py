@@ -101,7 +101,7 @@ def test_a_listener_that_fails_keeps_nobody_waiting(client):
     def bad(snapshot):
         raise RuntimeError(snapshot.line)
 
-    client.listen(bad)
+    client.context.listen(bad)
     assert ask(client, ["a"]).wait(60).done
 
 

@@ -243,8 +243,11 @@ def test_forget_older_than_can_mean_every_notebook(make_client):
     second = make_client(clock=clock, notebook="other.ipynb")
     run(second, name="b")
     clock.ahead = 40 * DAY
-    assert [each.name for each in second.older_than(30 * DAY)] == ["b"]
-    assert [each.name for each in second.older_than(30 * DAY, everywhere=True)] == ["b", "a"]
+    assert [each.name for each in second.library.older_than(30 * DAY)] == ["b"]
+    assert [each.name for each in second.library.older_than(30 * DAY, everywhere=True)] == [
+        "b",
+        "a",
+    ]
 
 
 # -- export ----------------------------------------------------------------------------------------
@@ -335,7 +338,7 @@ def test_what_a_plan_takes_its_answers_from_may_not_go_meanwhile(make_client, si
     """Forgotten between plan and journal, by another kernel too: one line, and nothing is sent."""
     client = make_client()
     run(client, ["a"])
-    plan = client._plan
+    plan = client._submitter._plan
 
     def interrupted(*args, **options):
         made = plan(*args, **options)
@@ -343,7 +346,7 @@ def test_what_a_plan_takes_its_answers_from_may_not_go_meanwhile(make_client, si
         other.forget(other.get("x"), confirm=True)
         return made
 
-    monkeypatch.setattr(client, "_plan", interrupted)
+    monkeypatch.setattr(client._submitter, "_plan", interrupted)
     with pytest.raises(UsageProblem, match="run the cell again"):
         run(client, ["a", "b"], name="y", reuse="x")
     monkeypatch.undo()

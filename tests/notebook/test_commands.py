@@ -187,7 +187,7 @@ def test_a_batch_that_nobody_looks_after_is_only_shown(shell, make_client, sim, 
     until(lambda: theirs.snapshot().safe_to_close)
     other.close()
     seen = []
-    shell.controller.client.listen(seen.append)
+    shell.controller.client.context.listen(seen.append)
     assert "nobody looks after 1 of them" in said(shell, "%llm_batch --all", capsys)
     until(lambda: len([each for each in seen if each.batch_id == theirs.id]) > 2)
     assert shell.controller.client.store.leases.driver(theirs.id) is None

@@ -320,7 +320,7 @@ def test_a_server_that_a_journal_brings_along_gets_no_key(make_client, tmp_path,
     client = make_client(environ={"MINE_API_KEY": KEYS["odd"]}, settings=Settings())
     client.store.add_server("mine", "https://192.0.2.1/v1")
     client.store.add_server("here", "http://127.0.0.1:9/v1")
-    assert {*client.servers} == {"here"}
+    assert {*client.context.servers.all()} == {"here"}
     with pytest.raises(UsageProblem, match=r"unknown provider 'mine'.*LLMBatch\.servers"):
         client.adapter("mine")
     named = make_client(settings=Settings(servers={"mine": "https://192.0.2.1/v1"}))

@@ -12,6 +12,7 @@ import pytest
 from support import mark, ok, until
 
 from jupyter_llm_batch.cli.choose import check_unambiguous, choose_batch
+from jupyter_llm_batch.client import ownership
 from jupyter_llm_batch.core import identity
 from jupyter_llm_batch.core.errors import NotConfirmed, NotFound, UsageProblem
 from jupyter_llm_batch.core.identity import Identity
@@ -124,7 +125,9 @@ def test_another_kernel_with_the_name_is_pointed_out(make_client, sim, monkeypat
     first = ask(make_client(), "a")
     until(lambda: first.snapshot().safe_to_close)
     client = make_client()
-    monkeypatch.setattr(client, "is_driven_elsewhere", lambda batch: batch.id == first.id)
+    monkeypatch.setattr(
+        ownership, "is_driven_elsewhere", lambda _store, batch: batch.id == first.id
+    )
     assert "another running kernel of this notebook uses the name x" in ask(client, "b").passing
 
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from support import mark
 
-from jupyter_llm_batch.client.client import check_name
+from jupyter_llm_batch.client.names import check_name
 from jupyter_llm_batch.core.errors import NotConfirmed, NotReady, UsageProblem
 from jupyter_llm_batch.costs.model_names import is_slip, near_miss
 from jupyter_llm_batch.data import rows

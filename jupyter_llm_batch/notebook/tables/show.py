@@ -6,22 +6,21 @@ from collections.abc import Iterable
 
 import msgspec
 
-from ...client import rows as rows_
 from ...client.client import Client
+from ...client.decisions import check_ended
 from ...client.handle import BatchHandle
 from ...core.batch import Batch
 from ...core.errors import redact
-from ...core.job import Job, JobState
+from ...core.job import JobState
 from ...core.result import Result, Usage
-from ...core.row_codes import WAITING, may_be_billed, rows_unsent, rows_without_answer
 from ...core.snapshot import Snapshot
 from ...core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ...core.text import count, duration, local_time, many, money, spans
-from ...costs import ledger
+from ...costs.rates import Cost
 from ...engine import lookup
 from ...engine.reconcile import CUT
 from ...providers.shared.media import shortened
-from ...submission import find, inherit
+from ...submission import find
 from ...submission.preview import Preview
 from . import money as money_tables
 from .grid import grid
@@ -99,16 +98,11 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     if wanted == UNASSIGNED and handle.unassigned():
         unassigned(handle)
         return
-    number = rows_.find_row(client.store, batch, wanted)
-    try:
-        line, job = rows_.request_line(client.store, batch, number)
-        prompt = rows_.prompt_text(job, line)
-    except rows_.NoRequest as problem:
-        line, job, prompt = b"", problem.job, f"({problem})"
-    result = rows_.read_row(client.store, batch, number)
+    view = client.library.row(batch, wanted)
+    number, job, line, result = view.number, view.job, view.request, view.result
     label = "" if wanted == str(number) else f" ({wanted})"
     print(f"row {number}{label} of {handle.name}, {job.provider}:{job.model}")
-    print(f"\n--- prompt ---\n{_bounded(prompt)}")
+    print(f"\n--- prompt ---\n{_bounded(view.prompt)}")
     if result is None:
         print("\n--- no answer yet ---")
         return
@@ -118,7 +112,7 @@ def row(client: Client, handle: BatchHandle, wanted: str) -> None:
     usage = result.usage
     print(
         f"\n--- tokens: {usage.input} in ({usage.cached} cached), "
-        f"{usage.output} out ({usage.reasoning} reasoning){_row_cost(client, job, result)} ---"
+        f"{usage.output} out ({usage.reasoning} reasoning){_row_cost(view.cost, result)} ---"
     )
     if line:
         print(f"\n--- request ---\n{_pretty(line)}")
@@ -152,10 +146,9 @@ def _short(text: str) -> str:
     return text if len(text) < 2_000 else f"{text[:2_000]}\n… {len(text):,} characters in all"
 
 
-def _row_cost(client: Client, job: Job, result: Result) -> str:
+def _row_cost(cost: Cost | None, result: Result) -> str:
     if result.billed and result.usage == Usage():
         return ", cost: not known, it may have been billed"
-    cost = ledger.row_cost(client.accounts.rules().book, job, result)
     if cost is None:
         return ", cost: the price is not known"
     if result.usage == Usage():
@@ -264,35 +257,29 @@ def lost(handle: BatchHandle) -> None:
 
 def before_retry(client: Client, handle: BatchHandle, *, unbilled: bool) -> None:
     """Say what a retry is about to send; `unbilled` leaves out what may have been billed."""
-    handle.check_ended()
-    store = client.store
-    before = store.pack(handle.id, "outcomes")
-    outcomes = inherit.caught_up(store, handle.record)
-    rows = rows_without_answer(outcomes)
-    missed = len(rows_without_answer(before))
-    asked = missed and outcomes.count(WAITING)
-    if answered := missed - len(rows) - asked:
+    check_ended(handle.record)
+    plan = client.library.retry_plan(handle.record)
+    rows, billed = plan.rows, plan.billed
+    if plan.answered:
         print(
-            f"{many(answered, 'row was', 'rows were')} answered by a retry of an earlier batch "
-            f"meanwhile: `%llm_batch results {handle.name}` binds them"
+            f"{many(plan.answered, 'row was', 'rows were')} answered by a retry of an earlier "
+            f"batch meanwhile: `%llm_batch results {handle.name}` binds them"
         )
-    if asked:
+    if plan.asked:
         print(
-            f"{many(asked, 'row is', 'rows are')} being asked by a retry of an earlier batch: "
+            f"{many(plan.asked, 'row is', 'rows are')} being asked by a retry of an earlier batch: "
             "taken from there"
         )
     if not rows:
-        if not missed:
+        if not plan.missed:
             print(f"Nothing to retry: every row of {handle.name} has its answer")
         return
-    billed = [row for row in rows if may_be_billed(outcomes[row])]
     left = len(billed) if unbilled else 0
-    unsent = rows_unsent(outcomes, store.pack(handle.id, "owners"), store.jobs(handle.id))
     parts = []
-    if again := len(rows) - unsent - left:
+    if again := len(rows) - plan.unsent - left:
         parts.append(f"{many(again, 'row')} without an answer to be sent again")
-    if unsent:
-        parts.append(f"{many(unsent, 'row')} to be sent for the first time")
+    if plan.unsent:
+        parts.append(f"{many(plan.unsent, 'row')} to be sent for the first time")
     words = f"{handle.name}: {' and '.join(parts) or 'nothing to be sent'}"
     if left:
         words += f"; {many(left, 'row')} that may have been billed left as they are"
