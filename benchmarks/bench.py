@@ -67,7 +67,7 @@ def offline(sim, folder):
     client = Client(
         environ=sim.environ(), folder=Path(folder), notebook="n", simulated=True, policy=FAST
     )
-    client.background = Quiet()
+    client.context.background = Quiet()
     return client
 
 
@@ -252,12 +252,12 @@ def stalls(rows):
         handle = submit(client, frame, TEMPLATE, "x")
         while any(job.state is not JobState.RUNNING for job in client.store.jobs(handle.id)):
             time.sleep(0.005)
-        client.background.user_is_busy = True
+        client.context.background.user_is_busy = True
         before, _ = spinning(2)
         world.run_all()
         waited, longest = spinning(2)
         still = not handle.done
-        client.background.user_is_busy = False
+        client.context.background.user_is_busy = False
         handle.wait()
         client.close()
     print(

@@ -94,8 +94,6 @@ class Client:
         self.store = self.context.store
         self.notebook = self.context.notebook
         self.simulated = simulated
-        self.background = self.context.background
-        self.accounts = self.context.accounts
         self.library = Library(self.context)
         self.journal = Journal(self.store)
         self.watching = Watching(self.context)
@@ -304,7 +302,7 @@ class Client:
         NotFound
             The ledger has no batch of that name.
         """
-        lines = self.accounts.lines(name)
+        lines = self.context.accounts.lines(name)
         if name and not lines:
             self.get(name)  # says so when there is none
         return Ledger(lines, simulated=self.simulated)
@@ -338,7 +336,7 @@ class Client:
         calls
             Calls in real time; those that `track` has seen by default.
         """
-        return self.accounts.advise(calls)
+        return self.context.accounts.advise(calls)
 
     # -- the background ----------------------------------------------------------------------------
 

@@ -231,7 +231,7 @@ class BatchHandle:
         A gateway that repeats a create makes one, and a snapshot's notice tells. Returns their ids.
         """
         poller = self._context.poller()
-        return self._context.call(poller.cancel_duplicates(self.id))
+        return self._context.call(poller.control.cancel_duplicates(self.id))
 
     def retry(self, *, confirm: bool = False, unbilled: bool = False) -> int:
         """Send the rows of an ended batch that have no answer again; return how many.
@@ -258,7 +258,7 @@ class BatchHandle:
         if not (confirm or unbilled):
             repaying.check_retry(self._store, self.record, self._context.accounts.rules())
         # What was not confirmed is left out, also if it became doubtful only now.
-        asked = self._context.poller().retry(self.id, unbilled=unbilled or not confirm)
+        asked = self._context.poller().control.retry(self.id, unbilled=unbilled or not confirm)
         return self._context.call(asked)
 
     def send_rest(self) -> BatchHandle:
@@ -318,7 +318,7 @@ class BatchHandle:
 
     def lost(self) -> list[tuple[Job, list[Remote]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
-        return self._context.call(self._context.poller().lost(self.id))
+        return self._context.call(self._context.poller().control.undecided(self.id))
 
     def resolve(self, remote_id: str = "", *, confirm: bool = False) -> Job:
         """Decide about a submission whose outcome is unknown.
@@ -344,10 +344,10 @@ class BatchHandle:
             rules = self._context.accounts.rules()
             repaying.check_absent(self._store, self.record, rules)
         poller = self._context.poller()
-        return self._context.call(poller.resolve(self.id, remote_id))
+        return self._context.call(poller.control.resolve(self.id, remote_id))
 
     def refresh(self) -> BatchHandle:
         """Ask the provider now instead of at the next look, or as soon as it allows that."""
         poller = self._context.poller()
-        self._context.call(poller.refresh(self.id))
+        self._context.call(poller.control.refresh(self.id))
         return self

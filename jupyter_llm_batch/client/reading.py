@@ -36,7 +36,7 @@ def read_results(
     wrong = damaged_files.harmed(context.store, batch)
     left: list[tuple[damaged_files.Harm, str]] = []
     if wrong:
-        why_not = context.poller().why_not_fetched
+        why_not = context.poller().keys.why_not_fetched
         work = repair.refetch(context.store, context.adapter, why_not, wrong)
         left = context.call(work)
         if left and not partial:

@@ -181,7 +181,7 @@ def track() -> None:
         from .tracking import Tracker
 
         client = current()
-        _tracker = Tracker(client.store, client.background, client.notebook)
+        _tracker = Tracker(client.store, client.context.background, client.notebook)
         _tracker.start()
 
 

@@ -115,24 +115,26 @@ class Watching:
 
     def notified(self) -> concurrent.futures.Future[None]:
         """Wait for the notifications that are under way."""
-        return self._context.background.call(self._context.poller().all_told())
+        return self._context.background.call(self._context.poller().notices.all_sent())
 
     def undecided(self, batch_id: str) -> concurrent.futures.Future[list[tuple[Job, list[Remote]]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
-        return self._context.background.call(self._context.poller().lost(batch_id))
+        return self._context.background.call(self._context.poller().control.undecided(batch_id))
 
     def resolve(self, batch_id: str, remote_id: str) -> concurrent.futures.Future[Job]:
         """Decide about a submission whose outcome is unknown; see `BatchHandle.resolve`."""
-        return self._context.background.call(self._context.poller().resolve(batch_id, remote_id))
+        return self._context.background.call(
+            self._context.poller().control.resolve(batch_id, remote_id)
+        )
 
     def retry(self, batch_id: str, *, unbilled: bool) -> concurrent.futures.Future[int]:
         """Send rows without an answer again, in the background; see `BatchHandle.retry`."""
-        work = self._context.poller().retry(batch_id, unbilled=unbilled)
+        work = self._context.poller().control.retry(batch_id, unbilled=unbilled)
         return self._context.background.call(work)
 
     def refresh(self, batch_id: str) -> concurrent.futures.Future[None]:
         """Ask the provider now, or as soon as it allows that."""
-        return self._context.background.call(self._context.poller().refresh(batch_id))
+        return self._context.background.call(self._context.poller().control.refresh(batch_id))
 
     def stop(self) -> concurrent.futures.Future[None]:
         """Release every lease and stop driving."""

@@ -403,8 +403,8 @@ def test_another_key_pauses(make_client, sim):
     assert snapshot.state == "paused"
     assert "another openai account" in snapshot.line.lower() + snapshot.words.lower()
     other.close()
-    back = make_client().resume()[0]
-    client = back._client
+    client = make_client()
+    back = client.resume()[0]
     sim_wait(client, back, sim)
     assert mark("a") in back.answers()[0]
     assert list(billed(sim).values()) == [1]

@@ -473,7 +473,7 @@ def test_no_look_up_ends_while_the_user_decides(client, sim):
         decision = pool.submit(handle.resolve, remote.remote_id)
         until(lambda: sim.faults()[-1]["met"])
         sim.advance(60)  # a look-up that began now would find it
-        steps = client.poller()._steps
+        steps = client.poller()._tasks.steps
         until(lambda: job.id in steps or "found" in events(client, handle))
         sim.clear_faults()
         decision.result()

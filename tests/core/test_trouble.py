@@ -32,7 +32,7 @@ def ask(client, over=("a", "b"), name="x", **options):
 
 
 def job_of(handle):
-    return handle._client.store.jobs(handle.id)[0]
+    return handle._context.store.jobs(handle.id)[0]
 
 
 def creates(sim):

@@ -273,7 +273,7 @@ def test_own_prices_outlive_their_kernel(make_client, sim, notebook):
     total = Ledger(later.store.spending.spends(batch_id=handle.id)).total
     assert total.paid == Decimal(total.usage.input + total.usage.output) * 500 / 1_000_000
     later.settings = Settings(prices={"openai:my-own": {"input": 2000.0}})
-    assert later.accounts.rules_in_use().book.quote("openai", "my-own").realtime.output == 0
+    assert later.context.accounts.rules_in_use().book.quote("openai", "my-own").realtime.output == 0
 
 
 def test_a_price_named_later_is_booked_then(client):

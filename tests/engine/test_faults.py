@@ -46,11 +46,11 @@ def until(condition):
 
 
 def events(handle):
-    return [event["event"] for event in handle._client.store.events.of_batch(handle.id)]
+    return [event["event"] for event in handle._context.store.events.of_batch(handle.id)]
 
 
 def job_of(handle):
-    return handle._client.store.jobs(handle.id)[0]
+    return handle._context.store.jobs(handle.id)[0]
 
 
 def creates(sim):

@@ -146,8 +146,8 @@ def test_a_wait_in_a_second_kernel_ends_when_a_sample_is_there(make_client, sim)
     sim.fault(action="freeze", path="*/chat/completions", times=None)
     handle = ask(client, ["a", "b", "c"], sample=1)
     poller = second.poller()
-    future = second.background.call(poller.finished(handle.id))
-    until(lambda: handle.id in poller._waiters)
+    future = second.context.background.call(poller.finished(handle.id))
+    until(lambda: handle.id in poller._waiters._events)
     sim.clear_faults()
     assert future.result(60) is None
     assert "waits for your decision" in second.get("x").snapshot().words
@@ -160,10 +160,10 @@ def test_a_wait_in_a_second_kernel_ends_when_a_sample_is_there(make_client, sim)
 def other(make_client):
     """A client that is driven on a thread of its own, as in another kernel."""
     client = make_client()
-    client.background = Background()
+    client.context.background = Background()
     yield client
     client.close()
-    client.background.stop()
+    client.context.background.stop()
 
 
 def late(client, monkeypatch, meanwhile):

@@ -176,7 +176,7 @@ def test_batches_of_other_notebooks_are_live_and_left_alone(shell, make_client, 
     until(lambda: view._latest.finished)
     assert "2 of 2 answered" in said(shell, "pass", capsys)
     assert driver is not None
-    assert not shell.controller.client.poller()._leases
+    assert not shell.controller.client.poller()._leasing.leases
 
 
 def test_a_batch_that_nobody_looks_after_is_only_shown(shell, make_client, sim, capsys):

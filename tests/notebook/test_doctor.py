@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from support import KEYS
 
-from jupyter_llm_batch.client import connectivity
+from jupyter_llm_batch.client import connectivity, journal_facts
 from jupyter_llm_batch.core import trouble
 from jupyter_llm_batch.core.errors import StoreProblem
 from jupyter_llm_batch.notebook import clients, doctor
@@ -145,7 +145,7 @@ def test_the_front_end_has_its_remedy(shell, monkeypatch):
 
 def test_a_journal_that_is_read_only_has_its_remedy(shell, make_client, monkeypatch, capsys):
     """Another folder takes loading again, and that is said."""
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setattr(journal_facts.os, "access", lambda *_: False)
     shell.controller.use(make_client())
     capsys.readouterr()
     shell.run_cell("%llm_batch doctor", store_history=False)
@@ -216,7 +216,7 @@ def test_doctor_survives_whatever_breaks_a_part_of_it(shell, make_client, monkey
         raise KeyError("what is the secret prompt")
 
     shell.controller.use(make_client())
-    monkeypatch.setattr(doctor.location, "place_of", broken)
+    monkeypatch.setattr(journal_facts.location, "place_of", broken)
     shell.controller.client.submit(
         name="x", over=["a secret prompt"], model="openai:gpt-5-mini"
     ).wait(60)

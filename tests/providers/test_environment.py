@@ -82,7 +82,7 @@ def test_a_server_of_this_machine_needs_nothing_of_the_environment(broken, clien
 def test_looking_at_servers_outlives_a_broken_environment(broken, client, sim):
     """What `doctor` shows is the line for those outside, and an answer of those on this machine."""
     places = {"openai": sim.openai_url, "google": "https://192.0.2.1"}
-    found = client.background.call(connectivity.look(places, {})).result()
+    found = client.context.background.call(connectivity.look(places, {})).result()
     assert found["openai"].status is not None
     assert broken[0] in found["google"].remark
 
@@ -215,4 +215,4 @@ def test_a_thread_that_cannot_start_is_started_with_the_next_cell(shell, sim, mo
     until(lambda: client.get("x").done)
     assert mark("a") in client.get("x").answers()
     client.close()
-    client.background.stop()
+    client.context.background.stop()

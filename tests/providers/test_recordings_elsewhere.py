@@ -328,7 +328,7 @@ def two_files(lines, failed, again=""):
 
 
 def harm(handle, part, how):
-    (path,) = [each for each in handle._client.store.folder_of(handle.id).iterdir()
+    (path,) = [each for each in handle._context.store.folder_of(handle.id).iterdir()
                if each.name.endswith(f".{part}.jsonl")]  # fmt: skip
     if how == "deleted":
         path.unlink()

@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_fetched_again_stays_where_it_is(done, make_client
     before = handle.answers()
     changed(path)
     broken = path.read_bytes()
-    handle._client.close()
+    handle._context.close()
     other = make_client(environ=sim.environ() | {"OPENAI_API_KEY": "sim-anotherKey99"})
     with pytest.raises(Damaged, match="another openai account"):
         other.get("x").answers()
@@ -100,7 +100,7 @@ def test_what_came_in_another_order_is_good_for_ever(done, make_client, sim, mon
     """It is known from then on, and read when the provider keeps nothing any more."""
     handle, path = done
     before = handle.answers()
-    adapter = handle._client.adapter("openai")
+    adapter = handle._context.adapter("openai")
     fetch = adapter.fetch
 
     async def reordered(remote_id, part, ref, sink):
@@ -113,7 +113,7 @@ def test_what_came_in_another_order_is_good_for_ever(done, make_client, sim, mon
     assert handle.answers() == before
     sim.reset()
     assert handle.answers() == before
-    handle._client.close()
+    handle._context.close()
     assert make_client().get("x").answers() == before
     assert not [*path.parent.glob("*.damaged*")]
 

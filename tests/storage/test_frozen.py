@@ -129,7 +129,7 @@ def taken_over(client):
 def test_a_woken_owner_moves_no_answers_away(client):
     """A download that it finds short may be another process's whole one by now."""
     _, job, old = taken_over(client)
-    ends = client.poller()._ends
+    ends = client.poller()._polling._ends
     with pytest.raises(LeaseLost):
         ends._fetch_again(old, job, Incomplete("short"))
     assert ends.part(job, "output").exists()
@@ -139,10 +139,10 @@ def test_a_woken_owner_moves_no_answers_away(client):
 def test_a_woken_owner_puts_no_answers_in_place(client):
     """A download that ends after another process took over is thrown away."""
     batch, job, old = taken_over(client)
-    ends, adapter = client.poller()._ends, client.adapter("openai")
+    ends, adapter = client.poller()._polling._ends, client.adapter("openai")
     ends.part(job, "output").unlink()
     with pytest.raises(LeaseLost):
-        client.background.call(ends.collect(old, batch, job, adapter)).result()
+        client.context.background.call(ends.collect(old, batch, job, adapter)).result()
     assert [path.name for path in ends.part(job, "output").parent.glob("*output*")] == []
 
 
@@ -165,7 +165,7 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
 
         def note():
             (job,) = client.store.jobs(handle.id)
-            if held := poller._leases.get(handle.id):  # taken anew now and then
+            if held := poller._leasing.leases.get(handle.id):  # taken anew now and then
                 client.store.note(held, job, sender=process.write(owner))
             return job
 

@@ -91,7 +91,7 @@ def cell(text):
     shell.run_cell(text).raise_error()
 def accepted(name):
     batch = shell.user_ns["lb"].get(name)
-    store = batch._client.store
+    store = batch._context.store
     while not all(job.state is JobState.RUNNING for job in store.jobs(batch.id)):
         time.sleep(0.01)
 cell("%load_ext jupyter_llm_batch")
