@@ -47,7 +47,7 @@ exit codes:
   2  the command cannot be carried out; the message says what to change
   3  somebody must act: a submission's outcome is unknown, or the key is missing
   4  still under way (watch --once, fetch)
-  130, 143  ended by Ctrl-C or SIGTERM; the batches go on at their providers
+  130, 143  ended by Ctrl-C or SIGTERM; the batches keep running at their providers
 """
 
 
@@ -125,7 +125,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return commands[args.command]()
     except Interrupted:
         _complain(
-            "stopped; the batches go on at their providers, and any kernel or watch takes over"
+            "stopped; the batches keep running at their providers, and any kernel or watch takes "
+            "over"
         )
         return 128 + signals.number
     except NotConfirmed as question:
@@ -359,7 +360,7 @@ class Terminal:
             print(report.as_json(rows))
             return watch.ATTENTION if undecided else 0
         if not undecided:
-            print(f"nothing is undecided: {watch.look_at(self.client, batch).shot.line}")
+            print(f"Nothing to resolve: {watch.look_at(self.client, batch).shot.line}")
             return 0
         grid = Table("sent", "rows", "may be", "created", "state", box=None, header_style="dim")
         for job, candidates in undecided:

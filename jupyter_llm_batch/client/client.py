@@ -311,7 +311,7 @@ class Client:
         """Compare two batches over the same rows: agreement, differences, and what each cost.
 
         A batch of fewer rows, such as one of a sample, is compared with the first rows of the
-        other, and that is said; so are prompts that differ. Of a batch that waits for your word on
+        other, and that is said; so are prompts that differ. Of a batch that waits for your OK on
         its sample the rows of the sample are compared.
 
         Parameters

@@ -32,7 +32,8 @@ def _samples(batches: Iterable[Batch], waits: Iterable[bool], rows: int) -> Iter
     for batch, held in zip(batches, waits, strict=True):
         if held:
             yield (
-                f"{batch.title} waits for your word: the {rows:,} rows of its sample are compared"
+                f"{batch.title} is waiting for your OK: the {rows:,} rows of its sample are "
+                "compared"
             )
 
 
@@ -77,7 +78,7 @@ def _unlike(store: Store, one: Batch, other: Batch) -> Iterator[str]:
     rows = range(min(one.rows, other.rows, _COMPARED))
     unlike = [row for row in rows if _prompt(store, one, row) != _prompt(store, other, row)]
     if unlike:
-        yield f"the prompts differ, those of row {unlike[0]} for instance"
+        yield f"the prompts differ (for example row {unlike[0]})"
 
 
 def _prompt(store: Store, batch: Batch, row: int) -> str | None:

@@ -19,15 +19,15 @@ def words(store: Store, notebook: str) -> list[str]:
         (running if sent else unsent).append(batch.title)
     lines = []
     if running:
-        go, their = ("go", "their") if len(running) > 1 else ("goes", "its")
+        keep, their = ("keep", "their") if len(running) > 1 else ("keeps", "its")
         lines.append(
-            f"llm_batch: {', '.join(running)} {go} on at the provider; a later session in the same "
-            f"place collects {their} answers, and only cancel() cancels"
+            f"llm_batch: {', '.join(running)} {keep} running at the provider. A later session in "
+            f"the same place collects {their} answers. Only cancel() cancels."
         )
     if unsent:
         are = "are" if len(unsent) > 1 else "is"
         lines.append(
-            f"llm_batch: {', '.join(unsent)} {are} not wholly sent; a later session in the same "
-            "place goes on"
+            f"llm_batch: {', '.join(unsent)} {are} not sent completely. A later session in the "
+            "same place sends the rest."
         )
     return lines

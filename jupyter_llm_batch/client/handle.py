@@ -285,7 +285,7 @@ class BatchHandle:
         """
         batch = self.record
         if batch.held:
-            raise UsageProblem(f"{self.name} waits for your word about its sample")
+            raise UsageProblem(f"{self.name} is waiting for your OK on its sample")
         decisions.check_prompts(self.record)
         if batch.finished_at or not remaining.unfinished_jobs(self._store.jobs(self.id)):
             raise UsageProblem(f"nothing of {self.name} is waited for at the provider")

@@ -36,7 +36,7 @@ def find_row(store: Store, batch: Batch, wanted: str) -> int:
     labels = _labels(store, batch)
     if wanted in labels:
         return labels.index(wanted)
-    other = "a custom_id" if batch.adopted else "a label of the input's index"
+    other = "a custom_id" if batch.adopted else "an index label"
     raise NotFound(
         f"{batch.title} has no row {wanted!r}: its rows are 0 to {batch.rows - 1}"
         + (f", or say {other}" if batch.adopted or labels else "")

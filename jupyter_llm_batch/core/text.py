@@ -84,12 +84,18 @@ def duration(seconds: float) -> str:
 
 
 def money(usd: float) -> str:
-    """Return an amount for people: ``$0.0123``, ``$12.34``; tiny ones as ``< $0.0001``."""
+    """Return an amount for people: ``$0.0123``, ``$12.34``; tiny ones as ``under $0.0001``."""
     if usd < 0:
         return f"-{money(-usd)}"
     if 0 < usd < 0.0001:
-        return "< $0.0001"
+        return "under $0.0001"
     return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+
+
+def about_money(usd: float) -> str:
+    """Return an estimate: ``about $1.20``, ``under $0.0001``."""
+    text = money(usd)
+    return text if text.startswith("under") else f"about {text}"
 
 
 def cache_words(share: float) -> str:

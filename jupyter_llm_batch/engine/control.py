@@ -107,7 +107,7 @@ class Control:
                 await self._tasks.launch(job.id, batch_id, step)
                 self._follow(batch_id)
                 return job
-        raise UsageProblem("nothing is undecided: every submission has a known outcome")
+        raise UsageProblem("nothing to resolve: every submission has a known outcome")
 
     async def cancel_duplicates(self, batch_id: str) -> list[str]:
         """Cancel the second batches of a batch's jobs at their provider; return their ids.

@@ -34,7 +34,7 @@ SAMPLES_IN_REAL_TIME = 10
 _REMEDIES = {
     "expired": "not billed; `%llm_batch retry` sends them again",
     "cancelled": "not billed; `%llm_batch retry` sends them again",
-    "failed": "not billed; `%llm_batch retry` sends the same again; after mending the rows, "
+    "failed": "not billed; `%llm_batch retry` sends the same again; after fixing the rows, "
     "run the cell again: it sends only what changed",
     "missing": "no answer came for them, and they may have been billed; `%llm_batch retry` asks "
     "again",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..client.decisions import check_ended
 from ..core.errors import UsageProblem
+from ..core.option_values import time_span
 from ..core.terminal import print  # noqa: A004 - what is printed is cleaned
 from ..core.text import count, many
 from ..submission.options import span
@@ -59,7 +60,7 @@ class ChangeCommands:
         handle = self._controller.client.get(args.name)
         if args.as_created or args.as_absent:
             job = handle.resolve(args.as_created or "", confirm=args.yes)
-            goes = f"goes on as {args.as_created}" if args.as_created else "is sent again"
+            goes = f"continues as {args.as_created}" if args.as_created else "is sent again"
             print(f"{handle.name}: the job of {many(job.rows, 'row')} {goes}")
         else:
             show.lost(handle)
@@ -121,7 +122,7 @@ class ChangeCommands:
                 continue
             print(f"{name}: local data deleted; what the provider holds is not touched")
         if not handles:
-            print("nothing that old")
+            print(f"No batches older than {time_span(args.older_than)}")
 
     def export(self, found: list[str]) -> None:
         """Write the answers of a batch to a file."""

@@ -160,7 +160,7 @@ class Commands:
             return
         print(
             "This kernel now talks to simulated providers on this machine: no key, no cost, "
-            "made-up answers.\nAfter a restart of the kernel, run this line again to go on."
+            "made-up answers.\nAfter a restart of the kernel, run this line again to continue."
         )
         self.controller.clients.simulate(seconds=args.seconds)
 

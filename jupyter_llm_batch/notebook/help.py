@@ -145,7 +145,7 @@ Look after batches.
                                       versions, journal, front end, each with its remedy;
                                       --check-keys: try each key (costs nothing); --report: write
                                       a report (no keys, prompts or answers); --settle: after a
-                                      damaged journal, you know what was lost, go on
+                                      damaged journal, you know what was lost, continue
     %llm_batch simulator              simulated providers on this machine: no key, no cost
                                       (--seconds N: how long a batch takes); --off: back to the
                                       real providers

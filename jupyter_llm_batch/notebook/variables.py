@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import NotReady, UsageProblem
+from ..core.text import a_type
 from . import unchanged
 
 _log = logging.getLogger(__name__)
@@ -172,9 +173,9 @@ class Binder:
                 f"{name} holds answers that you have changed: keep them under another name and "
                 f"`del {name}`, or choose another name for the batch"
             )
-        kind = type(self._home(name)[name]).__name__
+        kind = a_type(self._home(name)[name])
         raise UsageProblem(
-            f"the name {name!r} is in use (a {kind}): choose another name for the batch, "
+            f"the name {name!r} is in use ({kind}): choose another name for the batch, "
             f"or `del {name}` first"
         )
 

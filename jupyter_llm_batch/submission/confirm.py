@@ -151,7 +151,7 @@ def passing(
         )
     if under_way and not plan.batch.reused:
         yield (
-            f"a new version; {under_way[-1].exact} is still under way and goes on: "
+            f"a new version; {under_way[-1].exact} keeps running: "
             f"`%llm_batch cancel {under_way[-1].exact}` stops it"
         )
     if plan.batch.simulated and (found := elsewhere(store, plan)):

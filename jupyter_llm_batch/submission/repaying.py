@@ -13,7 +13,7 @@ from ..core.errors import NotConfirmed
 from ..core.job import JobState
 from ..core.result import Outcome
 from ..core.row_codes import may_be_billed, outcome_of, rows_without_answer
-from ..core.text import count, many, money, spans
+from ..core.text import about_money, count, many, money, spans
 from ..costs import budget
 from ..storage.store import Store
 from . import inherit
@@ -84,7 +84,7 @@ def check_absent(store: Store, batch: Batch, rules: budget.Rules) -> None:
 def about(batch: Batch, rows: int, rules: budget.Rules) -> str:
     """Return in brackets what so many rows of a batch cost, where that is known."""
     cost = budget.expected_for_rows(batch, rows, rules)
-    return "" if cost is None else f" (about {money(float(cost))})"
+    return "" if cost is None else f" ({about_money(float(cost))})"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -144,7 +144,7 @@ def test_a_running_panel_tells_everything(panel):
         expect(panel).to_contain_text(text)
     for text in ("3 failed", "2 min", "about 7 min left", "safe to close"):
         expect(panel).to_contain_text(text)
-    expect(panel).to_contain_text(re.compile(r"answers kept until \d+ \w{3}"))
+    expect(panel).to_contain_text(re.compile(r"available until \d+ \w{3}"))
     expect(panel.get_by_text("simulated")).to_be_hidden()
     expect(panel.get_by_role("button", name="Retry failed")).to_be_hidden()
     bar = panel.get_by_role("progressbar", name="sentiment")

@@ -92,7 +92,7 @@ def test_the_quickstart_survives_a_restart(lab, simulated):
     lab.theme("light")
 
     lab.restart()
-    expect(panel).to_contain_text("restarted or lost; the batch goes on at the provider")
+    expect(panel).to_contain_text("restarted or lost; the batch is still running at the provider")
     expect(panel.get_by_role("button", name="Cancel")).to_be_hidden()
     lab.run(LOAD)
     back = lab.panel(LOAD)

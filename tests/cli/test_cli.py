@@ -176,7 +176,7 @@ def test_a_signal_ends_a_watch_and_leaves_the_batch(desk, number):
     watcher.send_signal(number)
     _, err = watcher.communicate(timeout=90)
     assert watcher.returncode == 128 + number
-    assert "go on at their providers" in err
+    assert "keep running at their providers" in err
     assert "Traceback" not in err
     rows = client.store.rows("SELECT lease_owner FROM batch WHERE id = ?", batch_id)
     assert rows[0][0] is None

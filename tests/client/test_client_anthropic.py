@@ -413,7 +413,7 @@ def test_the_user_decides_that_it_was_created(client, sim):
     assert [remote.remote_id for remote in candidates]
     handle.resolve(candidates[0].remote_id)
     assert client.store.jobs(handle.id)[0].state is JobState.RUNNING
-    with pytest.raises(UsageProblem, match="nothing is undecided"):
+    with pytest.raises(UsageProblem, match="nothing to resolve"):
         handle.resolve(job.id)
     let_time_pass(handle, sim)
     assert len(creates(sim)) == 1

@@ -153,7 +153,7 @@ def test_a_wrong_key_stops_at_once_and_another_one_goes_on(make_client, sim):
     client = make_client(environ=env, policy=PATIENT)
     sim.fault(action="status", status=401, path="*/files", times=None)
     handle = ask(client)
-    with pytest.raises(Halted, match=r"stopped: .*401.*nothing was sent.*status x. goes on"):
+    with pytest.raises(Halted, match=r"stopped: .*401.*nothing was sent.*status x. to continue"):
         handle.wait(60)
     assert handle.snapshot().state == "stopped"
     uploads = [each for each in sim.requests() if each["path"].endswith("/files")]

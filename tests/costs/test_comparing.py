@@ -50,7 +50,7 @@ def test_structured_answers_agree_by_field():
 
 
 def test_embeddings_are_compared_by_their_angle():
-    """Vectors are never equal to the letter; their mean cosine says how near they are."""
+    """Vectors are never exact matches; their mean cosine says how near they are."""
     ours = [Result(custom_id="x-0", outcome=Outcome.OK, vector=[1.0, 0.0])]
     theirs = [Result(custom_id="x-0", outcome=Outcome.OK, vector=[1.0, 1.0])]
     found = compare_sides(side("a"), side("b"), ours, theirs)
@@ -75,7 +75,7 @@ def test_other_prompts_are_told(client):
     """Rows that asked something else are compared, and it is said that they did."""
     client.submit("{{ item }}", name="a", over=["x", "y"], model=BIG).wait()
     client.submit("{{ item }}", name="b", over=["x", "z"], model=SMALL).wait()
-    assert client.compare("a", "b").notes == ["the prompts differ, those of row 1 for instance"]
+    assert client.compare("a", "b").notes == ["the prompts differ (for example row 1)"]
 
 
 def test_a_batch_of_another_notebook_is_compared_and_advised_about(make_client):

@@ -90,7 +90,7 @@ def test_an_interpreter_that_exits_leaves_the_batch_and_says_so(script, make_cli
     """One line on the way out names what goes on and how it is taken up again."""
     sim.behave(seconds=1000)
     _, err = script("submit('x', 'a', 'b')").communicate(timeout=120)
-    assert "x goes on at the provider" in err
+    assert "x keeps running at the provider" in err
     assert len(err.strip().splitlines()) == 1
     goes_on(make_client, sim, "x", "a", "b")
 
@@ -281,7 +281,7 @@ def test_an_interrupt_stops_the_waiting_and_says_that_the_batch_goes_on(kernel, 
         if content.get("execution_state") == "idle":
             break
     said = "".join(heard)
-    assert "goes on at the provider" in said
+    assert "is still running at the provider" in said
     assert calls(sim, "/cancel") == []
     assert "safe to close" in run("print(repr(x))")
     sim.advance(2000)

@@ -150,7 +150,7 @@ def test_a_wait_in_a_second_kernel_ends_when_a_sample_is_there(make_client, sim)
     until(lambda: handle.id in poller._waiters._events)
     sim.clear_faults()
     assert future.result(60) is None
-    assert "waits for your decision" in second.get("x").snapshot().words
+    assert "waiting for you" in second.get("x").snapshot().words
 
 
 # -- several kernels -------------------------------------------------------------------------------

@@ -82,10 +82,10 @@ def test_the_line_of_a_finished_batch():
 def test_the_line_says_until_when_answers_are_kept():
     """Answers to be collected have their date, then the provider's copy; what is gone has none."""
     until = 1_798_000_000.0  # 23 December 2026
-    assert "safe to close · answers kept until 2" in shot(jobs=[edit(JOB, keep_until=until)]).line
+    assert "safe to close · available until 2" in shot(jobs=[edit(JOB, keep_until=until)]).line
     ended = done_job(keep_until=until)
     line = shot(finished(), [ended], outcomes={"ok": 1_000}).line
-    assert " · provider keeps a copy until 2" in line
+    assert " · available until 2" in line
     for job, now in [
         (edit(ended, tidied="deleted"), NOW),
         (edit(ended, state=JobState.GONE), NOW),
@@ -103,11 +103,11 @@ def test_what_becomes_of_a_batch_when_its_kernel_is_lost():
     planned = edit(JOB, state=JobState.PLANNED, remote_id=None, counts=None)
     realtime = edit(planned, mode=Mode.REALTIME)
     held = edit(BATCH, held=True)
-    assert shot().alone == "the batch goes on at the provider"
-    assert shot(jobs=[JOB, planned]).alone == "what is not sent yet needs a running kernel"
-    assert shot(jobs=[realtime]).alone == "what is asked in real time needs a running kernel"
+    assert shot().alone == "the batch is still running at the provider"
+    assert shot(jobs=[JOB, planned]).alone == "rows that are not sent yet need a running kernel"
+    assert shot(jobs=[realtime]).alone == "rows sent in real time need a running kernel"
     answered = edit(realtime, state=JobState.DONE, tally={"ok": 5})
-    assert "nothing more is sent without your word" in shot(held, [answered, planned]).alone
+    assert "nothing more is sent without your OK" in shot(held, [answered, planned]).alone
     assert "real time" in shot(held, [realtime, planned]).alone
     assert shot(finished(), [done_job()], outcomes={"ok": 1_000}).alone == ""
 
@@ -181,7 +181,7 @@ def test_terminal_escapes_of_a_provider_do_not_reach_the_line():
             [edit(JOB, provider="anthropic", remote_state="in_progress", counts=None)],
             {},
             "running",
-            "running at Anthropic, which counts rows at the end",
+            "running at Anthropic (Anthropic reports progress only at the end)",
         ),
         (BATCH, [edit(JOB, state=JobState.COLLECTING)], {}, "collecting", "collecting answers"),
         (BATCH, [done_job()], {"ok": 1_000}, "collecting", "collecting answers"),
@@ -323,7 +323,7 @@ def test_durations(seconds, words):
     [
         (0, "$0.00"),
         (0.0123, "$0.0123"),
-        (0.00001, "< $0.0001"),
+        (0.00001, "under $0.0001"),
         (0.5, "$0.50"),
         (12.344, "$12.34"),
         (-1234.5, "-$1,234.50"),

@@ -268,7 +268,7 @@ def test_interrupting_a_wait_harms_nothing(shell, sim, capsys):
     timer.start()
     error = run(shell, "%llm_batch wait x").error_in_exec
     assert isinstance(error, UsageError)
-    assert "goes on at the provider" in str(error)
+    assert "is still running at the provider" in str(error)
     sim.advance(2000)
     shell.controller.client.get("x").refresh().wait(60)
     assert len(sim.ledger()) == 1
@@ -281,7 +281,7 @@ def test_what_was_not_sent_is_not_said_to_be_at_the_provider(shell, sim, make_cl
     ok(shell, '%%llm_batch x --over ["a"]\nsay {{ item }}')
     handle = shell.controller.client.get("x")
     until(lambda: any(job.error for job in handle.snapshot().jobs))
-    assert "not (all) sent yet" in show.goes_on(handle)
+    assert "still being sent" in show.goes_on(handle)
     capsys.readouterr()
     ok(shell, "%llm_batch errors x")
     said = capsys.readouterr().out
@@ -387,7 +387,7 @@ def test_rows_are_shown_by_label_too(shell, capsys):
         ok(shell, f"%llm_batch show {name} {wanted}")
         assert said in capsys.readouterr().out, wanted
     said = line_of(shell, "%llm_batch show x r", capsys)
-    assert "has no row 'r': its rows are 0 to 1, or say a label" in said
+    assert "has no row 'r': its rows are 0 to 1, or say an index label" in said
 
 
 def test_help_is_complete(shell):
@@ -573,7 +573,7 @@ def test_interrupting_wait_options_is_one_line_too(shell, sim):
     timer.start()
     error = run(shell, '%%llm_batch x --over ["a"] --wait\nsay {{ item }}').error_in_exec
     assert isinstance(error, UsageError)
-    assert "goes on at the provider" in str(error)
+    assert "is still running at the provider" in str(error)
 
 
 def test_collected_cells_can_be_dropped(shell, capsys):

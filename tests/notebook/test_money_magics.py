@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_is_asked_in_real_time(run):
     assert "--sample: 5 rows are asked first" in run(
         "x --over rows --dry-run --sample 5", "{{ item }}"
     )
-    assert "--deadline: what is not back" in run(
+    assert "--deadline: rows that are not done" in run(
         "x --over rows --dry-run --deadline 6h", "{{ item }}"
     )
 
@@ -175,7 +175,7 @@ def test_what_is_advised_can_be_run_as_printed(run, client, sim, capsys):
     run(trial.removeprefix("%%llm_batch "), "{{ item }}")
     assert client.get("x_small").snapshot().choices == ["send", "stop"]
     said = run(comparison.removeprefix("%llm_batch "))
-    assert "x_small waits for your word: the 50 rows of its sample are compared" in said
+    assert "x_small is waiting for your OK: the 50 rows of its sample are compared" in said
     assert "% agree: " in said
     assert "of 50 rows" in said
     assert "only x answered" not in said

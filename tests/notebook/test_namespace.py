@@ -196,7 +196,7 @@ def test_the_users_own_variable_is_never_replaced(kernel):
 def test_a_name_in_use_is_refused_with_both_ways_out(kernel):
     """A batch cannot take the name of the user's variable; deleting that frees it."""
     kernel.variables["x"] = 5
-    with pytest.raises(UsageProblem, match=r"'x' is in use \(a int\).*`del x` first"):
+    with pytest.raises(UsageProblem, match=r"'x' is in use \(an int\).*`del x` first"):
         kernel.binder.check_free("x")
     del kernel.variables["x"]
     kernel.binder.check_free("x")

@@ -105,14 +105,14 @@ def test_a_running_batch_can_be_rendered_too():
     """Where no live panel can run, the summary says what matters while waiting."""
     view = shot(progress=4, safe_to_close=True, keep_until=1_798_000_000.0, elapsed=5.0)
     text = Tags(static_html.render(view)).text
-    assert "4 of 10 done · 5 s · safe to close · answers kept until 2" in text
+    assert "4 of 10 done · 5 s · safe to close · available until 2" in text
     assert "%llm_batch" not in text
 
 
 def test_the_summary_says_until_when_the_provider_keeps_a_copy():
     """What stays in the notebook has the date, too."""
     view = shot(state="done", ok=10, waiting=0, finished=True, keep_until=1_798_000_000.0)
-    assert "provider keeps a copy until 2" in Tags(static_html.render(view)).text
+    assert "available until 2" in Tags(static_html.render(view)).text
 
 
 def test_a_batch_without_rows_can_be_rendered():

@@ -110,7 +110,7 @@ def test_the_first_panel_says_how_many_are_asked(client):
     """While the sample is asked, the words name its rows and all rows."""
     shot = start(client, 30, sample=5).snapshot()
     assert "asking a sample of 5 of 30 rows in real time" in shot.words
-    assert "25 rows wait for your word (%llm_batch submit x)" in shot.line
+    assert "25 rows are waiting for your OK (%llm_batch submit x)" in shot.line
 
 
 def test_the_answers_of_a_sample_are_in_the_order_of_the_rows(client):

@@ -7,7 +7,7 @@ import msgspec
 from ...core.result import Outcome
 from ...core.snapshot import Snapshot
 from ...core.terminal import visible
-from ...core.text import cache_words, count, duration, local_time, money
+from ...core.text import about_money, cache_words, count, duration, local_time, money
 
 
 def _alone(shot: Snapshot) -> str:
@@ -15,20 +15,20 @@ def _alone(shot: Snapshot) -> str:
     if shot.finished or shot.state == "draft":
         return ""
     if shot.realtime:
-        return "what is asked in real time needs a running kernel"
+        return "rows sent in real time need a running kernel"
     if "send" in shot.choices:
-        return "the sample is answered, and nothing more is sent without your word"
+        return "the sample is answered; nothing more is sent without your OK"
     if shot.safe_to_close:
-        return "the batch goes on at the provider"
-    return "what is not sent yet needs a running kernel"
+        return "the batch is still running at the provider"
+    return "rows that are not sent yet need a running kernel"
 
 
 def kept_words(shot: Snapshot) -> str:
-    """Return until when a provider keeps the answers, or a copy of them; or nothing."""
+    """Return until when the provider has the answers; empty where that is not known."""
     if shot.keep_until is None:
         return ""
     day = local_time(shot.keep_until, "%d %b").lstrip("0")
-    return f"{'provider keeps a copy' if shot.finished else 'answers kept'} until {day}"
+    return f"available until {day}"
 
 
 def _with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
@@ -61,7 +61,7 @@ def outlook_words(shot: Snapshot) -> str:
     assert shot.expected is not None
     expected = money(shot.expected)
     if not shot.guessed:
-        return f"about {expected}" + (
+        return about_money(shot.expected) + (
             "" if shot.ceiling is None else f", at most {money(shot.ceiling)}"
         )
     if shot.ceiling is None:
@@ -76,7 +76,7 @@ def spent(shot: Snapshot) -> list[str]:
         of = (
             ""
             if shot.expected is None or shot.waiting == 0
-            else f" of about {money(shot.expected)}"
+            else f" of {about_money(shot.expected)}"
         )
         parts.append(money(shot.cost) + of)
     elif shot.expected is not None:

@@ -100,7 +100,7 @@ class Views:
             assert job.account is not None
             return (
                 f"sent with another {job.provider} account or base URL "
-                f"({job.account.base_url}): set that key again to go on"
+                f"({job.account.base_url}): set that key again to continue"
             )
         return ""
 

@@ -11,13 +11,22 @@ from ...core.job import Job, JobState
 from ...core.lifecycle import has_stopped, is_failing, waits_for_sample, waits_until
 from ...core.request import Mode
 from ...core.result import Outcome, Usage
-from ...core.text import count, duration, local_time, moment, money, provider_name
+from ...core.text import (
+    about_money,
+    count,
+    duration,
+    local_time,
+    many,
+    moment,
+    money,
+    provider_name,
+)
 from ...costs import remaining
 from ...costs.prices import PriceBook
 from ..reconcile import without_key
 
 #: The words for a batch of which nothing moves until the user has answered its question.
-WAITS_FOR_YOU = "waits for your decision"
+WAITS_FOR_YOU = "waiting for you"
 
 
 _TERMINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.GONE})
@@ -97,7 +106,7 @@ def _second(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
             if each.cancelled:
                 told.append(f"a second batch of these rows ({each.remote_id}) was cancelled")
                 continue
-            cost = f", about {money(usd)}" if usd else ""
+            cost = f", {about_money(usd)}" if usd else ""
             told.append(
                 f"{provider_name(job.provider)} has a second batch of these rows "
                 f"({each.remote_id}), and you pay for both{cost}: "
@@ -169,7 +178,7 @@ def _describe(
 def _troubled(trouble: Trouble, now: float) -> tuple[str, str]:
     if trouble.state == "stopped":
         return trouble.state, trouble.words
-    what = "paused" if trouble.state == "paused" else "cannot go on"
+    what = "paused" if trouble.state == "paused" else "cannot continue"
     return trouble.state, f"{what}: {trouble.words} (since {moment(trouble.since, now)})"
 
 
@@ -188,7 +197,7 @@ def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
         kept = f"the batch is still at {_where(under_way)}"
     return (
         f"stopped: {first.error} (since {moment(first.failing_since, now)}; {kept}). When that "
-        f"is mended, `%llm_batch status {batch.title}` goes on at once"
+        f"is fixed, run `%llm_batch status {batch.title}` to continue at once"
     )
 
 
@@ -247,7 +256,7 @@ def _motion(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
         f"running at {_where(running)}" if started else f"waiting for {_where(running)} to start"
     )
     if started and not any(job.counts for job in started):
-        words += ", which counts rows at the end"
+        words += f" ({_where(running)} reports progress only at the end)"
     if waiting:
         words += f", {count(len(waiting))} of {count(len(jobs))} jobs wait for room"
     return "running", words
@@ -266,8 +275,10 @@ def _question(
     if held:
         sample = [job for job in jobs if job.mode is Mode.REALTIME]
         if any(job.state not in _TERMINAL for job in sample):
-            rows = count(sum(job.rows for job in held))
-            return f"{rows} rows wait for your word (%llm_batch submit {batch.title})", [], False
+            rows = sum(job.rows for job in held)
+            wait = many(rows, "row is", "rows are")
+            words = f"{wait} waiting for your OK (%llm_batch submit {batch.title})"
+            return words, [], False
         return _about_sample(batch, jobs, sample, book), ["send", "stop"], True
     realtime = _about(remaining.remaining_rows(batch, jobs, Mode.REALTIME, book, back))
     name = batch.title

@@ -74,9 +74,14 @@ function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
+function about(usd) {
+  const text = money(usd);
+  return text.startsWith("under") ? text : `about ${text}`;
+}
+
 function money(usd) {
   if (usd < 0) return `-${money(-usd)}`;
-  if (usd > 0 && usd < 0.0001) return "< $0.0001";
+  if (usd > 0 && usd < 0.0001) return "under $0.0001";
   const digits = usd > 0 && usd < 0.1 ? 4 : 2;
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   return `$${usd.toLocaleString("en-US", options)}`;
@@ -365,10 +370,10 @@ function render({ model, el }) {
     const spent = [];
     if (s.cost !== null) {
       const open = s.expected !== null && s.waiting > 0;
-      spent.push(money(s.cost) + (open ? ` of about ${money(s.expected)}` : ""));
+      spent.push(money(s.cost) + (open ? ` of ${about(s.expected)}` : ""));
     } else if (s.expected !== null) {
       if (!s.guessed) {
-        spent.push(`about ${money(s.expected)}`);
+        spent.push(about(s.expected));
         if (s.ceiling !== null) spent.push(`at most ${money(s.ceiling)}`);
       } else if (s.ceiling === null) {
         spent.push(`${money(s.expected)} is a guess, no upper bound`);
@@ -382,7 +387,7 @@ function render({ model, el }) {
     setText(cost, spent.join(", "));
     safe.hidden = !s.safe_to_close || s.finished;
     const until = s.keep_until === null ? "" : Math.abs(s.keep_until) < 8e12 ? day.format(s.keep_until * 1000) : "unknown";
-    setText(kept, until && `${s.finished ? "provider keeps a copy" : "answers kept"} until ${until}`);
+    setText(kept, until && `available until ${until}`);
     setText(question_, s.question);
     setText(notice, s.notice);
     // A sample is there to be looked at.

@@ -9,7 +9,7 @@ from html import escape
 from IPython.display import display
 
 from ...core.terminal import print  # noqa: A004 - what is printed is cleaned
-from ...core.text import count, money
+from ...core.text import count, many, money
 from ...costs.advice import Advice
 from ...costs.comparison import Comparison, Side
 from ...costs.ledger import Ledger, Total, describe_total
@@ -19,11 +19,11 @@ from .grid import bundle, grid
 
 #: How to choose where there are no figures yet.
 CHOOSING = """\
-In general: nobody waits for the single answer: a batch, at half the price;
-some rows are needed today: --deadline; the prompt still changes: --sample N first;
-a person waits, or a call depends on the last answer: real time (--realtime for many at once);
-all prompts begin with the same long text: --cache;
-the task is simple: a smaller model, and compare; rows repeat or were asked: --dedupe, --reuse."""
+Don't need answers right away? Use a batch (half price).
+Some rows are needed today? Add --deadline. Is the prompt still changing? Try --sample N first.
+Does a person wait, or a call depend on the last answer? Use real time (--realtime for many rows).
+Do all prompts begin with the same long text? Add --cache.
+Is the task simple? Try a smaller model and compare. Do rows repeat? Add --dedupe or --reuse."""
 
 
 def estimate(plan: Preview) -> None:
@@ -65,13 +65,13 @@ def estimate(plan: Preview) -> None:
     notes = [*cost.notes]
     if full and not at_once:
         notes.append(
-            f"--sample: {count(full)} rows are asked first, in real time and at full price; the "
-            "rest waits for your word"
+            f"--sample: {many(full, 'row is', 'rows are')} sent first, in real time and at full "
+            "price; the rest waits for your OK"
         )
     if plan.deadline:
         notes.append(
-            "--deadline: what is not back by then is asked in real time, at full price; the "
-            "ceiling counts all of it so"
+            "--deadline: rows that are not done by then are sent in real time, at full price; the "
+            "ceiling assumes that for all rows"
         )
     if any(each.reasks for each in plan.estimates):
         notes.append("the ceiling counts every round of --reask")
@@ -83,7 +83,7 @@ def estimate(plan: Preview) -> None:
         )
     if plan.refused:
         notes.append(f"would not be sent: {plan.refused}")
-    grid(["", "low", "expected", "ceiling", "how it is known"], rows, "\n".join(notes))
+    grid(["", "low", "expected", "ceiling", "basis"], rows, "\n".join(notes))
 
 
 def ledger(found: Ledger, group: str, *, title: str, budget: str = "") -> None:
@@ -98,7 +98,7 @@ def ledger(found: Ledger, group: str, *, title: str, budget: str = "") -> None:
     head = [group, "spent", "saved", "by batch", *(f"by {name}" for name, _ in used)]
     cached = any(key == "cache" for _, key in used)
     # What the cache gave is cheap in real time as well: savings by it come on top of this.
-    head.append("in real time, cached" if cached else "in real time")
+    head.append("real-time price with caching" if cached else "in real time")
     head += ["answers", "input tokens", "output tokens"]
     rows = [_ledger_row(each, [key for _, key in used]) for each in totals]
     if len(rows) > 1:
@@ -161,9 +161,11 @@ def _agreement(found: Comparison) -> str:
         f"{found.alike / found.both:.1%} agree: {count(found.alike)} of {count(found.both)} rows"
     )
     if found.same == found.alike:
-        words += ", to the letter" if found.same else ""
+        words += ", all of them exact matches" if found.same else ""
     else:
-        words += f", {count(found.same)} of them to the letter, the others up to case and marks"
+        words += (
+            f", {count(found.same)} of them exact matches, the others up to case and punctuation"
+        )
     parts = [words]
     if found.nearness is not None:
         parts = [f"mean cosine of {count(found.both)} pairs: {found.nearness:.4f}"]

@@ -224,19 +224,19 @@ def goes_on(handle: BatchHandle) -> str:
     """Say where a batch goes on that is no longer waited for."""
     snapshot, name = handle.snapshot(), handle.name
     if snapshot.safe_to_close:
-        where = f"{name} goes on at the provider"
+        where = f"{name} is still running at the provider"
     elif snapshot.realtime:
-        where = f"{name} goes on in this kernel, which asks in real time"
+        where = f"{name} keeps running in this kernel, in real time"
     else:
-        where = f"{name} is not (all) sent yet, which this kernel goes on with ({snapshot.words})"
-    return f"{where}, and only `%llm_batch cancel {name}` cancels it"
+        where = f"{name} is still being sent from this kernel ({snapshot.words})"
+    return f"{where}. Cancel it with `%llm_batch cancel {name}`"
 
 
 def lost(handle: BatchHandle) -> None:
     """Display the submissions whose outcome is unknown, and what each may have become."""
     undecided = handle.lost()
     if not undecided:
-        print(f"nothing is undecided: {handle!r}")
+        print(f"Nothing to resolve: {handle!r}")
         return
     rows = []
     for job, candidates in undecided:

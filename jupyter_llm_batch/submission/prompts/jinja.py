@@ -126,7 +126,7 @@ class Parsed:
                 "{% endraw %}"
             )
             raise UsageProblem(
-                f"line {exc.lineno} of the prompt is no valid template ({exc.message}); {hint}"
+                f"line {exc.lineno} of the prompt is not a valid template ({exc.message}); {hint}"
             ) from exc
 
     def renderer(self) -> tuple[dict[str, Any], Callable[[], str]]:

@@ -150,7 +150,7 @@ def _from_data_url(url: str, kind: Kind) -> Part:
         comma = ""
         data = b""
     if not comma:
-        raise UsageProblem(f"{_short(url)} is no valid data: URL")
+        raise UsageProblem(f"{_short(url)} is not a valid data: URL")
     said = head[5:].split(";")[0].lower()
     return _from_bytes(data, kind, f"x{media_types.SUFFIX_OF.get(said, '')}", _short(url))
 
