@@ -20,7 +20,8 @@ from jupyter_llm_batch.core.request import Mode, Recipe
 from jupyter_llm_batch.costs.budget import Rules
 from jupyter_llm_batch.costs.prices import PriceBook
 from jupyter_llm_batch.data import rows as frames
-from jupyter_llm_batch.engine.collect import Ends, no_pause
+from jupyter_llm_batch.engine.collect import Collector, no_pause
+from jupyter_llm_batch.engine.job_end import JobEnd
 from jupyter_llm_batch.providers import registry
 from jupyter_llm_batch.storage import process
 from jupyter_llm_batch.storage.input_file import ROWS_FILE
@@ -83,7 +84,9 @@ class Answering:
 
     def __init__(self, folder: Path):
         self.store = Store(folder, lambda: 1e9)
-        self._ends = Ends(self.store, FAST, lambda: 1e9, no_pause, lambda: Rules(book=PriceBook()))
+        rules, clock = Rules(book=PriceBook()), lambda: 1e9
+        end = JobEnd(self.store, FAST, clock, lambda: rules)
+        self._collector = Collector(self.store, FAST, clock, end, no_pause, lambda: rules)
         self._numbers = itertools.count()
         self._loop = asyncio.Runner()
 
@@ -131,7 +134,7 @@ class Answering:
             for each in found
             if each is not None
         )
-        self._loop.run(self._ends.collect(held, batch, job, _Fetched(provider, content)))
+        self._loop.run(self._collector.collect(held, batch, job, _Fetched(provider, content)))
         self.store.finish(held)
         self.store.leases.release(held)
         return self.store.batch(batch_id)

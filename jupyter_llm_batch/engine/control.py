@@ -83,7 +83,7 @@ class Control:
     async def undecided(self, batch_id: str) -> list[tuple[Job, list[Remote]]]:
         """Return the jobs whose creation is not decided, with the remote jobs each may be."""
         return [
-            (job, await self._driver.candidates(job, self._adapters(job.provider)))
+            (job, await self._driver.lost.candidates(job, self._adapters(job.provider)))
             for job in self._store.jobs(batch_id)
             if job.state is JobState.UNKNOWN
         ]
@@ -103,7 +103,7 @@ class Control:
                     continue
                 adapter = self._adapters(job.provider)
                 # A step like every other: no look-up begins meanwhile and writes over it.
-                step = self._driver.decide(held, job, adapter, remote_id)
+                step = self._driver.lost.decide(held, job, adapter, remote_id)
                 await self._tasks.launch(job.id, batch_id, step)
                 self._follow(batch_id)
                 return job

@@ -9,7 +9,8 @@ from ..core.policy import Policy
 from ..costs import budget
 from ..providers.base import Adapter
 from ..storage.store import Store
-from .collect import Ends
+from .cleanup import Cleanup
+from .job_end import JobEnd
 from .key_rotation import Rotation
 from .leasing import Leasing
 from .reporting import Reporter
@@ -43,7 +44,8 @@ class Drive:
     views: Views
     waits: Waits
     rotation: Rotation
-    ends: Ends
+    end: JobEnd
+    cleanup: Cleanup
     driver: Driver
     leasing: Leasing
     waiters: Waiters

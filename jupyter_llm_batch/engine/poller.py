@@ -33,9 +33,11 @@ from ..storage import process
 from ..storage.records import Lease
 from ..storage.store import Store, is_over
 from ..submission import inherit
-from .collect import Ends, no_pause
+from .cleanup import Cleanup
+from .collect import Collector, no_pause
 from .control import Control
 from .drive import Drive
+from .job_end import JobEnd
 from .key_questions import KeyQuestions
 from .key_rotation import Rotation
 from .leasing import Leasing
@@ -93,14 +95,15 @@ class Poller:
         #: What a panel may know about a batch now.
         self.snapshot = self._views.snapshot
         self._realtime = RealTime(store, policy, clock, self._views.publish_id)
-        ends = Ends(store, policy, clock, breathe, rules)
+        end = JobEnd(store, policy, clock, rules)
+        collector = Collector(store, policy, clock, end, breathe, rules)
         self._leasing = Leasing(store, leases, self._followed, self._views.publish)
         self._reporter = Reporter(
             store,
             policy,
             views=self._views,
             waits=self._waits,
-            ends=ends,
+            end=end,
             leasing=self._leasing,
             waiters=self._waiters,
         )
@@ -115,8 +118,9 @@ class Poller:
             views=self._views,
             waits=self._waits,
             rotation=rotation,
-            ends=ends,
-            driver=Driver(store, policy, clock, ends, self._realtime),
+            end=end,
+            cleanup=Cleanup(store, policy, clock),
+            driver=Driver(store, policy, clock, end, collector, self._realtime),
             leasing=self._leasing,
             waiters=self._waiters,
             reporter=self._reporter,

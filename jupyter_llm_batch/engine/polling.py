@@ -39,7 +39,7 @@ class Polling:
         self._clock = drive.clock
         self._views = drive.views
         self._waits = drive.waits
-        self._ends = drive.ends
+        self._end = drive.end
         self._driver = drive.driver
         self._leasing = drive.leasing
         self._tasks = drive.tasks
@@ -116,7 +116,7 @@ class Polling:
             busy = error if isinstance(error, ProviderError) else Busy(str(error))
             for held, batch, job in left.values():
                 try:
-                    self._ends.again(held, self._store.now(job), busy)
+                    self._end.again(held, self._store.now(job), busy)
                     self._views.publish(batch)
                 except LeaseLost:
                     pass
@@ -143,6 +143,6 @@ class Polling:
             job = self._store.now(job)
             if duplicates.is_one(remote, job):
                 with contextlib.suppress(LeaseLost):
-                    await self._driver.know_duplicates(
+                    await self._driver.note_duplicates(
                         held, job, self._adapters(provider), [remote]
                     )

@@ -11,7 +11,7 @@ from ..core.job import Job
 from ..core.policy import Policy
 from ..storage.records import Lease
 from ..storage.store import Store
-from .collect import Ends
+from .job_end import JobEnd
 from .leasing import Leasing
 from .status.views import Views
 from .waiters import Waiters
@@ -30,7 +30,7 @@ class Reporter:
         *,
         views: Views,
         waits: Waits,
-        ends: Ends,
+        end: JobEnd,
         leasing: Leasing,
         waiters: Waiters,
     ) -> None:
@@ -38,7 +38,7 @@ class Reporter:
         self._policy = policy
         self._views = views
         self._waits = waits
-        self._ends = ends
+        self._end = end
         self._leasing = leasing
         self._waiters = waiters
 
@@ -53,7 +53,7 @@ class Reporter:
         _log.debug("step of %s failed", job.id, exc_info=error)
         self._waits.rest(job.id, self._policy.retry_wait(1))
         try:
-            self._ends.again(held, self._store.now(job), error)
+            self._end.again(held, self._store.now(job), error)
         except LeaseLost:
             self._leasing.lose(held)
         except (LLMBatchError, OSError):  # the disk is full, perhaps: the panel says it at least

@@ -30,7 +30,7 @@ class RoundEnd:
         self._clock = drive.clock
         self._views = drive.views
         self._waits = drive.waits
-        self._ends = drive.ends
+        self._cleanup = drive.cleanup
         self._leasing = drive.leasing
         self._tasks = drive.tasks
         self._followed = drive.followed
@@ -92,7 +92,7 @@ class RoundEnd:
             busy = job.id in self._tasks.steps or self._waits.resting(job.id) > 0
             if stored and is_over([job]) and not busy and not self._views.pause(job):
                 adapter = self._adapters(job.provider)
-                step = self._ends.release(held, job, adapter)
+                step = self._cleanup.release(held, job, adapter)
                 self._tasks.launch(job.id, batch.id, self._tasks.guarded(held, job, step))
 
     def _tidy(self, held: Lease, batch: Batch) -> bool:
@@ -107,7 +107,7 @@ class RoundEnd:
         ]
         for job in jobs:
             adapter = self._adapters(job.provider)
-            step = self._ends.tidy(held, job, adapter)
+            step = self._cleanup.tidy(held, job, adapter)
             self._tasks.launch(job.id, batch.id, self._tasks.guarded(held, job, step))
         return bool(jobs)
 

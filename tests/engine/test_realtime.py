@@ -275,7 +275,7 @@ def test_an_answer_that_comes_while_others_are_collected_counts(
     client, sim, monkeypatch, cancelled
 ):
     """A process that was frozen and wakes then writes its answer into a log of its own."""
-    ends = client.poller()._polling._ends
+    ends = client.poller()._polling._driver._collector
     reconcile, collect = ends._reconcile, ends._collect_here
 
     def wake(job):

@@ -23,12 +23,6 @@ LAYERS = [
 ]
 LEVEL = {wing: level for level, wings in enumerate(LAYERS) for wing in wings}
 
-#: Modules of one idea that are longer all the same, with the reason.
-LONGER = {
-    "engine.collect": "not taken apart yet",
-    "engine.steps": "not taken apart yet",
-}
-
 
 def module_name(path: Path) -> str:
     """Return the dotted name of a module, without the package's."""
@@ -89,13 +83,9 @@ def test_there_is_no_circle():
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
 def test_a_module_has_at_most_400_lines(name):
-    """What is longer holds more than one idea, or says why not."""
+    """What is longer holds more than one idea."""
     lines = len(MODULES[name].read_text().splitlines())
-    assert (lines > 400) == (name in LONGER), f"{name} has {lines} lines"
-
-
-#: Classes with more methods, not taken apart yet.
-LARGER = {"engine.collect.Ends", "engine.steps.Driver"}
+    assert lines <= 400, f"{name} has {lines} lines"
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
@@ -109,8 +99,7 @@ def test_a_class_has_at_most_25_methods(name):
                 if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
                 and not any("setter" in ast.unparse(mark) for mark in each.decorator_list)
             ]
-            known = f"{name}.{node.name}" in LARGER
-            assert (len(methods) > 25) == known, f"{name}.{node.name} has {len(methods)} methods"
+            assert len(methods) <= 25, f"{name}.{node.name} has {len(methods)} methods"
 
 
 @pytest.mark.parametrize("wing", LEVEL)

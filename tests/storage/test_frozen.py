@@ -14,7 +14,7 @@ from support import mark
 from jupyter_llm_batch.core import policy
 from jupyter_llm_batch.core.errors import Incomplete, LeaseLost, StoreProblem
 from jupyter_llm_batch.core.job import JobState
-from jupyter_llm_batch.engine import steps
+from jupyter_llm_batch.engine import sending
 from jupyter_llm_batch.storage import process
 from jupyter_llm_batch.storage.store import Store
 
@@ -29,7 +29,6 @@ sys.stdin.read()
 IN_THE_OPENING = """
 import sys
 from pathlib import Path
-from jupyter_llm_batch.engine import steps as driving
 from jupyter_llm_batch.storage import opening as journal, process as lease
 with journal.locked(Path(sys.argv[1]) / "journal.lock"):
     print("has it", flush=True)
@@ -129,21 +128,21 @@ def taken_over(client):
 def test_a_woken_owner_moves_no_answers_away(client):
     """A download that it finds short may be another process's whole one by now."""
     _, job, old = taken_over(client)
-    ends = client.poller()._polling._ends
+    ends = client.poller()._polling._driver._collector
     with pytest.raises(LeaseLost):
         ends._fetch_again(old, job, Incomplete("short"))
-    assert ends.part(job, "output").exists()
+    assert ends._end.part(job, "output").exists()
     assert client.get("x").answers()
 
 
 def test_a_woken_owner_puts_no_answers_in_place(client):
     """A download that ends after another process took over is thrown away."""
     batch, job, old = taken_over(client)
-    ends, adapter = client.poller()._polling._ends, client.adapter("openai")
-    ends.part(job, "output").unlink()
+    ends, adapter = client.poller()._polling._driver._collector, client.adapter("openai")
+    ends._end.part(job, "output").unlink()
     with pytest.raises(LeaseLost):
         client.context.background.call(ends.collect(old, batch, job, adapter)).result()
-    assert [path.name for path in ends.part(job, "output").parent.glob("*output*")] == []
+    assert [path.name for path in ends._end.part(job, "output").parent.glob("*output*")] == []
 
 
 def test_a_lock_that_is_free_costs_no_wait(tmp_path, monkeypatch):
@@ -175,7 +174,7 @@ def test_a_create_that_ended_elsewhere_is_waited_for_no_longer(client, sim):
         assert client.store.jobs(handle.id)[0].sender  # no step that began before has taken it off
         sim.clear_faults()
         until(lambda: "frozen or hangs" in handle.snapshot().words)
-        client.store.events.log(handle.id, steps.CALL_ENDED, f"{job.id}-a{job.attempts}")
+        client.store.events.log(handle.id, sending.CALL_ENDED, f"{job.id}-a{job.attempts}")
         assert mark("a") in handle.wait(60).answers()[0]
         other.communicate(b"")
 
@@ -194,5 +193,5 @@ def test_a_woken_owner_says_that_its_create_is_over(client, sim, monkeypatch):
     monkeypatch.setattr(adapter, "create", late)
     handle = client.submit(name="x", over=["a"], model=OPENAI).wait(60)
     said = [each["event"] for each in client.store.events.of_batch(handle.id)]
-    assert steps.CALL_ENDED in said
+    assert sending.CALL_ENDED in said
     assert len(sim.ledger()) == 1
