@@ -378,8 +378,11 @@ class Lane:
             raise Broken(f"left unfinished: {report.unfinished}")
 
 
-#: Points that depend on timing: a poll, the note of what it saw, the cancel of what may have ended.
-_POLL = re.compile(r" GET \S+/(batches|batches/\*) #| commit update batch #|/cancel #")
+#: Points that depend on timing: a poll, the note of what it saw, the cancel of what may have ended,
+#: and a second look at a model, where two jobs ask for it at the same moment.
+_POLL = re.compile(
+    r" GET \S+/(batches|batches/\*) #| commit update batch #|/cancel #| GET \S+/models/\S+ #(?!1$)"
+)
 
 #: The path of a request that creates a batch.
 _CREATE = re.compile(r"/batches$|:(async)?batch\w+$", re.IGNORECASE)
