@@ -15,7 +15,7 @@ from ..data import structured
 from ..providers.shared import foreign_lines
 from ..storage import files
 from ..storage.store import Store
-from .results import _reader, _result_file, custom_ids
+from .results import custom_ids, reader_of, result_file
 
 
 class Harm(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ def of_job(store: Store, job: Job) -> list[Harm]:
     """Return the result files of a job that are damaged."""
     found = []
     for part in job.parts if job.state in {JobState.DONE, JobState.GONE} else ():
-        path = _result_file(store, job, part)
+        path = result_file(store, job, part)
         known = job.sums.get(part, "")
         if job.state is JobState.GONE and not known:
             continue  # it may never have come
@@ -68,12 +68,12 @@ def unread(store: Store, job: Job, instead: Mapping[Path, Path]) -> int:
         for row in store.job_rows(job.id)
         if owners[row] == job.number and outcome_of(outcomes[row]) is Outcome.OK
     }
-    parse = structured.never_raising(_reader(job.provider).parse)
+    parse = structured.never_raising(reader_of(job.provider).parse)
     if batch and batch.adopted:
         parse = foreign_lines.Lines(parse, job.provider, ids)
         # What came again may have another order, in which a place names another row.
         parse.skip()
-    whole = [_result_file(store, job, part) for part in job.parts]
+    whole = [result_file(store, job, part) for part in job.parts]
     for path in (instead.get(path, path) for path in whole):
         for line in files.lines(path) if path.exists() else ():
             wanted.discard(parse(line, job.endpoint).custom_id)

@@ -35,7 +35,7 @@ from ..submission import adopt
 
 
 @cache
-def _reader(provider: str) -> providers.Adapter:
+def reader_of(provider: str) -> providers.Adapter:
     """Return an adapter for its pure half; it has no key and connects to nothing."""
     return registry.reader(provider)
 
@@ -106,10 +106,10 @@ def _so_far(store: Store, batch: Batch, found: list[Result | None], ids: Sequenc
     for job in store.jobs(batch.id):
         if job.state is not JobState.COLLECTING:
             continue
-        read_line, skip = _line_reader(store, batch, job)
+        read_line, skip = line_reader(store, batch, job)
         skip()  # downloads that came short overlap and have gaps
         for part in job.parts:
-            path = _result_file(store, job, part)
+            path = result_file(store, job, part)
             for file in [*([path] if path.exists() else []), *partial_downloads.of(path)]:
                 for line in files.lines(file):
                     result = read_line(line, job.endpoint)
@@ -138,7 +138,7 @@ def unassigned(store: Store, batch: Batch) -> list[Result]:
     ids = {*custom_ids(store, batch)}
     found = []
     for job in store.jobs(batch.id):
-        parse = structured.never_raising(_reader(job.provider).parse)
+        parse = structured.never_raising(reader_of(job.provider).parse)
         for path in result_files(store, job) if job.unassigned else ():
             for line in files.lines(path):
                 result = parse(line, job.endpoint)
@@ -174,7 +174,7 @@ def _own(
         for result in _results(store, batch, job, whole=whole, damaged=damaged):
             row = rows.get(result.custom_id, -1)
             # Of the job that gave a row its outcome its answer counts, else its first line.
-            if row >= 0 and owners[row] == number and _is_better(result, found[row]):
+            if row >= 0 and owners[row] == number and is_better(result, found[row]):
                 found[row] = result
 
 
@@ -182,13 +182,13 @@ def _results(
     store: Store, batch: Batch, job: Job, *, whole: bool, damaged: Collection[Path]
 ) -> Iterator[Result]:
     """Yield the results of a job in the order of their lines."""
-    harmed = any(_result_file(store, job, part) in damaged for part in job.parts)
+    harmed = any(result_file(store, job, part) in damaged for part in job.parts)
     parsed = None if whole or harmed else store.recent.take(job)
     if parsed is not None:
         yield from parsed
         return
-    parse, skip = _line_reader(store, batch, job)
-    for path in (_result_file(store, job, part) for part in job.parts):
+    parse, skip = line_reader(store, batch, job)
+    for path in (result_file(store, job, part) for part in job.parts):
         if path in damaged:
             skip()
             continue
@@ -197,18 +197,18 @@ def _results(
             yield replace(result, raw=line.rstrip(b"\r\n")) if whole else lean(result)
 
 
-def _line_reader(
+def line_reader(
     store: Store, batch: Batch, job: Job
 ) -> tuple[Callable[[bytes, str], Result], Callable[[], None]]:
     """Return what reads the result lines of a job, from the first on; and tells it of a gap."""
-    parse = structured.with_schema_check(_reader(job.provider).parse, batch.recipe.schema)
+    parse = structured.with_schema_check(reader_of(job.provider).parse, batch.recipe.schema)
     if not batch.adopted:
         return parse, lambda: None
     lines = foreign_lines.Lines(parse, job.provider, custom_ids(store, batch))
     return lines, lines.skip
 
 
-def _is_better(result: Result, known: Result | None) -> bool:
+def is_better(result: Result, known: Result | None) -> bool:
     """Whether a line of a row takes the place of an earlier one, as in `collecting.Reconciler`."""
     if known is None:
         return True
@@ -246,13 +246,14 @@ def _inherited(
             found[row] = theirs[source][there]
 
 
-def _result_file(store: Store, job: Job, part: str) -> Path:
+def result_file(store: Store, job: Job, part: str) -> Path:
+    """Return where one part of a job's results lies."""
     return store.folder_of(job.batch_id) / f"{Path(job.payload).stem}.{part}.jsonl"
 
 
 def result_files(store: Store, job: Job) -> list[Path]:
     """Return the files that hold a job's result lines."""
-    paths = [_result_file(store, job, part) for part in job.parts]
+    paths = [result_file(store, job, part) for part in job.parts]
     return [path for path in paths if path.exists()]
 
 

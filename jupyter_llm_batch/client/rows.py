@@ -12,7 +12,7 @@ from ..core.row_codes import outcome_of
 from ..storage import files, inherited_rows
 from ..storage.store import Store
 from . import damaged_files
-from .results import _is_better, _line_reader, _reader, _result_file, custom_ids, read, value
+from .results import custom_ids, is_better, line_reader, read, reader_of, result_file, value
 
 
 def find_row(store: Store, batch: Batch, wanted: str) -> int:
@@ -111,17 +111,17 @@ def read_row(store: Store, batch: Batch, row: int) -> Result | None:
     for job in store.jobs(batch.id):
         if job.number != owners[row]:
             continue
-        parse, skip = _line_reader(store, batch, job)
+        parse, skip = line_reader(store, batch, job)
         damaged = {harm.path for harm in damaged_files.of_job(store, job)}
         found = None
-        for path in (_result_file(store, job, part) for part in job.parts):
+        for path in (result_file(store, job, part) for part in job.parts):
             if path in damaged:
                 skip()
                 continue
             for line in files.lines(path) if path.exists() else ():
                 if batch.adopted or wanted.encode() in line:
                     result = parse(line, job.endpoint)
-                    if result.custom_id == wanted and _is_better(result, found):
+                    if result.custom_id == wanted and is_better(result, found):
                         found = replace(result, raw=line.rstrip(b"\r\n"))
         if found is not None:
             return found
@@ -133,7 +133,7 @@ def read_row(store: Store, batch: Batch, row: int) -> Result | None:
 
 def prompt_text(job: Job, line: bytes) -> str:
     """Return the prompt of a request line, for people to read."""
-    return _reader(job.provider).prompt_of(line)
+    return reader_of(job.provider).prompt_of(line)
 
 
 def job_of_rows(store: Store, batch: Batch) -> dict[int, Job]:

@@ -19,7 +19,7 @@ _PRICED = frozenset({"anthropic", "azure", "google", "openai"})
 #: Providers that document half the real-time price for embeddings in a batch. The price data has
 #: no batch price of any embedding model.
 #: https://developers.openai.com/api/docs/guides/batch, https://ai.google.dev/gemini-api/docs/batch-api
-_HALF_FOR_EMBEDDINGS = frozenset({"azure", "google", "openai"})
+HALF_FOR_EMBEDDINGS = frozenset({"azure", "google", "openai"})
 
 
 #: What stands behind a model's name in an answer and says which snapshot of it answered:
@@ -27,7 +27,7 @@ _HALF_FOR_EMBEDDINGS = frozenset({"azure", "google", "openai"})
 _SNAPSHOT = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|\d{3})$")
 
 
-def _price_keys(provider: str, model: str, asked: str) -> list[str]:
+def price_keys(provider: str, model: str, asked: str) -> list[str]:
     """Return under which names a user may have given the price of a model, the nearest first."""
     names = [model, asked, _SNAPSHOT.sub("", model)]
     names += [name.removeprefix("models/") for name in names]  # Gemini's resource names
@@ -46,7 +46,7 @@ def requested_name(job: Job, model: str) -> str:
     return longest_match(model, job.models) if several else job.model
 
 
-def _listed(provider: str, url: str) -> str:
+def find_listed(provider: str, url: str) -> str:
     """Return the price data's name of a provider; empty when it has none."""
     return provider if provider in _PRICED else _owner(url)
 
@@ -66,7 +66,7 @@ def input_rates(
     provider: str, model: str, processing: str | None
 ) -> tuple[Decimal, Decimal] | None:
     """Return USD per token of fresh input and of input read from a cache, where known."""
-    rates = _rates(provider, model, processing)
+    rates = rates_of(provider, model, processing)
     return None if rates is None else (rates.input, rates.cached)
 
 
@@ -109,9 +109,10 @@ def listed_models() -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=512)
-def _rates(provider: str, model: str, processing: str | None) -> Rates | None:
+def rates_of(provider: str, model: str, processing: str | None) -> Rates | None:
+    """Return the rates of a model in the price list; None where it has none."""
     prices = {
-        kind: _price(provider, model, usage, processing)
+        kind: price_usage(provider, model, usage, processing)
         for kind, usage in (
             ("input", Usage(input=1000)),
             ("cached", Usage(input=1000, cached=1000)),
@@ -124,7 +125,8 @@ def _rates(provider: str, model: str, processing: str | None) -> Rates | None:
     return Rates(**known) if len(known) == len(prices) else None
 
 
-def _price(provider: str, model: str, usage: Usage, processing: str | None) -> Decimal | None:
+def price_usage(provider: str, model: str, usage: Usage, processing: str | None) -> Decimal | None:
+    """Return what tokens cost by the price list (USD); None where that is not known."""
     from genai_prices import Usage as PricedUsage
     from genai_prices import calc_price
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from ..core.result import Usage
 from .price_list import (
-    _HALF_FOR_EMBEDDINGS,
-    _listed,
-    _price,
-    _price_keys,
-    _rates,
+    HALF_FOR_EMBEDDINGS,
+    find_listed,
     price_data,
+    price_keys,
+    price_usage,
+    rates_of,
 )
-from .rates import HALF, Cost, Quote, Rates, _read_own, _share, without_cache
+from .rates import HALF, Cost, Quote, Rates, read_discount, read_own_rates, without_cache
 
 
 class PriceBook:
@@ -46,9 +46,10 @@ class PriceBook:
         own: Mapping[str, Mapping[str, Any]] | None = None,
         discounts: Mapping[str, Any] | None = None,
     ) -> None:
-        self._own = {key: _read_own(key, prices) for key, prices in (own or {}).items()}
+        self._own = {key: read_own_rates(key, prices) for key, prices in (own or {}).items()}
         self._discounts = {
-            key: _share(f"discounts[{key!r}]", value) for key, value in (discounts or {}).items()
+            key: read_discount(f"discounts[{key!r}]", value)
+            for key, value in (discounts or {}).items()
         }
         self._quotes: dict[tuple[str, str, str, str], Quote] = {}
 
@@ -144,7 +145,7 @@ class PriceBook:
         quote = self.quote(provider, model, asked, url)
         if self._own_of(provider, model, asked) is None:
             for name in (model, asked) if asked and model.startswith(asked) else (model,):
-                price = _price(_listed(provider, url), name, usage, processing)
+                price = price_usage(find_listed(provider, url), name, usage, processing)
                 if price is not None:
                     return price * self._paid_share(provider, model, asked)
         rates = quote.batch if processing else quote.realtime
@@ -155,11 +156,11 @@ class PriceBook:
         return self._own_of(provider, model, "") is not None
 
     def _own_of(self, provider: str, model: str, asked: str) -> tuple[Rates, Rates] | None:
-        keys = _price_keys(provider, model, asked)
+        keys = price_keys(provider, model, asked)
         return next((self._own[key] for key in keys if key in self._own), None)
 
     def _paid_share(self, provider: str, model: str, asked: str) -> Decimal:
-        for key in (*_price_keys(provider, model, asked), provider):
+        for key in (*price_keys(provider, model, asked), provider):
             if key in self._discounts:
                 return 1 - self._discounts[key]
         return Decimal(1)
@@ -174,19 +175,19 @@ class PriceBook:
             )  # fmt: skip
         # Another model than the asked one has its own price; a snapshot of it has the same.
         names = [model, asked] if asked and model.startswith(asked) else [model]
-        listed = _listed(provider, url)
-        found = next((n for n in names if _rates(listed, n, None) is not None), None)
+        listed = find_listed(provider, url)
+        found = next((n for n in names if rates_of(listed, n, None) is not None), None)
         remedy = (
             f"%config LLMBatch.prices = {{'{provider}:{asked or model}': "
             "{'input': USD_PER_MILLION, 'output': USD_PER_MILLION}}"
         )
         if found is None:
             return Quote(note=f"the price of {provider}:{asked or model} is not known: {remedy}")
-        realtime, batch = _rates(listed, found, None), _rates(listed, found, "batch")
+        realtime, batch = rates_of(listed, found, None), rates_of(listed, found, "batch")
         assert realtime is not None
         source = f"{price_data(listed)}{less}"
         # Only embeddings have an output that costs nothing.
-        if batch == realtime and not realtime.output and listed in _HALF_FOR_EMBEDDINGS:
+        if batch == realtime and not realtime.output and listed in HALF_FOR_EMBEDDINGS:
             batch = realtime.scaled(HALF)
             source += "; derived: half of the list price, as the provider documents for batches"
         if batch is None or batch == realtime:

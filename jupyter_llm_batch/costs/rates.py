@@ -113,7 +113,7 @@ def without_cache(usage: Usage) -> Usage:
     return Usage(input=usage.input, output=usage.output)
 
 
-def _read_own(key: str, prices: Mapping[str, Any]) -> tuple[Rates, Rates]:
+def read_own_rates(key: str, prices: Mapping[str, Any]) -> tuple[Rates, Rates]:
     """Return the rates in real time and as a batch."""
     provider = key.partition(":")[0]
     if ":" not in key or not isinstance(prices, Mapping):
@@ -167,7 +167,8 @@ def _number(where: str, value: Any) -> Decimal:
     return number
 
 
-def _share(where: str, value: Any) -> Decimal:
+def read_discount(where: str, value: Any) -> Decimal:
+    """Return a discount of the settings as a share, 0 to 1."""
     share = _number(f"LLMBatch.{where}", value)
     if share > 1:
         raise UsageProblem(f"LLMBatch.{where}: a discount is a share, such as 0.1 for 10 %")

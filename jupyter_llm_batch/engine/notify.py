@@ -16,7 +16,7 @@ import sys
 import msgspec
 
 from ..core.snapshot import Snapshot
-from ..submission.notify_target import DESKTOP, FOREIGN, VARIABLE, _url, _words, is_foreign
+from ..submission.notify_target import DESKTOP, FOREIGN, VARIABLE, command_words, is_foreign, url_of
 
 #: Seconds for the whole attempt; a command that runs longer goes on by itself.
 PATIENCE = 10.0
@@ -63,12 +63,12 @@ async def send(wanted: str, told: Facts) -> str:
         if is_foreign(wanted):
             return FOREIGN
         if wanted.startswith(VARIABLE):
-            return await _post(_url(wanted), told)
+            return await _post(url_of(wanted), told)
         if wanted.startswith(("http://", "https://")):
             return await _post(wanted, told)
         if wanted == DESKTOP:
             return await asyncio.to_thread(_desktop, told)
-        return await asyncio.to_thread(_run, _words(wanted), told)
+        return await asyncio.to_thread(_run, command_words(wanted), told)
     except Exception as error:  # noqa: BLE001 - whatever it is, the batch is done all the same
         return f"failed: {type(error).__name__}"  # its text may quote the URL, and that a secret
 

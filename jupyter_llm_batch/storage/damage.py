@@ -66,7 +66,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
         return f"the journal {self.reason}{kept}{counts}{lost}"
 
 
-def _has_batches(folder: Path) -> bool:
+def has_batches(folder: Path) -> bool:
+    """Whether a data folder has payloads of batches."""
     batches = folder / "batches"
     return batches.is_dir() and any(batches.iterdir())
 
@@ -107,7 +108,7 @@ def doubt(path: Path) -> Path:
     return path.with_name("journal.check")
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
     """Move the journal, with what belongs to it, into a folder of its own."""
     base = private_folder(path.parent / "damaged")
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -128,7 +129,7 @@ def _set_aside(path: Path) -> Path:
     return folder
 
 
-def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None) -> Loss:
+def assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None) -> Loss:
     """Copy what can be read of the old journal, and note what cannot."""
     recovered = salvage.copy((kept / "journal.sqlite").absolute(), db) if kept else 0
     known = {row[0] for row in db.execute("SELECT id FROM batch")}
@@ -145,7 +146,7 @@ def _assess(db: sqlite3.Connection, folder: Path, reason: str, kept: Path | None
     return loss
 
 
-def _compare(db: sqlite3.Connection, folder: Path) -> Loss | None:
+def compare(db: sqlite3.Connection, folder: Path) -> Loss | None:
     """Note batches that were sent and that the journal does not know: it is an older copy."""
     batches = folder / "batches"
     there = sorted(each.name for each in batches.iterdir()) if batches.is_dir() else []

@@ -58,7 +58,7 @@ SCHEMA_VERSION = max(MIGRATIONS)
 TABLES = ("meta", "batch", "job", "pack", "part", "event")
 
 
-def _create(path: Path) -> bool:
+def create_schema(path: Path) -> bool:
     """Make an empty journal, readable by this user only, where there is none.
 
     Whatever is there is left to SQLite: a descriptor of it that is closed here would take every
@@ -112,7 +112,7 @@ def _back_up(path: Path, version: int) -> None:
     folder = private_folder(path.parent / "backups")
     final = folder / f"journal-schema{version}-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
     temporary = final.with_suffix(".part")
-    _create(temporary)
+    create_schema(temporary)
     with (
         contextlib.closing(sqlite3.connect(path)) as source,
         contextlib.closing(sqlite3.connect(temporary)) as target,

@@ -18,9 +18,9 @@ import msgspec
 from ..core import policy
 from ..core.errors import StoreProblem
 from . import fork_guard, location, migrations, permissions
-from .damage import Loss, _assess, _compare, _has_batches, _set_aside, damage
+from .damage import Loss, assess, compare, damage, has_batches, set_aside
 from .files import private_folder, private_opener
-from .migrations import _create
+from .migrations import create_schema
 
 _CHOOSE = "choose another folder with %config LLMBatch.data_dir = '...'"
 
@@ -53,15 +53,15 @@ def open_journal(folder: Path) -> Opened:
             )
         with locked(folder / "journal.lock"):
             reason = damage(path)
-            kept = _set_aside(path) if reason else None
-            fresh = _create(path)
+            kept = set_aside(path) if reason else None
+            fresh = create_schema(path)
             db = _connect(path)
             try:
                 mode = _set_mode(db, remote=place.remote, kind=place.kind)
                 made = migrations.migrate(db, path)
-                if made and not reason and _has_batches(folder):
+                if made and not reason and has_batches(folder):
                     reason = "is missing" if fresh else "is empty"
-                loss = _assess(db, folder, reason, kept) if reason else _compare(db, folder)
+                loss = assess(db, folder, reason, kept) if reason else compare(db, folder)
             except BaseException:
                 fork_guard.closed(db)
                 db.close()

@@ -23,7 +23,7 @@ from .spool import Spool
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-class _Filler:
+class Filler:
     """Writes each row's line, or notes where its answer comes from."""
 
     def __init__(

@@ -49,7 +49,7 @@ def check(wanted: str) -> str:
     if wanted.lower() == DESKTOP:
         return DESKTOP
     if wanted.startswith(VARIABLE):
-        _url(wanted)
+        url_of(wanted)
         return wanted
     if "://" in wanted.split(maxsplit=1)[0]:
         parts = urlsplit(wanted)
@@ -64,7 +64,7 @@ def check(wanted: str) -> str:
                 "batch. Put the URL into a variable of the environment, and write --notify env:NAME"
             )
         return wanted
-    program = (_words(wanted) or [""])[0]
+    program = (command_words(wanted) or [""])[0]
     if shutil.which(program) is None:
         raise UsageProblem(
             f"--notify: there is no program {program!r}; say desktop, a URL, or a command line"
@@ -78,7 +78,7 @@ def is_command(wanted: str) -> bool:
     return bool(wanted) and wanted != DESKTOP and not wanted.startswith(others)
 
 
-def _url(wanted: str) -> str:
+def url_of(wanted: str) -> str:
     """Return the URL that a variable of the environment holds; it is stored nowhere else."""
     name = wanted.removeprefix(VARIABLE)
     url = os.environ.get(name, "").strip()
@@ -96,7 +96,8 @@ def is_foreign(wanted: str) -> bool:
     return is_command(wanted) and not trust.knows(wanted)
 
 
-def _words(line: str) -> list[str]:
+def command_words(line: str) -> list[str]:
+    """Split a command line as a shell would."""
     try:
         return shlex.split(line, posix=os.name != "nt")
     except ValueError as error:

@@ -26,7 +26,7 @@ from ..storage.input_file import write_rows
 from ..storage.store import Store
 from . import fingerprint
 from . import reuse as before
-from .fill import _Filler
+from .fill import Filler
 from .lanes import Lane, Lanes
 from .reuse import Earlier
 from .spec import Ask, Plan
@@ -92,7 +92,7 @@ class _Planner:
         self._folder = store.folder_of(self._batch_id)
         mode = Mode.REALTIME if ask.realtime else Mode.BATCH
         self._spool = Spool(None if dry else self._folder, mode, _sampler(ask))
-        self._filler = _Filler(self._spool, lanes, self._batch_id, earlier, dedupe=ask.dedupe)
+        self._filler = Filler(self._spool, lanes, self._batch_id, earlier, dedupe=ask.dedupe)
         self._written, self._made_with = "", dict[str, str]()
 
     def render(self) -> None:

@@ -49,7 +49,8 @@ def edit(record, **changes):
 
 
 def shot(batch=BATCH, jobs=(JOB,), now=NOW, outcomes=None, **options):
-    return snapshot.snapshot(batch, jobs, now, outcomes=outcomes or {}, **options)
+    facts = snapshot.Facts(outcomes=outcomes or {}, **options)
+    return snapshot.snapshot(batch, jobs, now, facts)
 
 
 def finished(**changes):

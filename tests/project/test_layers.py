@@ -102,6 +102,24 @@ def test_a_class_has_at_most_25_methods(name):
             assert len(methods) <= 25, f"{name}.{node.name} has {len(methods)} methods"
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_a_function_has_at_most_80_lines(name):
+    """What is longer is several functions with names of their own."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= 80, f"{name}.{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_no_private_name_is_imported(name):
+    """What another module needs has a public name."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            private = [alias.name for alias in node.names if alias.name.startswith("_")]
+            assert not private, f"{name} imports {private} of {node.module}"
+
+
 @pytest.mark.parametrize("wing", LEVEL)
 def test_a_wing_says_what_belongs_there(wing):
     """Its docstring says what it holds, what it does not, and what to read first."""

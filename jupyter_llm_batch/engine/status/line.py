@@ -10,7 +10,7 @@ from ...core.terminal import visible
 from ...core.text import about_money, cache_words, count, duration, local_time, money
 
 
-def _alone(shot: Snapshot) -> str:
+def without_kernel(shot: Snapshot) -> str:
     """Return what becomes of a batch when the kernel that drives it is lost."""
     if shot.finished or shot.state == "draft":
         return ""
@@ -31,7 +31,8 @@ def kept_words(shot: Snapshot) -> str:
     return f"available until {day}"
 
 
-def _with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
+def with_line(shot: Snapshot, *, warned: bool) -> Snapshot:
+    """Return a snapshot with its line of text; `warned` leaves out until when answers are kept."""
     parts = [shot.title, shot.model]
     if shot.simulated:
         parts.append("simulated")

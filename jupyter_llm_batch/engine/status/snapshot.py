@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
 from ...core.batch import Batch
 from ...core.job import Job, JobState
-from ...core.lifecycle import is_failing, waits_for_user
+from ...core.lifecycle import ACCEPTED, TERMINAL, is_failing, waits_for_user
 from ...core.option_table import as_typed
 from ...core.request import Mode
 from ...core.result import ErrorKind, Outcome, Sample, Usage
@@ -22,65 +23,33 @@ from ...core.snapshot import JobLine, Snapshot
 from ...core.text import many
 from ...costs import remaining
 from ...costs.prices import PriceBook
-from .line import _alone, _with_line
+from .line import with_line, without_kernel
 from .words import (
-    _ACCEPTED,
-    _AT_PROVIDER,
-    _TERMINAL,
+    AT_PROVIDER,
     WAITS_FOR_YOU,
     Trouble,
-    _about_other,
-    _called,
-    _describe,
-    _in_full,
-    _is_ours,
-    _left_there,
-    _question,
-    _second,
-    _troubled,
-    _without_key,
+    describe,
+    duplicates_words,
     expiring,
+    is_sent_here,
+    left_files_words,
+    question_for_user,
+    question_of_other,
+    real_time_words,
+    title_beside,
+    trouble_words,
+    unassigned_words,
 )
 
 #: Below this share of finished rows an extrapolation is a guess, and none is shown.
 _ENOUGH = 0.05
 
 
-def snapshot(
-    batch: Batch,
-    jobs: Sequence[Job],
-    now: float,
-    *,
-    outcomes: Mapping[str, int],
-    retryable: int = 0,
-    doubtful: int = 0,
-    unsent: int = 0,
-    cut: int = 0,
-    history: Sequence[float] = (),
-    paused: str = "",
-    trouble: Trouble | None = None,
-    cost: float | None = None,
-    saved: float | None = None,
-    saved_cache: float | None = None,
-    saved_reuse: float | None = None,
-    expected: float | None = None,
-    ceiling: float | None = None,
-    guessed: bool = False,
-    unpriced: bool = False,
-    book: PriceBook | None = None,
-    errors: Iterable[ErrorKind] = (),
-    samples: Iterable[Sample] = (),
-    behind: Sequence[tuple[Batch, Sequence[Job]]] = (),
-    back: Mapping[int, int] | None = None,
-) -> Snapshot:
-    """Describe a batch at one moment.
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read about a batch, beside its record and its jobs.
 
-    Parameters
+    Attributes
     ----------
-    batch, jobs
-        The batch and its jobs of all rounds, as journaled.
-    now
-        Unix seconds.
     outcomes
         Rows by `Outcome` value, and perhaps ``"skipped"``; all others are waiting.
     retryable
@@ -96,11 +65,13 @@ def snapshot(
     paused
         Why the batch does not move on, in the words shown to the user; empty if it does.
     trouble
-        What went wrong here when the batch was to go on.
+        What went wrong here when the batch was to continue.
     cost, saved, saved_cache, saved_reuse
         USD, when known.
     expected, ceiling
         USD in all, while the batch is under way: what is spent and what the rest will cost.
+    guessed
+        `expected` is based on a guess of the length of the answers.
     unpriced
         The price of a model is not known.
     book
@@ -110,8 +81,52 @@ def snapshot(
     behind
         Batches under way that ask rows of this one, whose own jobs are over, with their jobs.
     back
-        Rows that came back without an answer; see `outlook.ended`.
+        Rows that came back without an answer; see `remaining.rows_back`.
     """
+
+    outcomes: Mapping[str, int]
+    retryable: int = 0
+    doubtful: int = 0
+    unsent: int = 0
+    cut: int = 0
+    history: Sequence[float] = ()
+    paused: str = ""
+    trouble: Trouble | None = None
+    cost: float | None = None
+    saved: float | None = None
+    saved_cache: float | None = None
+    saved_reuse: float | None = None
+    expected: float | None = None
+    ceiling: float | None = None
+    guessed: bool = False
+    unpriced: bool = False
+    book: PriceBook | None = None
+    errors: Sequence[ErrorKind] = ()
+    samples: Sequence[Sample] = ()
+    behind: Sequence[tuple[Batch, Sequence[Job]]] = ()
+    back: Mapping[int, int] | None = None
+
+
+class _Situation(NamedTuple):
+    """What a batch does or waits for, and what the user may decide."""
+
+    state: str
+    words: str
+    question: str
+    choices: list[str]
+
+
+def snapshot(batch: Batch, jobs: Sequence[Job], now: float, facts: Facts) -> Snapshot:
+    """Describe a batch at one moment.
+
+    Parameters
+    ----------
+    batch, jobs
+        The batch and its jobs of all rounds, as journaled.
+    now
+        Unix seconds.
+    """
+    outcomes, unsent = facts.outcomes, facts.unsent
     rows = batch.rows - outcomes.get("skipped", batch.skipped)
     ok = outcomes.get(Outcome.OK, 0)
     failed = sum(outcomes.get(outcome, 0) for outcome in Outcome if outcome is not Outcome.OK)
@@ -119,23 +134,7 @@ def snapshot(
     failed -= unsent
     progress, progress_failed = _at_provider(jobs, waiting)
     finished = batch.finished_at is not None
-    state, words = _describe(batch, jobs, now, outcomes, paused, trouble)
-    if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
-        words = "stopped"
-    if state == "done" and cut:  # its colour is that of the worst that happened
-        state, words = "partial", f"done, {many(cut, 'answer')} cut off"
-    question, urgent = "", False
-    choices: list[str] = []
-    if not (finished or paused or batch.draft or batch.cancel_requested):
-        book = book or PriceBook()
-        question, choices, urgent = _question(batch, jobs, now, history, book, back)
-    if behind and state in ("preparing", "collecting") and not batch.cancel_requested:
-        words = f"waiting for {', '.join(_called(each, batch) for each, _ in behind)}"
-        words += ", which asks the same rows"
-        if all(waits_for_user(*each) for each in behind):
-            question, urgent = _about_other(behind[0][0], batch), True
-    if urgent:
-        state, words = "attention", WAITS_FOR_YOU
+    state, words, question, choices = _situation(batch, jobs, now, facts)
     end = now if batch.finished_at is None else batch.finished_at
     elapsed = 0.0 if batch.draft else max(0.0, end - batch.created_at)
     moving = not finished and state not in ("draft", "paused", "attention", "stopped")
@@ -153,55 +152,82 @@ def snapshot(
         progress_failed=progress_failed,
         outcomes=_told(outcomes, unsent),
         unsent=unsent,
-        cut=cut,
+        cut=facts.cut,
         simulated=batch.simulated,
         safe_to_close=_safe_to_close(batch, jobs) and not _is_unwell(state, jobs),
         finished=finished,
         cancelling=batch.cancel_requested and not finished,
-        retryable=retryable,
-        doubtful=doubtful,
+        retryable=facts.retryable,
+        doubtful=facts.doubtful,
         started_at=batch.created_at,
         elapsed=elapsed,
-        remaining=_remaining(jobs, now, elapsed, history) if moving else None,
-        cost=cost,
-        saved=saved,
+        remaining=_remaining(jobs, now, elapsed, facts.history) if moving else None,
+        cost=facts.cost,
+        saved=facts.saved,
         cached=_cached(batch, jobs),
-        saved_cache=saved_cache,
-        saved_reuse=saved_reuse,
-        expected=expected,
-        ceiling=ceiling,
-        guessed=guessed,
-        unpriced=unpriced,
+        saved_cache=facts.saved_cache,
+        saved_reuse=facts.saved_reuse,
+        expected=facts.expected,
+        ceiling=facts.ceiling,
+        guessed=facts.guessed,
+        unpriced=facts.unpriced,
         keep_until=_kept(jobs, now, finished=finished),
-        notice=" · ".join(
-            filter(
-                None,
-                (
-                    _in_full(batch, jobs),
-                    batch.notice,
-                    _second(batch, jobs, expected),
-                    expiring(jobs, now),
-                    _left_there(jobs),
-                    _without_key(batch, jobs),
-                ),
-            )
-        ),
+        notice=_notice(batch, jobs, now, facts.expected),
         jobs=[_job_line(job) for job in jobs],
-        errors=list(errors),
-        samples=list(samples),
-        realtime=not finished and any(_is_ours(job) for job in jobs),
+        errors=list(facts.errors),
+        samples=list(facts.samples),
+        realtime=not finished and any(is_sent_here(job) for job in jobs),
         deadline=_deadline(batch, jobs, now),
         question=question,
         choices=choices,
         options=as_typed(batch.options),
     )
-    shot = msgspec.structs.replace(shot, alone=_alone(shot))
-    return _with_line(shot, warned=bool(expiring(jobs, now)))
+    shot = msgspec.structs.replace(shot, alone=without_kernel(shot))
+    return with_line(shot, warned=bool(expiring(jobs, now)))
+
+
+def _situation(batch: Batch, jobs: Sequence[Job], now: float, facts: Facts) -> _Situation:
+    """Return what a batch does or waits for, and what the user may decide."""
+    outcomes, unsent, cut, behind = facts.outcomes, facts.unsent, facts.cut, facts.behind
+    state, words = describe(batch, jobs, now, outcomes, facts.paused, facts.trouble)
+    if state == "cancelled" and unsent and unsent == outcomes.get(Outcome.CANCELLED, 0):
+        words = "stopped"
+    if state == "done" and cut:  # its colour is that of the worst that happened
+        state, words = "partial", f"done, {many(cut, 'answer')} cut off"
+    question, urgent = "", False
+    choices: list[str] = []
+    over = batch.finished_at is not None or batch.draft or batch.cancel_requested
+    if not (over or facts.paused):
+        book = facts.book or PriceBook()
+        question, choices, urgent = question_for_user(
+            batch, jobs, now, facts.history, book, facts.back
+        )
+    if behind and state in ("preparing", "collecting") and not batch.cancel_requested:
+        words = f"waiting for {', '.join(title_beside(each, batch) for each, _ in behind)}"
+        words += ", which asks the same rows"
+        if all(waits_for_user(*each) for each in behind):
+            question, urgent = question_of_other(behind[0][0], batch), True
+    if urgent:
+        state, words = "attention", WAITS_FOR_YOU
+    return _Situation(state, words, question, choices)
+
+
+def _notice(batch: Batch, jobs: Sequence[Job], now: float, expected: float | None) -> str:
+    """Return what else a person should know about a batch."""
+    parts = (
+        real_time_words(batch, jobs),
+        batch.notice,
+        duplicates_words(batch, jobs, expected),
+        expiring(jobs, now),
+        left_files_words(jobs),
+        unassigned_words(batch, jobs),
+    )
+    return " · ".join(filter(None, parts))
 
 
 def _kept(jobs: Sequence[Job], now: float, *, finished: bool) -> float | None:
     """Return until when a provider keeps the first of the answers that it still has."""
-    there = [job for job in jobs if job.state in _AT_PROVIDER]
+    there = [job for job in jobs if job.state in AT_PROVIDER]
     if finished:
         there = [job for job in jobs if job.state is JobState.DONE and job.tidied != "deleted"]
     known = [job.keep_until for job in there if job.keep_until is not None]
@@ -228,9 +254,9 @@ def _models(models: Sequence[str]) -> str:
 
 def troubled(shot: Snapshot, trouble: Trouble, now: float) -> Snapshot:
     """Return an earlier snapshot as it is told while no new one can be made."""
-    state, words = _troubled(trouble, now)
+    state, words = trouble_words(trouble, now)
     shot = msgspec.structs.replace(shot, state=state, words=words, remaining=None, choices=[])
-    return _with_line(shot, warned=False)
+    return with_line(shot, warned=False)
 
 
 def _deadline(batch: Batch, jobs: Sequence[Job], now: float) -> float | None:
@@ -249,7 +275,7 @@ def _safe_to_close(batch: Batch, jobs: Sequence[Job]) -> bool:
         return False
     if not jobs:
         return batch.finished_at is not None
-    return all(job.state in _ACCEPTED and not _is_ours(job) for job in jobs)
+    return all(job.state in ACCEPTED and not is_sent_here(job) for job in jobs)
 
 
 def _is_unwell(state: str, jobs: Iterable[Job]) -> bool:
@@ -261,7 +287,7 @@ def _at_provider(jobs: Iterable[Job], waiting: int) -> tuple[int | None, int]:
     """Return the rows that the provider has finished and we have not collected, and the failed."""
     done, failed, known = 0, 0, False
     for job in jobs:
-        if job.state in _AT_PROVIDER and job.counts is not None and job.counts.total:
+        if job.state in AT_PROVIDER and job.counts is not None and job.counts.total:
             known = True
             done += max(0, job.counts.done + job.counts.failed - sum(job.tally.values()))
             failed += job.counts.failed
@@ -273,7 +299,7 @@ def _remaining(
     jobs: Sequence[Job], now: float, elapsed: float, history: Sequence[float]
 ) -> float | None:
     """Return the seconds left: by this batch's own pace, else by earlier batches, else None."""
-    under_way = [job for job in jobs if job.state not in _TERMINAL]
+    under_way = [job for job in jobs if job.state not in TERMINAL]
     paces = [_pace(job, now) for job in under_way]
     known = [pace for pace in paces if pace is not None]
     if known and len(known) == len(paces):

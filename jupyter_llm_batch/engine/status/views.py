@@ -148,10 +148,7 @@ class Views:
         samples = sorted((each for job in jobs for each in job.samples), key=lambda each: each.row)
         owners = self._store.pack(batch.id, "owners")
         here = retry.has_requests(self._store, batch)
-        return progress.snapshot(
-            batch,
-            jobs,
-            self._clock(),
+        facts = progress.Facts(
             outcomes=count_outcomes(outcomes),
             cut=len(rows_cut(outcomes)),
             retryable=len(rows := rows_without_answer(outcomes) if here else []),
@@ -174,6 +171,7 @@ class Views:
             back={} if batch.finished_at else remaining.rows_back(outcomes, owners),
             behind=inherit.waits_on(self._store, batch) if is_over(jobs) else (),
         )
+        return progress.snapshot(batch, jobs, self._clock(), facts)
 
     def _history(self, jobs: list[Job]) -> list[float]:
         """Return how long the slowest provider still at work took; nothing where one is unknown."""

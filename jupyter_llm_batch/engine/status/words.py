@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from ...core.batch import Batch
 from ...core.job import Job, JobState
-from ...core.lifecycle import has_stopped, is_failing, waits_for_sample, waits_until
+from ...core.lifecycle import (
+    ACCEPTED,
+    TERMINAL,
+    has_stopped,
+    is_failing,
+    waits_for_sample,
+    waits_until,
+)
 from ...core.request import Mode
 from ...core.result import Outcome, Usage
 from ...core.text import (
@@ -29,14 +36,7 @@ from ..reconcile import without_key
 WAITS_FOR_YOU = "waiting for you"
 
 
-_TERMINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.GONE})
-
-
-_AT_PROVIDER = frozenset({JobState.RUNNING, JobState.COLLECTING})
-
-
-_ACCEPTED = _TERMINAL | _AT_PROVIDER
-
+AT_PROVIDER = frozenset({JobState.RUNNING, JobState.COLLECTING})
 
 #: States in which a provider has a job but has not begun with it, without their prefixes.
 _NOT_STARTED = frozenset({"validating", "pending", "queued"})
@@ -68,7 +68,7 @@ def expiring(jobs: Iterable[Job], now: float) -> str:
     What is collected lies on this machine: its expiry at the provider alarms nobody. Of a provider
     that names no date, answers that lie there are in danger at once.
     """
-    there = [job for job in jobs if job.state in _AT_PROVIDER and job.mode is Mode.BATCH]
+    there = [job for job in jobs if job.state in AT_PROVIDER and job.mode is Mode.BATCH]
     left = [job for job in there if job.keep_until is not None]
     if not left:
         who = next((provider_name(job.provider) for job in there if _lies_there(job, now)), "")
@@ -91,13 +91,13 @@ def _lies_there(job: Job, now: float) -> bool:
     return job.expires_at is not None and now > job.expires_at
 
 
-def _without_key(batch: Batch, jobs: Iterable[Job]) -> str:
+def unassigned_words(batch: Batch, jobs: Iterable[Job]) -> str:
     """Return that answers came back of which nobody knows the row."""
     number = sum(job.unassigned for job in jobs)
     return without_key(number).replace("NAME", batch.title) if number else ""
 
 
-def _second(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
+def duplicates_words(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
     """Return that the provider has a second batch of the same rows, or nothing."""
     told = []
     for job in jobs:
@@ -115,7 +115,7 @@ def _second(batch: Batch, jobs: Iterable[Job], expected: float | None) -> str:
     return "; ".join(told)
 
 
-def _in_full(batch: Batch, jobs: Iterable[Job]) -> str:
+def real_time_words(batch: Batch, jobs: Iterable[Job]) -> str:
     """Return how much of an ended batch was finished in real time after a deadline."""
     late = [job for job in jobs if job.mode is Mode.REALTIME and job.round]
     if not batch.cut or batch.finished_at is None or not late:
@@ -127,7 +127,7 @@ def _in_full(batch: Batch, jobs: Iterable[Job]) -> str:
     return f"after the deadline, {which} sent in real time at full price{paid}"
 
 
-def _left_there(jobs: Iterable[Job]) -> str:
+def left_files_words(jobs: Iterable[Job]) -> str:
     """Return that files were to be deleted at the provider and were not."""
     kept = [job for job in jobs if job.tidied.startswith("kept")]
     if not kept:
@@ -140,7 +140,7 @@ def _where(jobs: Iterable[Job]) -> str:
     return " and ".join(names)
 
 
-def _describe(
+def describe(
     batch: Batch,
     jobs: Sequence[Job],
     now: float,
@@ -156,7 +156,7 @@ def _describe(
     if paused:
         return "paused", f"paused: {paused}"
     if trouble is not None:
-        return _troubled(trouble, now)
+        return trouble_words(trouble, now)
     if stopped := _stopped(batch, jobs, now):
         return "stopped", stopped
     undecided = [job.error for job in jobs if job.state is JobState.UNKNOWN and job.error]
@@ -170,12 +170,13 @@ def _describe(
         where = _where(remaining.unfinished_jobs(jobs))
         return state, f"cutting off what is not back, waiting for {where}"
     if batch.cancel_requested:
-        where = _where(job for job in jobs if job.state in _AT_PROVIDER)
+        where = _where(job for job in jobs if job.state in AT_PROVIDER)
         return state, f"cancelling, waiting for {where}" if where else "cancelling"
     return state, f"{words}, retry {batch.round}" if batch.round else words
 
 
-def _troubled(trouble: Trouble, now: float) -> tuple[str, str]:
+def trouble_words(trouble: Trouble, now: float) -> tuple[str, str]:
+    """Return state and words of a batch with trouble here."""
     if trouble.state == "stopped":
         return trouble.state, trouble.words
     what = "paused" if trouble.state == "paused" else "cannot continue"
@@ -185,7 +186,7 @@ def _troubled(trouble: Trouble, now: float) -> tuple[str, str]:
 def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
     """Return why a batch has stopped until somebody changes something; empty when it has not."""
     under_way = [
-        job for job in jobs if job.state not in _TERMINAL and not waits_for_sample(batch, job)
+        job for job in jobs if job.state not in TERMINAL and not waits_for_sample(batch, job)
     ]
     if not under_way or not all(has_stopped(job) for job in under_way):
         return ""
@@ -193,7 +194,7 @@ def _stopped(batch: Batch, jobs: Sequence[Job], now: float) -> str:
     kept = (
         "nothing was sent" if all(job.submitted_at is None for job in jobs) else "nothing is lost"
     )
-    if any(job.state in _AT_PROVIDER and not _is_ours(job) for job in under_way):
+    if any(job.state in AT_PROVIDER and not is_sent_here(job) for job in under_way):
         kept = f"the batch is still at {_where(under_way)}"
     return (
         f"stopped: {first.error} (since {moment(first.failing_since, now)}; {kept}). When that "
@@ -231,14 +232,14 @@ def _motion(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
     """Return state and words of a batch that is under way."""
     if not jobs:
         return "preparing", "preparing"
-    ours = [job for job in jobs if _is_ours(job)]
+    ours = [job for job in jobs if is_sent_here(job)]
     if ours:
         return _realtime(batch, ours, now)
     lost = [job for job in jobs if job.state is JobState.UNKNOWN]
     if lost:
         return "submitting", f"checking whether {_where(lost)} took the submission"
-    accepted = [job for job in jobs if job.state in _ACCEPTED]
-    at_provider = [job for job in jobs if job.state in _AT_PROVIDER]
+    accepted = [job for job in jobs if job.state in ACCEPTED]
+    at_provider = [job for job in jobs if job.state in AT_PROVIDER]
     waiting = [job for job in jobs if job.state is JobState.PLANNED and job.not_before > now]
     held = len(waiting) == len(jobs) - len(accepted)
     behind = [job for job in jobs if waits_until(job, jobs) > now]
@@ -262,7 +263,7 @@ def _motion(batch: Batch, jobs: Sequence[Job], now: float) -> tuple[str, str]:
     return "running", words
 
 
-def _question(
+def question_for_user(
     batch: Batch,
     jobs: Sequence[Job],
     now: float,
@@ -274,7 +275,7 @@ def _question(
     held = [job for job in jobs if waits_for_sample(batch, job)]
     if held:
         sample = [job for job in jobs if job.mode is Mode.REALTIME]
-        if any(job.state not in _TERMINAL for job in sample):
+        if any(job.state not in TERMINAL for job in sample):
             rows = sum(job.rows for job in held)
             wait = many(rows, "row is", "rows are")
             words = f"{wait} waiting for your OK (%llm_batch submit {batch.title})"
@@ -331,14 +332,15 @@ def _about_sample(batch: Batch, jobs: Sequence[Job], sample: Sequence[Job], book
     )
 
 
-def _called(other: Batch, batch: Batch) -> str:
+def title_beside(other: Batch, batch: Batch) -> str:
     """Return the name of another batch, as the notebook of `batch` knows it."""
     here = other.notebook == batch.notebook
     return other.title if here else f"{other.notebook}::{other.title}"
 
 
-def _about_other(other: Batch, batch: Batch) -> str:
-    words = f"{_called(other, batch)} asks the same rows, and waits for a look at its sample"
+def question_of_other(other: Batch, batch: Batch) -> str:
+    """Return what to do about a batch that asks the same rows and waits for the user."""
+    words = f"{title_beside(other, batch)} asks the same rows, and waits for a look at its sample"
     if other.notebook != batch.notebook:
         return f"{words}: decide there"
     return f"{words} (%llm_batch submit {other.title}, %llm_batch cancel {other.title})"
@@ -352,7 +354,7 @@ def _about(rest: remaining.Rest) -> str:
     return f"{rows} ({'about' if rest.measured else 'at most'} {money(float(rest.cost))})"
 
 
-def _is_ours(job: Job) -> bool:
+def is_sent_here(job: Job) -> bool:
     """Whether this machine still has to do a job's work, row by row."""
     return job.mode is Mode.REALTIME and job.state in (JobState.PLANNED, JobState.RUNNING)
 
