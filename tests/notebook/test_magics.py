@@ -521,14 +521,14 @@ def test_what_was_true_while_it_ran_is_not_said_at_the_end(shell, sim, capsys):
     capsys.readouterr()
     accepted(shell, '%%llm_batch x --over ["z"] --reuse x#1\nB {{ item }}')
     said = capsys.readouterr().out
-    assert "x#1 is still under way" in said
+    assert "x#1 keeps running" in said
     assert "x#1 has no row like these" in said
     sim.advance(2000)
     ok(shell, "%llm_batch wait x")
     ok(shell, "1")
     lines = capsys.readouterr().out.splitlines()
     ends = [each for each in lines if each.startswith("x#2") and "answered" in each]
-    assert not any("under way" in each for each in ends)
+    assert not any("keeps running" in each for each in ends)
     assert any("has no row like these" in each for each in ends)
 
 

@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_is_asked_in_real_time(run):
     said = run("x --over rows --dry-run --realtime", "{{ item }}")
     assert "cost in real time" in said
     assert "batch" not in said
-    assert "--sample: 5 rows are asked first" in run(
+    assert "--sample: 5 rows are sent first" in run(
         "x --over rows --dry-run --sample 5", "{{ item }}"
     )
     assert "--deadline: rows that are not done" in run(
