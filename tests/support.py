@@ -1,6 +1,7 @@
 """What test files import by name; fixtures stand in conftest.py."""
 
 import hashlib
+import inspect
 import re
 import time
 from decimal import Decimal
@@ -20,12 +21,20 @@ def mark(prompt):
     return hashlib.sha256(prompt.encode()).hexdigest()[:8]
 
 
-def until(condition, *, seconds=60.0):
-    """Wait until `condition` is true; fail when it never is."""
+def until(condition, *, seconds=90.0):
+    """Wait until `condition` is true and return what it gives; say what it was when it never is."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"still not so after {seconds:g} s"
+    while not (found := condition()):
+        assert time.monotonic() < end, f"still not so after {seconds:g} s: {_source(condition)}"
         time.sleep(0.01)
+    return found
+
+
+def _source(condition):
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):
+        return repr(condition)
 
 
 #: What simulators of the tests let in (`keys=ANY`) beside their own random key.

@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support import FAST, mark
+from support import FAST, mark, until
 
 from jupyter_llm_batch.client.client import Client
 from jupyter_llm_batch.core.job import JobState
@@ -32,15 +31,6 @@ while not handle.snapshot().safe_to_close:
 print(handle.id, flush=True)
 time.sleep(600)
 """
-
-
-def until(condition, seconds=90):
-    """Wait for a condition, however slow the machine is."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.02)
-    return found
 
 
 class Desk:

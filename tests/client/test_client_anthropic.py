@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import msgspec
 import pytest
-from support import ANY, FAST, mark
+from support import ANY, FAST, mark, until
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.errors import NotConfirmed, UsageProblem
@@ -56,14 +55,6 @@ def creates(sim):
 
 def events(client, handle):
     return [event["event"] for event in client.store.events.of_batch(handle.id)]
-
-
-def until(condition):
-    """Wait for a condition that a background thread brings about."""
-    end = time.monotonic() + 30
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 def let_time_pass(handle, sim):

@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from support import mark
+from support import mark, until
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.errors import UsageProblem
@@ -39,13 +39,6 @@ def asked(sim, method, end):
 
 def events(client, handle):
     return [event["event"] for event in client.store.events.of_batch(handle.id)]
-
-
-def until(condition):
-    end = time.monotonic() + 30
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 def pass_time(handle, sim, seconds=5):

@@ -1,12 +1,11 @@
 """`--deadline 6h`: what is not back by then is cut off, collected, and finished in real time."""
 
-import asyncio
 import re
 import time
 from collections import Counter
 
 import pytest
-from support import bill, mark
+from support import bill, mark, until
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.batch import Batch
@@ -43,17 +42,6 @@ def start(client, model=MODELS[0], rows=20, **options):
     over = prompts(rows)
     options = {"deadline": "6h", "max_tokens": 300} | options
     return client.submit(name="x", over=over, model=model, **options)
-
-
-def until(condition, seconds=60):
-    """Poll a condition."""
-
-    async def wait():
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - the condition is another thread's
-                await asyncio.sleep(0.02)
-
-    asyncio.run(wait())
 
 
 def cut(client, handle, sim):

@@ -10,18 +10,9 @@ import time
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
-from support import mark
+from support import mark, until
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-
-
-def until(condition, process=None):
-    """Wait for `condition` to hold."""
-    end = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < end, "did not happen"
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 def calls(sim, ending):

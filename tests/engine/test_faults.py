@@ -1,11 +1,9 @@
 """What no catalogue of faults holds: clocks, sleep, outages of hours, quotas, patience."""
 
-import time
-
 import httpx2
 import msgspec
 import pytest
-from support import ANY, FAST, Shifted, mark
+from support import ANY, FAST, Shifted, mark, until
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.job import JobState
@@ -35,14 +33,6 @@ def sim():
 def model(request):
     """One model of each provider."""
     return MODELS[request.param]
-
-
-def until(condition):
-    """Wait for a condition that a background thread brings about."""
-    end = time.monotonic() + 120
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 def events(handle):

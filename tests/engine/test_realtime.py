@@ -1,6 +1,5 @@
 """`--realtime`: the same batch through the ordinary endpoints, durable row by row."""
 
-import asyncio
 import os
 import re
 import signal
@@ -10,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import mark
+from support import mark, until
 
 from jupyter_llm_batch import Outcome
 from jupyter_llm_batch.core.errors import UsageProblem
@@ -208,17 +207,6 @@ def kernel(sim, folder, rows, model=OPENAI):
     )
     return subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(
         Path(tests).parent)})  # fmt: skip
-
-
-def until(condition, seconds=60):
-    """Poll a condition."""
-
-    async def wait():
-        async with asyncio.timeout(seconds):
-            while not condition():  # noqa: ASYNC110 - the condition is another process's
-                await asyncio.sleep(0.02)
-
-    asyncio.run(wait())
 
 
 @pytest.mark.parametrize("after", [1, 7, 23, 55])

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from support import ANY, mark
+from support import ANY, mark, until
 
 from jupyter_llm_batch.core.job import JobState
 from jupyter_llm_batch.simulator import Simulator
@@ -24,13 +24,6 @@ OTHERS = [
     ("google", {"GEMINI_API_KEY": "sim-another"}),
     ("google", {"GOOGLE_GEMINI_BASE_URL": "{url}/google"}),
 ]
-
-
-def until(condition):
-    end = time.monotonic() + 120
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 @pytest.mark.parametrize(

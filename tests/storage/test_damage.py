@@ -1,12 +1,11 @@
 """Payloads that are missing, cut short or changed: noticed, kept, mended or said in one line."""
 
 import os
-import time
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from support import mark
+from support import mark, until
 
 from jupyter_llm_batch.core.errors import Damaged
 from jupyter_llm_batch.core.job import JobState
@@ -31,13 +30,6 @@ def changed(path):
 
 
 HARMS = [missing, cut_short, changed]
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "did not happen"
-        time.sleep(0.01)
 
 
 # -- answers ---------------------------------------------------------------------------------------

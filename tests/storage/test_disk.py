@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 import pytest
-from support import mark
+from support import mark, until
 
 from jupyter_llm_batch.client.client import Client
 from jupyter_llm_batch.core import policy
@@ -22,14 +22,6 @@ from jupyter_llm_batch.storage.realtime_log import Past, RowLog
 from jupyter_llm_batch.storage.store import Store
 
 MODEL = "openai:gpt-5-mini"
-
-
-def until(condition):
-    """Wait for `condition` to hold."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "did not happen"
-        time.sleep(0.01)
 
 
 # -- no room ---------------------------------------------------------------------------------------

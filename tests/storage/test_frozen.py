@@ -9,7 +9,7 @@ import time
 
 import msgspec
 import pytest
-from support import mark
+from support import mark, until
 
 from jupyter_llm_batch.core import policy
 from jupyter_llm_batch.core.errors import Incomplete, LeaseLost, StoreProblem
@@ -62,13 +62,6 @@ def wake(child):
     if child.poll() is None:
         child.send_signal(signal.SIGCONT)
         child.communicate("")
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
 
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="freezes with signals")
