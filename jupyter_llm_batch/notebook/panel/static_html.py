@@ -148,7 +148,7 @@ def _details(snapshot: Snapshot) -> str:
         _errors(snapshot.errors),
         _samples(snapshot.samples),
         _jobs(snapshot.jobs),
-        _table("Options", ("options",), [(snapshot.options,)] if snapshot.options else []),
+        _options(snapshot.options),
     ]
     shown = "".join(part for part in parts if part)
     if not shown:
@@ -174,6 +174,16 @@ def _jobs(jobs: Iterable[JobLine]) -> str:
     return _table("Jobs", ("job", "model", "rows", "state", "provider's id", "error"), rows)
 
 
+def _options(typed: str) -> str:
+    if not typed:
+        return ""
+    return f'{_heading("Options")}<code style="{_CODE}">{escape(typed)}</code>'
+
+
+def _heading(title: str) -> str:
+    return f'<div style="margin:8px 0 2px;font-weight:600">{title}</div>'
+
+
 def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table without the columns that are empty in all rows."""
     if not rows:
@@ -183,8 +193,7 @@ def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     lines = ["".join(_cell(row[index]) for index in used) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
-        f'<div style="margin:8px 0 2px;font-weight:600">{title}</div>'
-        '<div style="overflow-x:auto">'
+        f'{_heading(title)}<div style="overflow-x:auto">'
         '<table style="border-collapse:collapse;margin:0;font-size:12px">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
