@@ -169,7 +169,8 @@ class Lane:
         """Kill or freeze once at every point; return how often.
 
         A busy machine makes a poll more or less between two runs; all other points are passed in
-        each, and one that is not breaks the promise of this check.
+        each, and one that is not breaks the promise of this check (of a story with a deadline: one
+        in twenty).
 
         Parameters
         ----------
@@ -185,7 +186,9 @@ class Lane:
                     missed.append(name)
             except Broken as error:
                 broken[name] = str(error)
-        broken |= {name: "not passed again" for name in missed if not _POLL.search(name)}
+        absent = [name for name in missed if not _POLL.search(name)]
+        if not SCENARIOS[scenario].timed or len(absent) > len(names) // 20:
+            broken |= dict.fromkeys(absent, "not passed again")
         if broken:
             told = "\n".join(f"{name}: {said}" for name, said in broken.items())
             raise Broken(f"{provider}, {scenario}: {len(broken)} {deed} of {len(names)}\n{told}")
