@@ -198,7 +198,7 @@ def test_a_terminal_of_ascii_shows_what_it_can(tmp_path, sim):
 def test_a_thread_that_cannot_start_is_started_with_the_next_cell(shell, sim, monkeypatch, capsys):
     """The cell says that nothing is sent yet, and no batch stays behind."""
     client = shell.controller.client
-    monkeypatch.setattr(client, "background", Background())
+    monkeypatch.setattr(client.context, "background", Background())
     start, tries = threading.Thread.start, []
 
     def refuse(thread):

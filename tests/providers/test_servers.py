@@ -324,6 +324,6 @@ def test_a_server_that_a_journal_brings_along_gets_no_key(make_client, tmp_path,
     with pytest.raises(UsageProblem, match=r"unknown provider 'mine'.*LLMBatch\.servers"):
         client.adapter("mine")
     named = make_client(settings=Settings(servers={"mine": "https://192.0.2.1/v1"}))
-    named._keep_servers(["mine:model"])
+    named.context.servers.keep(["mine:model"])
     monkeypatch.setattr(trust, "_here", set())  # another process of this user
-    assert {*make_client().servers} == {"here", "mine"}
+    assert {*make_client().context.servers.all()} == {"here", "mine"}
