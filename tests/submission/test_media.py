@@ -238,8 +238,8 @@ def test_a_file_too_large_for_all_is_not_even_read(tmp_path):
     ("value", "words"),
     [
         ("s3://b/a.png", "s3://"),
-        ("data:image/png;base64,@@@", "no valid data: URL"),
-        ("data:image/png", "no valid data: URL"),
+        ("data:image/png;base64,@@@", "not a valid data: URL"),
+        ("data:image/png", "not a valid data: URL"),
         (7, "int is no path, URL, bytes or PIL image"),
         (np.zeros((2, 2, 3), "uint8"), "PIL.Image.fromarray"),
         (object(), "object is no path"),
