@@ -96,7 +96,7 @@ def test_the_line_says_until_when_answers_are_kept():
         assert "until" not in shot(finished(), [job], now, outcomes={"ok": 1_000}).line
     # The warning names the moment itself.
     assert shot(jobs=[edit(JOB, keep_until=NOW + 60)]).line.count("after") == 1
-    assert "kept until" not in shot(jobs=[edit(JOB, keep_until=NOW + 60)]).line
+    assert "available until" not in shot(jobs=[edit(JOB, keep_until=NOW + 60)]).line
 
 
 def test_what_becomes_of_a_batch_when_its_kernel_is_lost():
