@@ -170,7 +170,7 @@ class Lane:
 
         A busy machine makes a poll more or less between two runs; all other points are passed in
         each, and one that is not breaks the promise of this check (of a story with a deadline: one
-        in twenty).
+        in ten).
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class Lane:
             except Broken as error:
                 broken[name] = str(error)
         absent = [name for name in missed if not _POLL.search(name)]
-        if not SCENARIOS[scenario].timed or len(absent) > len(names) // 20:
+        if not SCENARIOS[scenario].timed or len(absent) > len(names) // 10:
             broken |= dict.fromkeys(absent, "not passed again")
         if broken:
             told = "\n".join(f"{name}: {said}" for name, said in broken.items())
